@@ -1,0 +1,90 @@
+"""How every figure draws faces and points: grids of faces without blur, scatter plots with one colour an expression.
+
+In: arrays. Out: PNG files.
+"""
+import numpy as np
+from matplotlib.figure import Figure
+
+from data.faces import EXPRESSIONS
+from training import write_atomically
+
+# Okabe and Ito's colours, told apart with every common colour vision
+COLOURS = dict(zip(EXPRESSIONS, ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#0072B2", "#56B4E9", "#444444")))
+MARKERS = dict(zip(EXPRESSIONS, "v<P*^os"))
+DPI = 100
+LETTER = 7.5            # pixels of one letter of a label, about
+MARGIN = 10             # pixels around a grid
+
+
+def save(figure, path, dpi=DPI):
+    """Write a figure as PNG, atomically."""
+    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=dpi))
+
+
+def face_grid(path, faces, rows=None, columns=None, title="", scale=2, gap=2, breaks=()):
+    """Write a grid of faces as PNG, each of their pixels scale x scale pixels of the picture.
+
+    faces: (R, C, H, W), uint8 or floats in 0..1, NaN for an empty place. rows, columns: their labels, R and C
+    strings. breaks: columns before which a wider gap stands.
+    """
+    count_r, count_c, size, _ = faces.shape
+    if faces.dtype != np.uint8:
+        faces = np.where(np.isnan(faces), 255, np.clip(faces, 0, 1) * 255 + .5).astype(np.uint8)
+    side = size * scale
+    left = MARGIN + int(LETTER * max((len(text) for text in rows or [""]), default=0))
+    lines = max(text.count("\n") + 1 for text in columns) if columns else 0
+    titles = title.count("\n") + 1 if title else 0
+    top = MARGIN + 17 * titles + 15 * lines
+    xs = [left + c * (side + gap) + 4 * gap * sum(b <= c for b in breaks) for c in range(count_c)]
+    ys = [top + r * (side + gap) for r in range(count_r)]
+    longest = int(LETTER * max(len(line) for line in title.split("\n"))) + 2 * MARGIN
+    width, height = max(xs[-1] + side + MARGIN, longest), ys[-1] + side + MARGIN
+    canvas = np.full((height, width), 255, np.uint8)
+    for r, y in enumerate(ys):
+        for c, x in enumerate(xs):
+            canvas[y:y + side, x:x + side] = faces[r, c].repeat(scale, 0).repeat(scale, 1)
+    figure = Figure((width / DPI, height / DPI), dpi=DPI)
+    figure.figimage(canvas, cmap="gray", vmin=0, vmax=255)
+    text = lambda x, y, words, **kw: figure.text(x / width, 1 - y / height, words, **kw)
+    text(left, MARGIN - 4, title, va="top", fontsize=9.5, weight="bold")
+    for words, x in zip(columns or (), xs):
+        text(x + side / 2, top - 3, words, ha="center", va="bottom", fontsize=8)
+    for words, y in zip(rows or (), ys):
+        text(left - 5, y + side / 2, words, ha="right", va="center", fontsize=8)
+    save(figure, path)
+
+
+def contact_sheet(path, faces, count=10, seed=0):
+    """Write a sheet of random faces: a row an expression (and unlabelled ones), count faces each."""
+    rng = np.random.default_rng(seed)
+    names = [*EXPRESSIONS, "unlabelled"]
+    sheet = np.full((len(names), count, faces.size, faces.size), np.nan)
+    for row, label in enumerate([*range(len(EXPRESSIONS)), -1]):
+        found = np.flatnonzero((faces.labels == label) & (faces.split == 0))
+        some = np.sort(rng.permutation(found)[:count])
+        sheet[row, :len(some)] = faces.images[some] / 255
+    if not (faces.labels < 0).any():
+        names, sheet = names[:-1], sheet[:-1]
+    face_grid(path, sheet, rows=names, title=f"{faces.name}: training faces drawn at random")
+
+
+def scatter(axes, points, labels, title):
+    """Draw (N, 2) points with a colour and marker an expression; labels int64 (N,), unlabelled ones in grey below."""
+    axes.scatter(*points[labels < 0].T, s=5, c="#CCCCCC", linewidths=0)
+    for label, name in enumerate(EXPRESSIONS):
+        axes.scatter(*points[labels == label].T, s=22, c=COLOURS[name], marker=MARKERS[name], linewidths=0,
+                     alpha=.8, label=name)
+    axes.set(title=title, xticks=[], yticks=[])
+
+
+def expression_legend(figure):
+    """One legend of the seven expressions below all axes of a figure."""
+    handles, names = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="lower center", ncols=len(EXPRESSIONS), frameon=False, markerscale=1.5)
+
+
+def tsne(points, perplexity=20, seed=0):
+    """The t-SNE map, (N, 2), of (N, k) points (van der Maaten and Hinton 2008; scikit-learn, Barnes-Hut)."""
+    from sklearn.manifold import TSNE
+    perplexity = min(perplexity, (len(points) - 1) / 3)
+    return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(np.asarray(points, np.float32))

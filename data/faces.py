@@ -1,0 +1,294 @@
+"""The Faces record, its checks, splits and batches.
+
+In: a data set's name or a path. Out: Faces. `python -m data.faces PATH` prints what was found and draws it.
+"""
+import hashlib
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from training import UserError, run_script
+
+EXPRESSIONS = ("anger", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+SPLITS = ("train", "val", "test")
+FOLDER = Path(__file__).parent      # where "auto", "tfd" and "fer2013" look
+FRACTION = 10                       # one part in FRACTION each for val and test, where the data has no split
+CHUNK = 4096                        # faces looked at in one go by checks and the fingerprint
+
+
+@dataclass
+class Faces:
+    """Faces of one source.
+
+    images uint8 (N, H, W), H = W a multiple of 8, may be memory-mapped; labels int64 (N,) into EXPRESSIONS, -1
+    unlabelled; identities int64 (N,), -1 unknown; split int64 (N,) into SPLITS; factors: what drew synthetic faces,
+    a dict of arrays (N, ...), else None.
+    """
+    images: np.ndarray
+    labels: np.ndarray
+    identities: np.ndarray
+    split: np.ndarray
+    name: str
+    factors: dict | None = None
+
+    def __len__(self):
+        return len(self.images)
+
+    @property
+    def size(self):
+        """The side of a face in pixels."""
+        return self.images.shape[1]
+
+    def rows(self, split=None, labelled=False):
+        """Row numbers int64 of one split ("train", "val", "test") or of all, of labelled faces only if asked."""
+        keep = np.ones(len(self), bool) if split is None else self.split == SPLITS.index(split)
+        return np.flatnonzero(keep & (self.labels >= 0) if labelled else keep)
+
+    @cached_property
+    def fingerprint(self):
+        """A hexadecimal digest of the images, labels, identities and split, in their order."""
+        digest = hashlib.blake2b(digest_size=16)
+        for start in range(0, len(self), CHUNK):
+            digest.update(np.ascontiguousarray(self.images[start:start + CHUNK]))
+        for array in (self.labels, self.identities, self.split):
+            digest.update(np.ascontiguousarray(array, dtype="<i8"))
+        return digest.hexdigest()
+
+
+# --- making and checking
+
+def checked(images, labels, identities, split, name, where, seed, constant="refuse"):
+    """Faces from arrays, after every check; labels, identities and split may be None.
+
+    where: the path shown in errors. constant: faces of a single grey level (all black, say) are refused ("refuse")
+    or left out with a count printed ("leave out"). A missing split is drawn by split_faces.
+    Raises UserError for a wrong shape, dtype, length or range.
+    """
+    if images.ndim != 3 or images.shape[1] != images.shape[2] or images.shape[1] % 8 or not images.size:
+        raise UserError(where, "images (N, H, W) with H = W a multiple of 8", f"shape {images.shape}",
+                        "cut or pad the faces to a square, e.g. 48x48, one channel")
+    if images.dtype != np.uint8:
+        bad = f", {np.isnan(images).sum()} NaN" if images.dtype.kind == "f" else ""
+        raise UserError(where, "images uint8, 0 to 255", f"{images.dtype}{bad}",
+                        "drop faces with NaN, scale to 0..255 and save images.round().astype(numpy.uint8)")
+    count = len(images)
+    labels = _whole_numbers(labels, count, "labels", -1, len(EXPRESSIONS) - 1, where)
+    identities = _whole_numbers(identities, count, "identities", -1, None, where)
+    if split is not None:
+        split = _split_numbers(split, count, where)
+    flat = np.concatenate([np.ptp(images[i:i + CHUNK].reshape(-1, images[0].size), axis=1) == 0
+                           for i in range(0, count, CHUNK)])
+    if flat.any() and constant == "refuse":
+        rows = np.flatnonzero(flat)
+        raise UserError(where, "faces that are not black or of one grey level", f"{len(rows)}, rows {_some(rows)}",
+                        "keep = images.reshape(N, -1).std(1) > 0, and save images[keep], labels[keep], ...")
+    if flat.all():
+        raise UserError(where, "faces", f"{count} images, each of one grey level", "look at the file: it is empty")
+    if flat.any():
+        print(f"{where}: left out {flat.sum()} of {count} faces that are black or of one grey level")
+        images, labels, identities = images[~flat], labels[~flat], identities[~flat]
+        split = None if split is None else split[~flat]
+    if split is None:
+        split = split_faces(labels, identities, seed, where)
+    for number, part in enumerate(SPLITS):
+        if not (split == number).any():
+            raise UserError(where, "faces in each of train, val and test", f"none in {part}",
+                            "add some, or leave the split out: then it is drawn")
+    return Faces(images, labels, identities, split, name)
+
+
+def _whole_numbers(values, count, what, low, high, where):
+    """values as int64 (count,) within low..high; -1 for all where values is None."""
+    if values is None:
+        return np.full(count, -1)
+    values = np.asarray(values)
+    span = f"{what} ({count},), whole numbers {low} to {high}" if high else f"{what} ({count},), whole numbers >= {low}"
+    if values.shape == (count, 1):
+        values = values[:, 0]
+    if values.shape != (count,):
+        raise UserError(where, span, f"shape {values.shape}", "give one number a face")
+    if values.dtype.kind not in "iuf" or not np.isfinite(values).all() or (values != np.round(values)).any():
+        raise UserError(where, span, f"{values.dtype} that are not whole numbers", "save them as int64")
+    bad = np.flatnonzero((values < low) | (values > (high if high else np.inf)))
+    if len(bad):
+        order = ", ".join(f"{i} {name}" for i, name in enumerate(EXPRESSIONS))
+        raise UserError(where, span, f"{len(bad)} out of range, e.g. {values[bad[0]]} in row {bad[0]}",
+                        f"{order}, -1 unlabelled" if what == "labels" else "use -1 for unknown")
+    return values.astype(np.int64)
+
+
+def _split_numbers(split, count, where):
+    """split as int64 (count,) from names or 0, 1, 2."""
+    split = np.asarray(split)
+    expected = f'split ({count},) of "train", "val", "test" or 0, 1, 2'
+    if split.shape != (count,):
+        raise UserError(where, expected, f"shape {split.shape}", "give one value a face")
+    numbers = {**{name: i for i, name in enumerate(SPLITS)}, **{i: i for i in range(len(SPLITS))}}
+    unknown = [value for value in np.unique(split).tolist() if value not in numbers]
+    if unknown:
+        raise UserError(where, expected, f"{unknown[:5]}", "rename these values")
+    return np.array([numbers[value] for value in split.tolist()], np.int64)
+
+
+def _some(rows, count=8):
+    """The first few rows, for a message."""
+    return ", ".join(map(str, rows[:count])) + ", ..." * (len(rows) > count)
+
+
+def resized(images, size):
+    """uint8 (N, H, W) resized to (N, size, size) with antialiasing."""
+    if images.shape[1] == size:
+        return images
+    print(f"resized {len(images)} faces from {images.shape[1]}x{images.shape[2]} to {size}x{size}")
+    out = np.empty((len(images), size, size), np.uint8)
+    for start in range(0, len(images), CHUNK):
+        x = torch.from_numpy(np.array(images[start:start + CHUNK])).unsqueeze(1).float()
+        x = torch.nn.functional.interpolate(x, (size, size), mode="bilinear", antialias=True)
+        out[start:start + CHUNK] = x.round_().clamp_(0, 255)[:, 0].byte().numpy()
+    return out
+
+
+def split_faces(labels, identities, seed, where="data"):
+    """Split int64 (N,) into train, val and test, 8 : 1 : 1, stratified by label.
+
+    Faces of one known identity stay together; faces of unknown identity (-1) are taken one by one.
+    Raises UserError with fewer than three identities, or too few faces.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+    split = np.zeros(len(labels), np.int64)
+    known = np.flatnonzero(identities >= 0)
+    people = len(np.unique(identities[known]))
+    if len(known) and people < len(SPLITS):
+        raise UserError(where, "at least three identities, to hold people out", f"{people}",
+                        "give a split of your own, or set the identities to -1 (unknown)")
+    for rows, groups in ((known, identities[known]), (np.flatnonzero(identities < 0), None)):
+        if len(rows) == 0:
+            continue
+        folds = min(FRACTION, people if groups is not None else len(rows))
+        if folds < len(SPLITS):
+            raise UserError(where, "at least three faces", f"{len(rows)}", "add faces")
+        labels_of_rows = labels[rows]
+        folder = (StratifiedKFold if groups is None else StratifiedGroupKFold)(folds, shuffle=True, random_state=seed)
+        if groups is None and np.bincount(labels_of_rows + 1).max() < folds:
+            labels_of_rows = np.zeros(len(rows), np.int64)      # too few of each label to stratify
+        with np.testing.suppress_warnings() as quiet:
+            quiet.filter(UserWarning)                           # a label with fewer faces than folds
+            parts = [part for _, part in folder.split(rows, labels_of_rows, groups)]
+        split[rows[parts[0]]], split[rows[parts[1]]] = 2, 1
+    return split
+
+
+def load(data="auto", image_size=48, fold=0, seed=0):
+    """Faces of "auto", "synthetic", "tfd", "fer2013" or a path (see data/README.md).
+
+    image_size: pixels, a multiple of 8. fold: 0..4 of TFD's five. seed: of the synthetic faces and of drawn splits.
+    Raises UserError for anything that cannot be used.
+    """
+    from data import arrays, fer2013, folder, synthetic, tfd
+    if image_size < 8 or image_size % 8:
+        raise UserError("IMAGE_SIZE", "a multiple of 8", image_size, "set it to 48, 64, ...")
+    if data == "auto":
+        data = "tfd" if tfd.found(FOLDER) else "fer2013" if fer2013.found(FOLDER) else "synthetic"
+        print(f'DATA="auto": {data}, ' + (f"found in {FOLDER}" if data != "synthetic" else
+              f"since neither TFD nor FER2013 lies in {FOLDER} (data/README.md says how to get them)"))
+    if data == "synthetic":
+        return synthetic.load(image_size, seed)
+    if data in ("tfd", "fer2013"):
+        path = FOLDER
+    else:
+        path = Path(data).expanduser()
+        if not path.exists():
+            raise UserError(path.absolute(), '"auto", "synthetic", "tfd", "fer2013" or a path that exists',
+                            "nothing there", "check DATA")
+    if data == "tfd" or tfd.found(path):
+        return tfd.load(path, image_size, fold, seed)
+    if data == "fer2013" or fer2013.found(path):
+        return fer2013.load(path, image_size, seed)
+    if arrays.found(path):
+        return arrays.load(path, image_size, seed)
+    return folder.load(path, image_size, seed)
+
+
+# --- batches
+
+class Images:
+    """The faces' pixels as batches on a device: uint8 there if they fit, else read batch by batch from the disk."""
+
+    def __init__(self, faces, device):
+        mapped = isinstance(faces.images, np.memmap)
+        self.device = device
+        self.images = faces.images if mapped else torch.from_numpy(faces.images).to(device)
+
+    def __call__(self, rows, generator=None, flip=False, shift=0):
+        """float32 (B, 1, H, W) in 0..1 of rows int64 (B,).
+
+        With a generator each face is mirrored with probability 1/2 (flip) and moved by up to shift pixels each way,
+        its border repeated.
+        """
+        if isinstance(self.images, np.memmap):
+            x = torch.from_numpy(self.images[rows.cpu().numpy()]).to(self.device)
+        else:
+            x = self.images[rows]
+        if generator is not None and (flip or shift):
+            x = _augment(x, generator, flip, shift)
+        return x.unsqueeze(1).to(torch.float32, memory_format=torch.channels_last) / 255
+
+
+def _augment(x, generator, flip, shift):
+    """Mirror and move uint8 (B, H, W), each face by its own draw."""
+    count, size, _ = x.shape
+    draw = lambda low, high: torch.randint(low, high, (count, 1), generator=generator, device=x.device)
+    line = torch.arange(size, device=x.device)
+    down, across = line + draw(-shift, shift + 1), line + draw(-shift, shift + 1)       # (B, size)
+    if flip:
+        across = torch.where(draw(0, 2) == 1, size - 1 - across, across)
+    face = torch.arange(count, device=x.device)[:, None, None]
+    return x[face, down.clamp(0, size - 1)[:, :, None], across.clamp(0, size - 1)[:, None, :]]
+
+
+def batches(rows, batch_size, generator=None):
+    """Lists of row numbers, int64 (B,) each, the last one ragged; in random order if a generator is given."""
+    rows = torch.as_tensor(rows)
+    if generator is not None:
+        order = torch.randperm(len(rows), generator=generator, device=generator.device)
+        rows = rows.to(generator.device)[order]
+    return rows.split(batch_size)
+
+
+# --- python -m data.faces PATH
+
+def summary(faces):
+    """What was found, as text: counts by split, expression and identity."""
+    lines = [f"{faces.name}: {len(faces)} faces of {faces.size}x{faces.size} pixels, "
+             f"fingerprint {faces.fingerprint}", f"{'':12}" + "".join(f"{part:>8}" for part in SPLITS)]
+    for label, name in [*enumerate(EXPRESSIONS), (-1, "unlabelled")]:
+        counts = [((faces.labels == label) & (faces.split == part)).sum() for part in range(len(SPLITS))]
+        lines.append(f"{name:12}" + "".join(f"{count:8d}" for count in counts))
+    people = [np.unique(faces.identities[(faces.split == part) & (faces.identities >= 0)])
+              for part in range(len(SPLITS))]
+    lines.append(f"{'identities':12}" + "".join(f"{len(p):8d}" for p in people))
+    lines.append(f"{(faces.identities < 0).sum()} faces of unknown identity")
+    shared = len(np.intersect1d(people[0], people[2])) + len(np.intersect1d(people[1], people[2]))
+    if shared:
+        lines.append(f"warning: {shared} identities of test are also in train or val")
+    return "\n".join(lines)
+
+
+def main():
+    from data.drawing import contact_sheet
+    if len(sys.argv) != 2:
+        raise UserError("python -m data.faces PATH", "one argument: a data set's name or a path",
+                        f"{len(sys.argv) - 1} arguments", "python -m data.faces synthetic")
+    faces = load(sys.argv[1])
+    print(summary(faces))
+    path = FOLDER / "contact_sheet.png"
+    contact_sheet(path, faces)
+    print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    run_script(main)

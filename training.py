@@ -1,0 +1,286 @@
+"""What both trainings share: errors, constants and overrides, device and precision, run folders, checkpoints.
+
+In: plain values and torch objects. Out: files in a run folder. Knows nothing of faces or models.
+"""
+import ast
+import json
+import os
+import subprocess
+import sys
+import time
+import types
+import typing
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+RUNS = Path(__file__).parent / "experiments"
+
+
+# --- errors
+
+class UserError(Exception):
+    """A user's mistake: shown as one message without a traceback, exit code 1.
+
+    where: path or constant; expected, found, remedy: one phrase each.
+    """
+
+    def __init__(self, where, expected, found, remedy):
+        super().__init__(f"{where}\n  expected: {expected}\n  found:    {found}\n  remedy:   {remedy}")
+
+
+def run_script(main):
+    """Call main(); a UserError ends the program with its message and exit code 1, Ctrl-C with 130."""
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("\nstopped; python run.py RESUME=last goes on from the last finished epoch", file=sys.stderr)
+        sys.exit(130)
+
+
+# --- constants and overrides
+
+def constants(module):
+    """The UPPER_CASE names of a module defined at its head, as a dict of plain values."""
+    plain = (str, int, float, tuple, types.NoneType)
+    return {name: value for name, value in vars(module).items() if name.isupper() and isinstance(value, plain)}
+
+
+def override(arguments, modules):
+    """Set constants from NAME=VALUE arguments, for this process only.
+
+    modules: prefix -> module, e.g. {"": run, "vae": metric_vae.run} for SEED=1 vae.BETA=0.
+    Raises UserError for a name that is not there or a value of another type.
+    """
+    for argument in arguments:
+        name, equals, text = argument.partition("=")
+        prefix, _, constant = name.rpartition(".")
+        known = constants(modules[prefix]) if prefix in modules else {}
+        if not equals or constant not in known:
+            names = ", ".join(f"{p}.{n}" if p else n for p, m in modules.items() for n in constants(m))
+            raise UserError(f"argument {argument}", "NAME=VALUE with one of the names there are",
+                            f"unknown name {name!r}", f"names: {names}")
+        setattr(modules[prefix], constant, _parse(argument, text, known[constant], modules[prefix], constant))
+
+
+def _parse(argument, text, default, module, constant):
+    """The value of text, with the type of the constant: its annotation, or else that of its default."""
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    annotation = typing.get_type_hints(module).get(constant, type(default))
+    accepted = typing.get_args(annotation) or (annotation,)
+    if str in accepted and not isinstance(value, accepted):
+        value = text                                            # DATA=7 may be a folder named 7
+    if float in accepted and type(value) is int:
+        value = float(value)
+    if tuple in accepted and type(value) in (int, float):       # BETA=0 for BETA=(0.0, 0.0)
+        value = (float(value),) * len(default)
+    if tuple in accepted and isinstance(value, tuple) and len(value) == len(default) \
+            and all(type(v) in (int, float) for v in value):
+        value = tuple(type(d)(v) for v, d in zip(value, default))
+    elif tuple in accepted or type(value) not in accepted:
+        raise UserError(f"argument {argument}", f"a value like {default!r}", repr(value),
+                        f"write {constant}=VALUE with the type that it has at the head of {module.__file__}")
+    return value
+
+
+def check_choice(constant, value, choices):
+    """Raise UserError unless value is one of choices."""
+    if value not in choices:
+        raise UserError(constant, "one of " + ", ".join(map(str, choices)), repr(value), "set it to one of these")
+
+
+# --- device and precision
+
+def choose_device(name):
+    """torch.device of "auto" (the first GPU, else the processor), "cpu", "cuda", "cuda:1", "mps"."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(1, device=name)
+        return torch.device(name)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"DEVICE={name}", "a device that torch has here", str(error).split("\n")[0],
+                        'DEVICE="auto" or "cpu"') from None
+
+
+def choose_precision(name, device):
+    """"fp32" or "bf16"; "auto" takes bf16 where a matrix product is seen to be faster in it."""
+    check_choice("PRECISION", name, ("auto", "fp32", "bf16"))
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
+    return "bf16" if _matmul_seconds(torch.bfloat16) < 0.7 * _matmul_seconds(torch.float32) else "fp32"
+
+
+def _matmul_seconds(dtype, size=256):
+    """The best of three times of a (size, size) matrix product on the processor."""
+    a = torch.ones(size, size, dtype=dtype)
+    a @ a
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        a @ a
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def autocast(device, precision):
+    """The context in which a forward pass runs."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def linear(schedule, epoch, epochs):
+    """The value at an epoch (from 0) of a (first, last) schedule that is linear between."""
+    first, last = schedule
+    return first + (last - first) * epoch / max(epochs - 1, 1)
+
+
+# --- files
+
+def write_atomically(path, write):
+    """Write a file beside its place and rename it: write(file) gets a binary file.
+
+    Raises UserError where the disk is full or the folder may not be written to; the old file stays.
+    """
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(beside, "wb") as file:
+            write(file)
+        os.replace(beside, path)
+    except (OSError, RuntimeError) as error:                    # torch.save reports a full disk as RuntimeError
+        beside.unlink(missing_ok=True)
+        raise UserError(path, "a file that can be written", error,
+                        "free some disk space or choose a folder you may write to") from None
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path, value):
+    """Write a value as indented JSON, atomically."""
+    write_atomically(path, lambda file: file.write((json.dumps(value, indent=2) + "\n").encode()))
+
+
+def read_json(path):
+    """Read JSON; raises UserError where the file is missing or damaged."""
+    try:
+        return json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(path, "a JSON file of a run", error, "restore the file, or start a new run") from None
+
+
+def save_checkpoint(path, model, optimizer, generator, epoch, **more):
+    """Write weights, optimiser, finished epochs and RNG state; more: further tensors or plain values."""
+    state = dict(model=model.state_dict(), optimizer=optimizer.state_dict(), rng=generator.get_state(), epoch=epoch)
+    write_atomically(path, lambda file: torch.save({**state, **more}, file))
+
+
+def load_checkpoint(path, device="cpu"):
+    """Read a checkpoint's dict without pickle's code; raises UserError where it is missing or damaged."""
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:                                  # torch raises half a dozen kinds here
+        raise UserError(path, "a checkpoint of this program", str(error).split("\n")[0],
+                        "restore the file, or start a new run") from None
+
+
+def resume(path, model, optimizer, generator):
+    """Load a checkpoint where there is one; returns (number of epochs that are done, its dict)."""
+    if not Path(path).exists():
+        return 0, {}
+    state = load_checkpoint(path, next(model.parameters()).device)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    generator.set_state(state["rng"].cpu())
+    return state["epoch"], state
+
+
+# --- run folders
+
+def new_run_folder(runs=RUNS):
+    """Make and return the first free experiments/N; two programs never get the same one."""
+    try:
+        runs.mkdir(exist_ok=True, parents=True)
+        number = max((int(p.name) for p in runs.iterdir() if p.name.isdigit()), default=-1) + 1
+        while True:
+            try:
+                (runs / str(number)).mkdir()
+                return runs / str(number)
+            except FileExistsError:
+                number += 1
+    except OSError as error:
+        raise UserError(runs, "a folder that can be written", error, "choose a folder you may write to") from None
+
+
+def find_run(which, finished, runs=RUNS):
+    """The folder of run `which`: a number, or "last", the newest that is finished (True) or unfinished (False)."""
+    numbers = sorted((int(p.parent.name) for p in runs.glob("*/settings.json") if p.parent.name.isdigit()))
+    state = "finished" if finished else "unfinished"
+    found = [n for n in numbers if read_json(runs / str(n) / "settings.json")["finished"] == finished]
+    if which == "last" and found:
+        return runs / str(found[-1])
+    if which in found:
+        return runs / str(which)
+    raise UserError(runs, f"{state} run {which}", f"{state} runs: {found or 'none'}",
+                    "python run.py starts one, RESUME=N goes on with an unfinished one")
+
+
+def start_settings(folder, **settings):
+    """Write settings.json: what is given, with versions, git commit and the command."""
+    names = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "matplotlib")
+    settings = dict(finished=False, command=sys.argv, started=time.strftime("%Y-%m-%d %H:%M:%S"), **settings,
+                    versions=dict(python=sys.version.split()[0], **{name: version(name) for name in names}),
+                    git_commit=_git_commit(), threads=torch.get_num_threads())
+    write_json(folder / "settings.json", settings)
+
+
+def finish_settings(folder):
+    """Mark a run as finished."""
+    write_json(folder / "settings.json", {**read_json(folder / "settings.json"), "finished": True})
+
+
+def _git_commit():
+    """The commit of this checkout, with "+" where files differ from it, or None outside git."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True).stdout
+        return commit + "+" * bool(changed.strip())
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+# --- the log
+
+def read_log(folder, stage=None):
+    """The lines of log.jsonl as dicts, of one stage or of all."""
+    path = folder / "log.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [line for line in lines if stage in (None, line["stage"])]
+
+
+def write_log(folder, stage, epoch, **values):
+    """Set the line of one stage and epoch (from 1); drops later epochs of that stage, which a resumed run repeats."""
+    lines = [line for line in read_log(folder) if line["stage"] != stage or line["epoch"] < epoch]
+    for value in values.values():
+        assert value is None or isinstance(value, (int, float, list)), value
+    lines.append(dict(stage=stage, epoch=epoch, **values))
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    write_atomically(folder / "log.jsonl", lambda file: file.write(text.encode()))
+
+
+def check_finite(values, stage, epoch, checkpoint):
+    """Raise UserError where a loss is not finite; the checkpoint of the epoch before is kept."""
+    bad = {name: value for name, value in values.items() if value != value or value in (float("inf"), -float("inf"))}
+    if bad:
+        kept = f"{checkpoint} keeps epoch {epoch - 1}" if Path(checkpoint).exists() else "nothing was saved yet"
+        raise UserError(f"{stage}, epoch {epoch}", "finite losses", bad,
+                        f"lower LEARNING_RATE or the weight of that term, or set PRECISION=fp32 ({kept})")
