@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import time
-import types
 import typing
 from importlib.metadata import version
 from pathlib import Path
@@ -44,9 +43,12 @@ def run_script(main):
 # --- constants and overrides
 
 def constants(module):
-    """The UPPER_CASE names of a module defined at its head, as a dict of plain values."""
-    plain = (str, int, float, tuple, types.NoneType)
-    return {name: value for name, value in vars(module).items() if name.isupper() and isinstance(value, plain)}
+    """The UPPER_CASE constants of a script, as a dict of plain values: text, numbers, None, tuples of numbers."""
+    def plain(value):
+        if isinstance(value, tuple):
+            return all(isinstance(v, (int, float)) for v in value)
+        return value is None or isinstance(value, (str, int, float))
+    return {name: value for name, value in vars(module).items() if name.isupper() and plain(value)}
 
 
 def override(arguments, modules):
@@ -89,10 +91,48 @@ def _parse(argument, text, default, module, constant):
     return value
 
 
+def stored_constants(modules):
+    """The constants of all scripts as settings.json keeps them: {"run": ..., "vae": ...}."""
+    return {prefix or "run": constants(module) for prefix, module in modules.items()}
+
+
+def restore_constants(folder, modules, arguments=()):
+    """Set the constants to those of a run folder; raises UserError where arguments beside RESUME would change them."""
+    more = [argument for argument in arguments if not argument.startswith("RESUME=")]
+    if more:
+        raise UserError(" ".join(arguments), "RESUME alone: a resumed run keeps its settings", " ".join(more),
+                        "leave it out, or start a new run")
+    settings = read_json(folder / "settings.json")
+    for prefix, module in modules.items():
+        for name, value in settings[prefix or "run"].items():
+            if name != "RESUME":
+                setattr(module, name, tuple(value) if isinstance(value, list) else value)
+
+
+def check_same_data(folder, about):
+    """Raise UserError unless the run folder's data has the fingerprint of about."""
+    of_run = read_json(folder / "settings.json")["data"]
+    if of_run["fingerprint"] != about["fingerprint"]:
+        raise UserError(folder, f"the faces of that run: {of_run}", about, "restore the data, or start a new run")
+
+
 def check_choice(constant, value, choices):
     """Raise UserError unless value is one of choices."""
     if value not in choices:
         raise UserError(constant, "one of " + ", ".join(map(str, choices)), repr(value), "set it to one of these")
+
+
+def check_positive(**values):
+    """Raise UserError for a constant that is not a whole number of at least 1."""
+    for constant, value in values.items():
+        if value < 1:
+            raise UserError(constant, "at least 1", value, "set it higher")
+
+
+def check_batch(batch, count, where):
+    """Raise UserError where there are fewer training faces than a batch holds."""
+    if count < batch:
+        raise UserError(where, f"at least BATCH={batch} training faces", count, "add faces or lower BATCH")
 
 
 # --- device and precision

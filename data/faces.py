@@ -58,6 +58,12 @@ class Faces:
             digest.update(np.ascontiguousarray(array, dtype="<i8"))
         return digest.hexdigest()
 
+    def about(self):
+        """What settings.json says of the data."""
+        counts = np.bincount(self.split, minlength=len(SPLITS)).tolist()
+        return dict(name=self.name, count=len(self), size=self.size, split=dict(zip(SPLITS, counts)),
+                    labelled=int((self.labels >= 0).sum()), fingerprint=self.fingerprint)
+
 
 # --- making and checking
 

@@ -1,0 +1,69 @@
+"""The classifier C: its last layer defines the distance between two faces, d_D(x1, x2) = ||C(x1) - C(x2)||.
+
+In: faces (B, 1, H, W) in 0..1. Out: the last layer (B, 7), one value an expression before the softmax.
+"""
+from torch import nn
+
+from data.faces import EXPRESSIONS
+
+LAYERS = ("last", "second_last", "softmax")
+
+
+class Classifier(nn.Module):
+    """Convolutions, then dense layers.
+
+    blocks: modules run one after the other, whose outputs are the intermediate layers; dense: from the flattened
+    last block to the second-last layer; width: that layer's width.
+    """
+
+    def __init__(self, blocks, dense, width):
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.dense = dense
+        self.last = nn.Linear(width, len(EXPRESSIONS))
+
+    def features(self, x):
+        """The outputs of all layers: one (B, C, h, w) a block, then second_last (B, width) and last (B, 7)."""
+        outputs = []
+        for block in self.blocks:
+            x = block(x)
+            outputs.append(x)
+        second_last = self.dense(x.flatten(1))
+        return [*outputs, second_last, self.last(second_last)]
+
+    def forward(self, x):
+        return self.features(x)[-1]
+
+    def layers(self, x):
+        """The layers that figures and embeddings use, by name: last (B, 7), second_last (B, width), softmax (B, 7)."""
+        *_, second_last, last = self.features(x)
+        return dict(last=last, second_last=second_last, softmax=last.softmax(1))
+
+
+def original(size):
+    """The reference implementation's: 5x5 convolutions, batch norm and ReLU after each, 1024 and 1024 dense."""
+    def convolution(inputs, outputs, pool):
+        return nn.Sequential(nn.Conv2d(inputs, outputs, 5, padding=2), nn.BatchNorm2d(outputs), nn.ReLU(),
+                             nn.MaxPool2d(2) if pool else nn.Identity())
+
+    def dense(inputs, outputs):
+        return nn.Sequential(nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU())
+
+    blocks = [convolution(1, 64, True), convolution(64, 128, True), convolution(128, 192, False),
+              convolution(192, 192, False), convolution(192, 64, True)]
+    return Classifier(blocks, nn.Sequential(dense(64 * (size // 8) ** 2, 1024), dense(1024, 1024)), 1024)
+
+
+def light(size, dropout=0.3):
+    """Three 4x4 stride-2 convolutions of 32, 64 and 128 channels, then 128 dense: about 40 times cheaper.
+
+    Group norm, so that a face's embedding never depends on the batch that it stands in.
+    """
+    def convolution(inputs, outputs):
+        return nn.Sequential(nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.GroupNorm(8, outputs), nn.ReLU())
+
+    dense = nn.Sequential(nn.Dropout(dropout), nn.Linear(128 * (size // 8) ** 2, 128), nn.LayerNorm(128), nn.ReLU())
+    return Classifier([convolution(1, 32), convolution(32, 64), convolution(64, 128)], dense, 128)
+
+
+ARCHITECTURES = {"light": light, "original": original}

@@ -1,0 +1,168 @@
+"""Trains the classifier and writes the embeddings, alone or as the first stage of run.py.
+
+In: Faces. Out, in a run folder: classifier.pt, embeddings.npy and lines of log.jsonl.
+Alone: python -m expr_classifier.run DATA=data/my_faces EPOCHS=5
+"""
+import sys
+import time
+
+import numpy as np
+import torch
+from torch.nn import functional
+from tqdm import tqdm
+
+import training
+from data.faces import EXPRESSIONS, Images, batches, load
+from expr_classifier.model import ARCHITECTURES, LAYERS
+from training import UserError
+
+# --- the network and its loss
+ARCHITECTURE = "light"          # one of expr_classifier/model.py
+LOSS = "cross_entropy"          # or "squared_error": the reference's, between softmax and one-hot
+BALANCE = 0.5                   # loss weights of expressions: count ** -BALANCE; 0 none, 1 each expression the same
+
+# --- training
+EPOCHS = 20
+BATCH = 64                      # faces
+LEARNING_RATE = (2e-3, 0.0)     # Adam's, at the first and the last epoch, linear between
+WEIGHT_DECAY = 1e-2
+FLIP = True                     # mirror every other training face
+SHIFT = 2                       # pixels that a training face is moved by at most
+
+# --- what is written
+LAYER = "last"                  # the layer in embeddings.npy: "last", "second_last" or "softmax"
+
+# --- when run alone (run.py has its own)
+DATA = "auto"                   # "auto", "synthetic", "tfd", "fer2013" or a path: see data/README.md
+IMAGE_SIZE = 48                 # pixels
+FOLD = 0                        # 0..4, of TFD's five
+SEED = 0
+DEVICE = "auto"                 # "auto", "cpu", "cuda", ...
+PRECISION = "auto"              # "auto", "fp32", "bf16"
+
+
+def check_settings():
+    """Raise UserError for a constant that cannot be."""
+    training.check_choice("ARCHITECTURE", ARCHITECTURE, ARCHITECTURES)
+    training.check_choice("LOSS", LOSS, ("cross_entropy", "squared_error"))
+    training.check_choice("LAYER", LAYER, LAYERS)
+    training.check_positive(EPOCHS=EPOCHS, BATCH=BATCH)
+
+
+def loss_function(logits, labels, weights):
+    """The mean over faces, weighted by expression: cross-entropy, or half the mean squared error to one-hot.
+
+    logits (B, 7), labels int64 (B,), weights (7,).
+    """
+    if LOSS == "cross_entropy":
+        losses = functional.cross_entropy(logits.float(), labels, reduction="none")
+    else:
+        target = functional.one_hot(labels, len(EXPRESSIONS))
+        losses = (logits.float().softmax(1) - target).square().mean(1) / 2
+    return (losses * weights[labels]).mean()
+
+
+def train(faces, folder, seed, device, precision):
+    """Train the classifier on the labelled training faces; returns it, in eval mode.
+
+    Goes on from folder/classifier.pt where there is one. Raises UserError where an expression has no face.
+    """
+    train_rows = faces.rows("train", labelled=True)
+    counts = np.bincount(faces.labels[train_rows], minlength=len(EXPRESSIONS))
+    if (counts == 0).any():
+        raise UserError(faces.name, "labelled training faces of each expression",
+                        "none of " + ", ".join(np.array(EXPRESSIONS)[counts == 0]), "add some, or change the split")
+    training.check_batch(BATCH, len(train_rows), faces.name)
+    torch.manual_seed(seed)
+    generator = torch.Generator(device).manual_seed(seed)
+    model = ARCHITECTURES[ARCHITECTURE](faces.size).to(device, memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=WEIGHT_DECAY, fused=True)
+    checkpoint = folder / "classifier.pt"
+    done, _ = training.resume(checkpoint, model, optimizer, generator)
+    images = Images(faces, device)
+    labels = torch.from_numpy(faces.labels).to(device)
+    weights = torch.from_numpy(counts ** -float(BALANCE)).float().to(device)
+    weights *= len(train_rows) / weights[labels[torch.from_numpy(train_rows)]].sum()
+
+    for epoch in tqdm(range(done, EPOCHS), "classifier", EPOCHS, initial=done, disable=None, unit="epoch"):
+        start = time.perf_counter()
+        optimizer.param_groups[0]["lr"] = training.linear(LEARNING_RATE, epoch, EPOCHS)
+        model.train()
+        torch.manual_seed(seed * 1000 + epoch)                      # dropout draws from torch's own generator
+        total = torch.zeros(2, device=device)                       # loss and right answers, summed over faces
+        for rows in batches(train_rows, BATCH, generator):
+            x = images(rows, generator, FLIP, SHIFT)
+            with training.autocast(device, precision):
+                logits = model(x)
+            loss = loss_function(logits, labels[rows], weights)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += torch.stack([loss.detach() * len(rows), (logits.argmax(1) == labels[rows]).sum()])
+        seconds = time.perf_counter() - start
+        loss, accuracy = (total / len(train_rows)).tolist()
+        training.check_finite(dict(loss=loss), "classifier", epoch + 1, checkpoint)
+        model.eval()
+        val_accuracy = measure_accuracy(model, faces, faces.rows("val", labelled=True), device)
+        training.write_log(folder, "classifier", epoch + 1, loss=loss, train_accuracy=accuracy, val_accuracy=val_accuracy,
+                           seconds=seconds, images_per_second=len(train_rows) / seconds)
+        training.save_checkpoint(checkpoint, model, optimizer, generator, epoch + 1, architecture=ARCHITECTURE,
+                                 size=faces.size)
+    return model.eval()
+
+
+def load_classifier(folder, device):
+    """The trained classifier of a run folder, in eval mode."""
+    state = training.load_checkpoint(folder / "classifier.pt", device)
+    model = ARCHITECTURES[state["architecture"]](state["size"])
+    model.load_state_dict(state["model"])
+    return model.to(device, memory_format=torch.channels_last).eval()
+
+
+@torch.no_grad()
+def layer(model, faces, rows, device, name="last", batch_size=256):
+    """A layer of the classifier, float32 (len(rows), k), for the faces of these rows."""
+    images = Images(faces, device)
+    parts = [model.layers(images(part))[name].float().cpu() for part in batches(rows, batch_size)]
+    return torch.cat(parts).numpy()
+
+
+def embedding(model):
+    """The function x (B, 1, H, W) to (B, k) whose distances are d_D: LAYER of the classifier."""
+    return lambda x: model.layers(x)[LAYER]
+
+
+def measure_accuracy(model, faces, rows, device):
+    """The share of rows whose largest output is the face's label; None without labelled faces."""
+    if len(rows) == 0:
+        return None
+    return float((layer(model, faces, rows, device).argmax(1) == faces.labels[rows]).mean())
+
+
+def write_embeddings(model, faces, folder, device):
+    """Write embeddings.npy, float32 (N, k): LAYER of every face, labelled or not, in the order of the data."""
+    embeddings = layer(model, faces, np.arange(len(faces)), device, LAYER)
+    training.write_atomically(folder / "embeddings.npy", lambda file: np.save(file, embeddings))
+    return embeddings
+
+
+def main():
+    module = sys.modules[__name__]
+    training.override(sys.argv[1:], {"": module})
+    check_settings()
+    device = training.choose_device(DEVICE)
+    precision = training.choose_precision(PRECISION, device)
+    faces = load(DATA, IMAGE_SIZE, FOLD, SEED)
+    folder = training.new_run_folder()
+    training.start_settings(folder, data=faces.about(), classifier=training.constants(module),
+                            device=str(device), precision=precision)
+    model = train(faces, folder, SEED, device, precision)
+    write_embeddings(model, faces, folder, device)
+    test = faces.rows("test", labelled=True)
+    print(f"{folder}: test accuracy {measure_accuracy(model, faces, test, device):.3f} on {len(test)} faces")
+    figures.confusion(folder / "confusion.png", faces.labels[test], layer(model, faces, test, device).argmax(1))
+    print(f"wrote embeddings.npy and confusion.png to {folder}")
+
+
+if __name__ == "__main__":
+    training.run_script(main)

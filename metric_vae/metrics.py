@@ -1,0 +1,155 @@
+"""The given metric d_D on faces: embeddings, any (N, k) points, an (N, N) matrix, pixels, labels, or a function.
+
+A metric answers two questions about the faces of a batch, by their row numbers and their pixels:
+points(rows, x) -> (B, k), or None where it has none; distances(rows, x) -> (B, B).
+"""
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from data.faces import EXPRESSIONS
+from metric_vae.regularizers import pairwise_distances
+from training import UserError, read_json
+
+CHECKED = 4096          # rows looked at in one go; of a matrix with more, a sample is looked at before training,
+SAMPLE = 256            # of this many rows, and the rest as it is read
+IN_MEMORY = 2 ** 30     # bytes; larger points stay on the disk
+
+
+class Points:
+    """d = ||p_i - p_j|| by the p-norm, or 1 - cos(p_i, p_j), of points (N, k), one a face."""
+
+    def __init__(self, array, norm=2.0, device="cpu"):
+        mapped = isinstance(array, np.memmap)
+        self.array = array if mapped else torch.as_tensor(array, dtype=torch.float32).to(device)
+        self.norm, self.device = norm, device
+
+    def points(self, rows, x=None):
+        if torch.is_tensor(self.array):
+            return self.array[rows]
+        return torch.from_numpy(self.array[rows.cpu().numpy()]).to(self.device, torch.float32)
+
+    def distances(self, rows, x=None):
+        return distances_of(self.points(rows, x), self.norm)
+
+
+class Function(Points):
+    """d = ||f(x_i) - f(x_j)||, f a function of the faces' pixels (B, 1, H, W) in 0..1 to (B, k).
+
+    It sees each face as it is fed to the VAE, so that d follows the face's augmentation.
+    features: a function of x to a list of layers, for the decoder's consistency; [f] where none is given.
+    """
+
+    def __init__(self, function, norm=2.0, features=None):
+        self.function, self.norm = function, norm
+        self.features = features or (lambda x: [function(x)])
+
+    @torch.no_grad()
+    def points(self, rows, x):
+        return self.function(x).float()
+
+
+class Matrix:
+    """d = a given matrix (N, N), memory-mapped or not, read by the rows of a batch."""
+
+    def __init__(self, array, device="cpu", path="METRIC"):
+        self.array, self.device, self.path = array, device, path
+
+    def points(self, rows, x=None):
+        return None
+
+    def distances(self, rows, x=None):
+        rows = rows.cpu().numpy()
+        order = np.argsort(rows)                                # a file is read fastest from its beginning
+        block = np.empty((len(rows), len(rows)), np.float32)
+        for place in order:
+            block[place] = self.array[rows[place]][rows]
+        if not (block >= 0).all():                              # NaN too
+            raise UserError(self.path, "distances of at least 0", "a negative or NaN in " + str(rows), "mend it")
+        return torch.from_numpy(block).to(self.device)
+
+
+def distances_of(points, norm=2.0):
+    """(B, B) distances of points (B, k): the p-norm for a number, 1 - cosine for "cosine"."""
+    if norm == "cosine":
+        unit = functional.normalize(points, dim=1)
+        return (1 - unit @ unit.T).clamp(min=0).fill_diagonal_(0)
+    return pairwise_distances(points, norm)
+
+
+def load_metric(name, faces, device, norm=2.0):
+    """The metric "pixels", "labels", or of a path: an (N, k) or (N, N) .npy, or "file.py:function".
+
+    norm: a p-norm (1.0, 2.0, inf) or "cosine", for points. Raises UserError for a file that is missing, damaged, of
+    other faces, or no metric.
+    """
+    if norm != "cosine" and not (isinstance(norm, (int, float)) and norm >= 1):
+        raise UserError("METRIC_NORM", 'a number of at least 1, or "cosine"', repr(norm), "set it to 2.0")
+    if name == "pixels":
+        return Function(lambda x: x.flatten(1), norm)
+    if name == "labels":
+        one_hot = np.eye(len(EXPRESSIONS), dtype=np.float32)[faces.labels]
+        return Points(one_hot, norm, device)
+    path, colon, function = str(name).partition(".py:")
+    if colon:
+        return Function(_load_function(Path(path + ".py"), function), norm)
+    return _load_array(Path(name).expanduser(), faces, device, norm)
+
+
+def _load_function(path, name):
+    """The function called name in a Python file."""
+    try:
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return getattr(module, name)
+    except (OSError, AttributeError, ImportError, SyntaxError) as error:
+        raise UserError(f"METRIC={path}:{name}", "a function of faces (B, 1, H, W) to points (B, k)", error,
+                        "check the path and the function's name") from None
+
+
+def _load_array(path, faces, device, norm):
+    """Points or Matrix of an .npy file, checked."""
+    count = len(faces)
+    expected = f"({count}, k) points or ({count}, {count}) distances, one row a face of {faces.name}"
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"METRIC={path}", 'an .npy file, "pixels", "labels" or "embeddings"', error,
+                        "check the path; save with numpy.save") from None
+    if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind not in "fiu" or len(array) != count:
+        found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else "an .npz"
+        raise UserError(path, expected, found, "make it from these very faces, in their order")
+    settings = path.parent / "settings.json"
+    if path.name == "embeddings.npy" and settings.exists():
+        made_of = read_json(settings)["data"]["fingerprint"]
+        if made_of != faces.fingerprint:
+            raise UserError(path, f"embeddings of these faces, fingerprint {faces.fingerprint}",
+                            f"fingerprint {made_of}", "train a classifier on these faces, or load the others")
+    if array.shape == (count, count):
+        rows = np.arange(count)
+        if count > CHECKED:                                     # a large file is never read whole
+            rows = np.sort(np.random.default_rng(0).choice(count, SAMPLE, replace=False))
+        _check_distances(np.stack([array[row][rows] for row in rows]), rows, path)
+        return Matrix(array, device, path)
+    for start in range(0, count, CHECKED):
+        bad = ~np.isfinite(array[start:start + CHECKED]).all(1)
+        if bad.any():
+            raise UserError(path, "finite numbers", f"NaN or infinity in row {start + bad.argmax()}", "mend that row")
+    return Points(array if array.nbytes > IN_MEMORY else np.array(array), norm, device)
+
+
+def _check_distances(block, rows, path):
+    """Raise UserError where a (B, B) block, of the file's rows and columns rows, cannot be distances."""
+    tolerance = 1e-4 * np.abs(block[np.isfinite(block)]).max(initial=0)
+    for bad, expected, remedy in (
+            (~np.isfinite(block), "finite distances", "mend these entries"),
+            (block < 0, "distances of at least 0", "save distances, not similarities"),
+            (np.diag(np.abs(np.diag(block)) > tolerance), "a zero diagonal", "save distances, not similarities"),
+            (np.abs(block - block.T) > tolerance, "a symmetric matrix", "save (d + d.T) / 2")):
+        if bad.any():
+            i, j = np.argwhere(bad)[0]
+            raise UserError(path, expected, f"{block[i, j]} in row {rows[i]}, column {rows[j]}", remedy)
