@@ -50,7 +50,7 @@ def main():
     model = classifier.train(faces, folder, SEED, device, precision)
     classifier.write_embeddings(model, faces, folder, device)
     if metric is None:
-        metric = Function(classifier.embedding(model), vae.METRIC_NORM, model.features)
+        metric = Function(classifier.metric_layers(model), vae.METRIC_NORM)
     for name in vae.MODELS:
         vae.train(name, faces, metric, folder, SEED, device, precision)
     training.finish_settings(folder)

@@ -44,7 +44,7 @@ def face_grid(path, faces, rows=None, columns=None, title="", scale=2, gap=2, br
         for c, x in enumerate(xs):
             canvas[y:y + side, x:x + side] = faces[r, c].repeat(scale, 0).repeat(scale, 1)
     figure = Figure((width / DPI, height / DPI), dpi=DPI)
-    figure.figimage(canvas, cmap="gray", vmin=0, vmax=255)
+    figure.figimage(canvas[:, :, None].repeat(3, 2))            # as RGB: a colour map would be off by a grey level
     text = lambda x, y, words, **kw: figure.text(x / width, 1 - y / height, words, **kw)
     text(left, MARGIN - 4, title, va="top", fontsize=9.5, weight="bold")
     for words, x in zip(columns or (), xs):

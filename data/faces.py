@@ -4,6 +4,7 @@ In: a data set's name or a path. Out: Faces. `python -m data.faces PATH` prints 
 """
 import hashlib
 import sys
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -162,29 +163,30 @@ def split_faces(labels, identities, seed, where="data"):
     """Split int64 (N,) into train, val and test, 8 : 1 : 1, stratified by label.
 
     Faces of one known identity stay together; faces of unknown identity (-1) are taken one by one.
-    Raises UserError with fewer than three identities, or too few faces.
+    Raises UserError with fewer than three identities and fewer than three faces of unknown identity.
     """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
     split = np.zeros(len(labels), np.int64)
-    known = np.flatnonzero(identities >= 0)
+    known, unknown = np.flatnonzero(identities >= 0), np.flatnonzero(identities < 0)
     people = len(np.unique(identities[known]))
-    if len(known) and people < len(SPLITS):
-        raise UserError(where, "at least three identities, to hold people out", f"{people}",
-                        "give a split of your own, or set the identities to -1 (unknown)")
-    for rows, groups in ((known, identities[known]), (np.flatnonzero(identities < 0), None)):
-        if len(rows) == 0:
-            continue
-        folds = min(FRACTION, people if groups is not None else len(rows))
+    for rows, units, method in ((known, people, StratifiedGroupKFold), (unknown, len(unknown), StratifiedKFold)):
+        folds = min(FRACTION, units)
         if folds < len(SPLITS):
-            raise UserError(where, "at least three faces", f"{len(rows)}", "add faces")
-        labels_of_rows = labels[rows]
-        folder = (StratifiedKFold if groups is None else StratifiedGroupKFold)(folds, shuffle=True, random_state=seed)
-        if groups is None and np.bincount(labels_of_rows + 1).max() < folds:
-            labels_of_rows = np.zeros(len(rows), np.int64)      # too few of each label to stratify
-        with np.testing.suppress_warnings() as quiet:
-            quiet.filter(UserWarning)                           # a label with fewer faces than folds
-            parts = [part for _, part in folder.split(rows, labels_of_rows, groups)]
+            continue                                            # too few to hold any out: they train
+        strata = labels[rows]
+        if np.bincount(strata + 1).max() < folds:
+            strata = np.zeros(len(rows), np.int64)              # too few of each label to stratify
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)        # a label with fewer faces than folds
+            parts = [part for _, part in method(folds, shuffle=True, random_state=seed)
+                     .split(rows, strata, identities[rows]) if len(part)]
+        if folds < FRACTION:
+            parts.sort(key=len)                                 # few people: the one with the most faces trains
         split[rows[parts[0]]], split[rows[parts[1]]] = 2, 1
+    if len(np.unique(split)) < len(SPLITS):
+        raise UserError(where, "at least three identities or three faces of unknown identity, to hold some out",
+                        f"{people} identities and {len(unknown)} faces of unknown identity",
+                        "add faces, give a split of your own, or set identities to -1 (unknown)")
     return split
 
 
@@ -210,7 +212,7 @@ def load(data="auto", image_size=48, fold=0, seed=0):
         if not path.exists():
             raise UserError(path.absolute(), '"auto", "synthetic", "tfd", "fer2013" or a path that exists',
                             "nothing there", "check DATA")
-    if data == "tfd" or tfd.found(path):
+    if data == "tfd" or data != "fer2013" and tfd.found(path):
         return tfd.load(path, image_size, fold, seed)
     if data == "fer2013" or fer2013.found(path):
         return fer2013.load(path, image_size, seed)
@@ -222,7 +224,7 @@ def load(data="auto", image_size=48, fold=0, seed=0):
 # --- batches
 
 class Images:
-    """The faces' pixels as batches on a device: uint8 there if they fit, else read batch by batch from the disk."""
+    """The faces' pixels as batches on a device: uint8 there, or read batch by batch where they are memory-mapped."""
 
     def __init__(self, faces, device):
         mapped = isinstance(faces.images, np.memmap)
@@ -257,8 +259,10 @@ def _augment(x, generator, flip, shift):
 
 
 def batches(rows, batch_size, generator=None):
-    """Lists of row numbers, int64 (B,) each, the last one ragged; in random order if a generator is given."""
-    rows = torch.as_tensor(rows)
+    """Row numbers, int64 (B,) each, the last one ragged, none empty; in random order if a generator is given."""
+    rows = torch.as_tensor(rows, dtype=torch.int64)
+    if len(rows) == 0:
+        return ()
     if generator is not None:
         order = torch.randperm(len(rows), generator=generator, device=generator.device)
         rows = rows.to(generator.device)[order]
@@ -278,7 +282,7 @@ def summary(faces):
               for part in range(len(SPLITS))]
     lines.append(f"{'identities':12}" + "".join(f"{len(p):8d}" for p in people))
     lines.append(f"{(faces.identities < 0).sum()} faces of unknown identity")
-    shared = len(np.intersect1d(people[0], people[2])) + len(np.intersect1d(people[1], people[2]))
+    shared = len(np.intersect1d(np.union1d(people[0], people[1]), people[2]))
     if shared:
         lines.append(f"warning: {shared} identities of test are also in train or val")
     return "\n".join(lines)

@@ -22,7 +22,6 @@ from training import UserError, write_atomically
 COUNT = 4178        # faces, as many as are labelled in TFD
 IDENTITIES = 600    # people; each makes about seven of the faces, with different expressions
 VERSION = 1         # of the renderer: raise it when pixels change, so that cached faces are drawn again
-OVERSAMPLING = 2    # rays per pixel side
 CHUNK = 8           # faces drawn at once by a thread: their arrays stay in the processor's cache
 THREADS = 2         # numpy releases the interpreter lock, so threads draw side by side
 
@@ -36,7 +35,7 @@ PROTOTYPES = (
     {1: (1, .6, .94), 4: (1, .5, .8), 20: (1, .6, .94), 25: (1, .6, .94), 2: (.57, .3, .7), 5: (.63, .5, .94),
      26: (.33, .1, .35), 16: (1, .4, .8)},                                                           # 2 fear, 16+
     {12: (1, .6, .94), 25: (1, .4, .9), 6: (.51, .5, .94)},                                          # 3 happy
-    {4: (1, .4, .7), 15: (1, .6, .94), 1: (.60, .6, .94), 6: (.50, .2, .4), 11: (.26, .4, .9), 17: (.67, .4, .9),
+    {4: (1, .25, .45), 15: (1, .6, .94), 1: (.60, .6, .94), 6: (.50, .2, .4), 11: (.26, .4, .9), 17: (.67, .4, .9),
      43: (1, .35, .7)},                                                                              # 4 sad, 43+
     {1: (1, .6, .94), 2: (1, .6, .94), 25: (1, .6, .94), 26: (1, .6, .94), 5: (.66, .4, .94),
      27: (.25, .2, .6)},                                                                             # 5 surprise, 27+
@@ -63,7 +62,7 @@ IDENTITY_PARAMETERS = {                     # lengths in units of 1/48 of the fr
     "eye_x": bell(11.0, 1.3),               # from the midline to the middle of an eye
     "eye_y": bell(13.0, 1.0),               # from the top of the frame
     "eye_width": bell(4.9, .7),             # half the distance between the corners
-    "eye_height": bell(2.1, .5),            # of the upper lid over the corners
+    "eye_height": bell(2.35, .55),            # of the upper lid over the corners
     "eye_tilt": bell(.25, .8),              # how much the outer corner is higher
     "iris": even(.08, .42),                 # tone
     "lid_crease": even(.05, .35),           # darkness
@@ -77,10 +76,10 @@ IDENTITY_PARAMETERS = {                     # lengths in units of 1/48 of the fr
     "brow_lopsided": bell(0, .6),           # the right one is lower
     "nose_y": bell(26.5, 1.6),              # lower end
     "nose_width": bell(4.0, 1.1),           # half, at the wings
-    "nose_height": bell(.95, .4),           # relative to an average nose
+    "nose_height": bell(.88, .4),           # relative to an average nose
     "nose_bridge": bell(2.2, .7),           # half width between the eyes
     "cheekbones": bell(.7, .7),             # relief
-    "fold": even(.0, .35),                  # depth of the naso-labial folds at rest
+    "fold": even(.0, .25),                  # depth of the naso-labial folds at rest
     "mouth_y": bell(36.3, 1.4),
     "mouth_width": bell(8.0, 1.4),          # half
     "mouth_curve": bell(.1, .7),            # how much the corners are higher at rest
@@ -89,13 +88,17 @@ IDENTITY_PARAMETERS = {                     # lengths in units of 1/48 of the fr
     "lip_tone": even(.62, .92),             # relative to the skin
     "sneer": even(-1, 1),                   # which side raises the upper lip more
     "jaw_width": bell(24.5, 2.6),           # half, where the face is widest
+    "jaw_square": even(0, .5),              # 0 oval to 1 square
     "chin_y": bell(49.5, 2.4),
-    "skin": even(.36, .80),                 # tone
+    "skin": even(.36, .76),                 # tone
+    "shine": even(.0, .25),                 # brightness of highlights
     "mottle": even(.0, .10),                # contrast of the skin's texture
     "skin_seed": even(0, 2 ** 20),          # chooses the texture
     "hair": even(.03, .42),                 # tone
-    "fringe": sometimes(.45, 1.0, 5.5),     # hair over the forehead: height in the middle
-    "long_hair": sometimes(.40, 1.0, 5.0),  # hair along the cheeks: width
+    "fringe": even(-9, 4),                  # hair over the forehead: its edge, below the top of the frame
+    "parting": bell(0, .16),                # slope of that edge
+    "temples": even(-2, 3.5),               # hair beside the eyes: width
+    "long_hair": sometimes(.40, 1.5, 5.0),  # hair beside the cheeks: width
     "beard": sometimes(.16, .2, .7),        # opacity
     "moustache": sometimes(.14, .3, .8),    # opacity
     "glasses": sometimes(.09, .6, .95),     # opacity of the rims
@@ -106,12 +109,14 @@ NUISANCE_PARAMETERS = {
     "scale": bell(1, .06),
     "shift_x": bell(0, 1.5),                # units
     "shift_y": bell(0, 1.3),                # units
+    "gaze_x": bell(0, 1.2),                 # units
+    "gaze_y": bell(0, .4),
     "light_x": bell(0, 1.0),                # direction towards the light: right, up, and 1 towards the camera
     "light_y": bell(.45, .6),
     "ambience": even(.35, .65),             # light that comes from everywhere
     "background": even(.05, .85),           # tone
     "blur": even(0, .5),                    # weight of the neighbours
-    "tone": bell(.1, .45),                  # bend of the tone curve: below 0 darker, above 0 brighter
+    "tone": bell(0, .4),                  # bend of the tone curve: below 0 darker, above 0 brighter
     "contrast": even(.85, 1.25),
     "noise": even(.002, .010),              # standard deviation, of the full range
     "noise_seed": even(0, 2 ** 20),
@@ -166,25 +171,38 @@ def expected_action_units(labels):
 
 # --- strokes. All lengths in units of the frame, all masks 0..1
 def bump(r2):
-    """A round hill of squared radius r2: close to exp(-r2), and 0 beyond 4."""
+    """A round hill of squared radius r2: close to exp(-r2), and 0 from 4 on."""
     q = np.maximum(1 - r2 * .25, 0)
     q *= q
-    return q * q
+    q *= q
+    return q
 
 
 def hill(x, y, width, height):
-    return bump((x / width) * (x / width) + (y / height) * (y / height))
+    """A bump of these half widths, 1 at x = y = 0."""
+    u, v = x / width, y / height
+    u *= u
+    v *= v
+    u += v
+    return bump(u)
+
+
+def line(distance, width):
+    """A soft line where a distance is 0."""
+    r = distance / width
+    r *= r
+    return bump(r)
 
 
 def inside(distance, soft):
     """1 where a signed distance is below -soft, 0 above soft, smooth between."""
-    t = np.clip(.5 - distance * (.5 / soft), 0, 1)
-    return t * t * (3 - 2 * t)
-
-
-def line(distance, width):
-    """A soft line where a signed distance is 0."""
-    return bump((distance / width) * (distance / width))
+    t = .5 - distance * (.5 / soft)
+    np.maximum(t, 0, out=t)
+    np.minimum(t, 1, out=t)
+    s = 3 - 2 * t
+    s *= t
+    s *= t
+    return s
 
 
 def paint(canvas, mask, tone):
@@ -248,78 +266,77 @@ def view(frame, top, bottom, reach):
 
 def mouth_lines(person, au):
     """Where the mouth lies: half width, height of the middle, lift of the corners, opening; all (n, 1, 1)."""
-    jaw = 2.6 * au[26] + 3.5 * au[27]
+    jaw = 3.2 * au[26] + 3.5 * au[27]
     return SimpleNamespace(
-        width=person.mouth_width * (1 + .25 * au[12] + .28 * au[20] - .16 * au[24] - .12 * au[23] - .16 * au[26]
+        width=person.mouth_width * (1 + .25 * au[12] + .28 * au[20] - .16 * au[24] - .12 * au[23] - .22 * au[26]
                                     - .12 * au[27] - .08 * au[17]),
         y=person.mouth_y + .3 * jaw - .7 * au[9] - .5 * au[17] - .6 * au[12],
         lift=person.mouth_curve + 3.4 * au[12] - 3.6 * au[15] - .6 * au[20] - .8 * au[10],
-        opening=1.5 * au[25] + 3.2 * au[26] + 3.5 * au[27],
+        opening=2.0 * au[25] + 1.2 * au[12] * au[25] + 5.5 * au[26] + 3.5 * au[27],
         jaw=jaw)
 
 
 def relief(frame, person, au, mouth):
     """Height of the skin towards the camera, (n, side, side)."""
     x, y = frame.x, frame.y
-    frame.height = height = 15 * np.sqrt(np.maximum(1 - (x / 30) * (x / 30) - ((y - 25) / 34) * ((y - 25) / 34), .05))
+    frame.height = 15 * np.sqrt(np.maximum(1 - (x / 30) * (x / 30) - ((y - 25) / 34) * ((y - 25) / 34), .05))
     # nose: a ridge that rises and widens from between the eyes to the tip, with wings beside the tip
     v = view(frame, 8, 31, 9)
     t = np.clip((v.y - person.eye_y + 2) / (person.nose_y - person.eye_y + 1), 0, 1)
     end = inside(v.y - person.nose_y, 1.8)
     wide = person.nose_bridge + (person.nose_width * .62 - person.nose_bridge + .6) * t * t
     v.height += person.nose_height * (
-        2.5 * t * (1.2 - .2 * t) * end * bump((v.x / wide) * (v.x / wide))
-        + 1.1 * hill(v.x, v.y - person.nose_y + 1.6, 2.4, 2.2)
-        + .9 * hill(v.ax - person.nose_width * .8, v.y - person.nose_y + .9 + au[9], 1.5, 1.7))
+        3.1 * t * (1.2 - .2 * t) * end * bump((v.x / wide) * (v.x / wide))
+        + 1.5 * hill(v.x, v.y - person.nose_y + 1.8, 2.5, 2.3)
+        + 1.2 * hill(v.ax - person.nose_width * .8, v.y - person.nose_y + .9 + au[9], 1.5, 1.7))
     # sockets, ridges of the brows
     v = view(frame, 3, 19, 20)
     ex = v.ax - person.eye_x
     v.height += (.7 + .5 * au[4]) * hill(ex, v.y - person.eye_y + 5, 7, 2.6) - 1.3 * hill(ex + .8, v.y - person.eye_y, 6.2, 3.4)
     # cheeks: rise with smiles and with AU 6
     v = view(frame, 16, 36, 22)
-    v.height += (person.cheekbones + 1.5 * au[6] + 1.2 * au[12]) * hill(v.ax - 12.5, v.y - 25 + 1.5 * au[6] + au[12],
-                                                                       5, 4.2)
+    v.height += (person.cheekbones + 1.2 * au[6] + 1.0 * au[12]) * hill(v.ax - 12.5, v.y - 25 + 1.5 * au[6] + au[12],
+                                                                       5.4, 4.6)
     # mouth and chin
     v = view(frame, 28, 48, 12)
     v.height += .8 * hill(v.x, v.y - mouth.y, 9, 4) + (.9 + .6 * au[17]) * hill(v.x, v.y - person.chin_y + 5 - mouth.jaw, 5, 3)
+    return frame.height
 
 
 def paint_skin(frame, person, au, mouth):
     """The skin with its texture, shadows, wrinkles and beard."""
-    side = frame.x.shape[1]
-    frame.skin = person.skin * (1 + person.mottle * (.6 * texture(person.skin_seed, 7, side)
-                                                     + .4 * texture(person.skin_seed + 1, 24, side)))
+    frame.skin = person.skin * (1 + person.mottle * texture(person.skin_seed, 14, frame.x.shape[1]))
     # eye sockets; bags under the eyes and crow's feet with AU 6
     v = view(frame, 3, 21, 22)
     ex, ey = v.ax - person.eye_x, v.y - person.eye_y
     shade(v.skin, (person.eye_shadow + .12 * au[4]) * hill(ex + .6, ey + .4, 5.6, 3.6))
     shade(v.skin, (.06 + .30 * au[6] + .12 * au[7]) * line(ey - 3.3 + .06 * ex * ex * (1 - .4 * au[6]), .9)
           * inside(np.abs(ex) - 4.6, 1.2))
-    out = ex - person.eye_width - .6
-    for slope in (-.55, 0, .55):
-        shade(v.skin, .34 * au[6] * line(ey + .4 - slope * (out + 1.2), .55) * inside(np.abs(out - 1.6) - 1.5, .8))
-    # forehead: across with AU 1 and 2, upright between the brows with AU 4; across the nose with AU 9
-    v = view(frame, 0, 24, 14)
-    ey = v.y - person.eye_y
+    out = ex - person.eye_width + .6
+    away = np.abs(ey + .4)
+    away = np.minimum(away, np.abs(away - .55 * out))                               # three lines that spread
+    shade(v.skin, .36 * au[6] * line(away, .65) * inside(np.abs(out - 2.8) - 1.5, .8))
+    # wrinkles: across the forehead with AU 1 and 2, upright between the brows with AU 4, over the nose with AU 9
+    v = view(frame, 0, 12, 16)
     raised = np.maximum(au[1], au[2])
-    for gap in (9.6, 11.6):
-        shade(v.skin, .26 * raised * line(ey + gap + person.brow_arch * .6 + 1.2 * raised, .65)
-              * inside(v.ax - 8 - 4 * au[2], 4))
-    v = view(frame, 0, 24, 7)
+    away = v.y - person.eye_y + person.brow_gap + .6 * person.brow_arch + 5 + 1.2 * raised
+    shade(v.skin, .26 * raised * line(np.abs(away) - 1, .7) * inside(v.ax - 8 - 4 * au[2], 4))
+    v = view(frame, 3, 24, 7)
     ey = v.y - person.eye_y
-    shade(v.skin, .42 * au[4] * line(v.ax - 1.5 + .12 * (ey + 5), .75) * inside(np.abs(ey + 4.6) - 2.4, 1.5))
-    for gap in (-.6, 1.4, 3.4):
-        shade(v.skin, .42 * au[9] * line(ey - gap + .18 * v.ax, .65) * inside(v.ax - 3, 1.2))
+    shade(v.skin, .42 * au[4] * line(v.ax - 1.5 + .12 * (ey + 5), .8) * inside(np.abs(ey + 4.6) - 2.4, 1.5))
+    away = np.abs(ey - 2.4 + .5 * v.ax)
+    away = np.minimum(away, np.abs(away - 2.2))                                     # three lines
+    shade(v.skin, .4 * au[9] * line(away, .8) * inside(v.ax - 3.2, 1.4))
     # naso-labial folds: from the wings of the nose round the mouth, bent outwards
     v = view(frame, 22, 44, 17)
     top, bottom = person.nose_y - 2.2 - 1.2 * au[9], mouth.y + 1.5
     t = (v.y - top) / (bottom - top)
     s = np.clip(t, 0, 1)
-    bend = person.nose_width + 1.2 + (mouth.width + 2.6 - person.nose_width) * s * (1.45 - .45 * s) * (.85 + .15 * au[12])
-    depth = person.fold * .5 + .35 * au[12] + .35 * au[11] + .35 * au[9] + .3 * au[10] + .12 * au[6] + .1 * au[20]
+    bend = person.nose_width + 1 + (mouth.width + 2.2 - person.nose_width) * s * (1.2 - .2 * s)
+    depth = person.fold + .26 * au[12] + .3 * au[11] + .3 * au[9] + .2 * au[10] + .12 * au[6] + .1 * au[20]
     away = v.ax - bend
-    shade(v.skin, np.minimum(depth, .6) * inside(np.abs(t - .45) - .38, .22)
-          * (.65 * line(away, 1.) + .35 * line(away - .9, 2.2)))
+    shade(v.skin, np.minimum(depth, .5) * inside(np.abs(t - .1) - .35 - .5 * np.minimum(depth, .6), .25)
+          * (.6 * line(away, 1.2) + .4 * line(away + 1, 2.4)))
     # below the nose and the lower lip
     v = view(frame, 24, 48, 9)
     shade(v.skin, .22 * hill(v.x, v.y - person.nose_y - 1, person.nose_width, 1.4))
@@ -329,6 +346,7 @@ def paint_skin(frame, person, au, mouth):
     growth = np.maximum(growth, person.moustache * inside(np.abs(v.ax - 3.4) - 5, 1.4)
                         * line(v.y - (person.nose_y + mouth.y - person.upper_lip) * .5 - .7 - .1 * v.ax, 2.))
     paint(v.skin, growth, person.hair * .8)
+    return frame.skin
 
 
 def paint_brows(frame, person, au):
@@ -346,7 +364,7 @@ def paint_brows(frame, person, au):
     paint(v.skin, mask * person.brow_density, person.hair * .55)
 
 
-def paint_eyes(frame, person, au):
+def paint_eyes(frame, person, au, shot):
     v = view(frame, 5, 18, 18)
     ex, ey = v.ax - person.eye_x, v.y - person.eye_y
     e = ex / person.eye_width                                                       # -1 inner to 1 outer corner
@@ -354,15 +372,15 @@ def paint_eyes(frame, person, au):
     upper = person.eye_height * (1 + .15 * np.maximum(au[1], au[2]) + .95 * au[5] - .25 * au[4] * (1 - au[1]) - .25 * au[7] - .25 * au[6]
                                  - .3 * au[9] - .8 * au[43])
     lower = .7 * person.eye_height * (1 + .3 * au[5] - .7 * au[7] - .6 * au[6] - .45 * au[9] - .1 * au[43])
-    middle = ey + person.eye_tilt * e
+    middle = ey + (person.eye_tilt - 1.3 * au[43]) * e
     below_upper, above_lower = -middle - upper * arc, middle - lower * arc          # signed, negative in the eye
     ends = inside(np.abs(e) - 1, .1)
     eye = .86 - .30 * inside(-below_upper - .8, .7)                                 # the white, shaded by the lid
-    radius = np.sqrt(ex * ex + (ey + .35) * (ey + .35))
-    paint(eye, inside(radius - 2.35, .4), person.iris)
-    paint(eye, inside(radius - 1.05, .4), .03)
-    paint(eye, .9 * inside(np.sqrt((v.x * ex / np.maximum(v.ax, .1) + .7) * (v.x * ex / np.maximum(v.ax, .1) + .7)
-                             + (ey + 1.1) * (ey + 1.1)) - .45, .35), 1)
+    gx, gy = np.sign(v.x) * ex - shot.gaze_x, ey + .35 - shot.gaze_y
+    radius = np.sqrt(gx * gx + gy * gy)
+    paint(eye, inside(radius - 2.4, .4), person.iris)
+    paint(eye, inside(radius - 1.1, .4), .03)
+    paint(eye, .9 * hill(gx + .8, gy + .8, .6, .6), 1)
     paint(v.skin, inside(below_upper, .4) * inside(above_lower, .4) * ends, eye)
     paint(v.skin, .85 * line(below_upper, .62) * inside(np.abs(e) - 1.08, .12), .05)
     shade(v.skin, .35 * line(above_lower, .5) * ends)
@@ -374,7 +392,7 @@ def paint_nostrils(frame, person, au):
     base = person.nose_y - 1.1 * au[9]
     shade(v.skin, .75 * hill(v.ax - person.nose_width * .5, v.y - base - .5, 1.25, .8))
     wing = v.ax - person.nose_width - .25 * au[9] + .25 * (v.y - base + .8) * (v.y - base + .8)
-    shade(v.skin, (.22 + .25 * au[9]) * line(wing, .8) * inside(np.abs(v.y - base + .8) - 1.3, .8))
+    shade(v.skin, (.2 + .1 * au[9]) * line(wing, .8) * inside(np.abs(v.y - base + .8) - 1.3, .8))
 
 
 def paint_mouth(frame, person, au, mouth):
@@ -383,7 +401,8 @@ def paint_mouth(frame, person, au, mouth):
     t2 = t2 * t2                                                                    # 0 middle to 1 corner
     arc = np.maximum(1 - t2, 0)
     lens = arc * (1.5 - .5 * arc)
-    box = lens + au[20] * (1 - t2 * t2 - lens) * (t2 < 1)                           # AU 20 squares the opening
+    drop = np.minimum(au[26] + au[27], 1)
+    box = lens + au[20] * (arc * (1 + t2) - lens) + drop * (1 - au[20]) * (np.sqrt(arc) - lens)   # AU 20 squares, a dropped jaw rounds
     side = 1 + .5 * person.sneer * np.clip(v.x * .25, -1, 1)
     sneer = 2.1 * au[10] * side * arc * (.45 + 2.2 * t2)                            # raised most beside the middle
     push = (.9 * au[17]) * arc                                                      # the chin pushes the lower lip up
@@ -417,7 +436,7 @@ def paint_mouth(frame, person, au, mouth):
     shade(v.skin, .2 * au[24] * (line(v.y - above + .8, .9) + line(v.y - below - .8, .9)) * ends)
 
 
-def lit(frame, shot):
+def lit(frame, person, shot):
     """Light on the skin, Lambert's law, (n, side, side)."""
     height, step = frame.height, 48 / frame.height.shape[1]
     gx, gy = np.zeros_like(height), np.zeros_like(height)
@@ -427,20 +446,27 @@ def lit(frame, shot):
         g[:, 0], g[:, -1], g[:, :, 0], g[:, :, -1] = g[:, 1], g[:, -2], g[:, :, 1], g[:, :, -2]
     strength = 1 / np.sqrt(shot.light_x * shot.light_x + shot.light_y * shot.light_y + 1)
     lambert = (1 - gx * shot.light_x + gy * shot.light_y) / np.sqrt(gx * gx + gy * gy + 1) * strength
-    return shot.ambience + (1.1 - shot.ambience) * np.maximum(lambert, 0)
+    lambert = np.maximum(lambert, 0)
+    shine = lambert * lambert
+    shine = shine * shine
+    return frame.skin * (shot.ambience + (1.05 - shot.ambience) * lambert) + person.shine * shine * shine
 
 
-def add_surroundings(frame, image, person, shot, mouth):
+def add_surroundings(frame, person, shot, mouth):
     """Background around the face, then glasses and hair."""
-    x, y, ax = frame.x, frame.y, frame.ax
+    x, y, ax, image = frame.x, frame.y, frame.ax, frame.image
     u = ax / person.jaw_width
     v = np.maximum((y - 18) / (person.chin_y + mouth.jaw - 18), 0)
-    paint(image, inside(1 - u * u * np.sqrt(u) - v * v * np.sqrt(v), .05), shot.background)
-    away = np.minimum(person.fringe - y + .010 * x * x + 8 * (person.fringe == 0) * -1,
-                      9)
-    away = np.maximum(away, ax - 25.5 + person.long_hair + (person.long_hair == 0) * 9 - .03 * np.abs(y - 22))
-    paint(image, inside(-away, .7), person.hair * (.75 + .25 * texture(person.skin_seed + 2, 16, x.shape[1]) * .5))
-    w = view(SimpleNamespace(x=x, y=y, ax=ax, image=image), 5, 20, 20)
+    u2, v2 = u * u, v * v
+    oval = u2 * np.sqrt(u) + v2 * np.sqrt(v)
+    paint(image, inside(1 - oval - person.jaw_square * (u2 * u2 + v2 * v2 - oval), .05), shot.background)
+    above = person.fringe + person.parting * x + .014 * x * x - y
+    high, low = np.maximum(20 - y, 0), np.maximum(y - 18, 0)
+    beside = ax - 25 + person.temples * inside(y - 18, 8) + person.long_hair + .008 * high * high - (
+        (person.long_hair == 0) * .6 - .03) * low
+    strands = 1 + .15 * texture(person.skin_seed + 1, 16, x.shape[1])
+    paint(image, inside(-np.maximum(above, beside), .8), person.hair * .9 * strands)
+    w = view(frame, 5, 20, 20)
     ex, ey = (w.ax - person.eye_x) / 6.6, (w.y - person.eye_y - .6) / 4.9
     ex, ey = ex * ex, ey * ey
     rim = np.abs(np.sqrt(np.sqrt(ex * ex + ey * ey)) - 1) * 5 - .45
@@ -448,9 +474,9 @@ def add_surroundings(frame, image, person, shot, mouth):
     paint(w.image, person.glasses * inside(np.minimum(rim, bridge), .45), .06)
 
 
-def photograph(image, shot, size):
-    """What the camera makes of it: fewer pixels, blur, tone, contrast and noise; uint8 (n, size, size)."""
-    image = (image[:, 0::2, 0::2] + image[:, 0::2, 1::2] + image[:, 1::2, 0::2] + image[:, 1::2, 1::2]) * .25
+def photograph(image, shot):
+    """What the camera makes of it: blur, tone, contrast and noise; uint8 (n, size, size)."""
+    size = image.shape[1]
     for axis in (1, 2):
         wide = np.concatenate([image.take([0], axis), image, image.take([-1], axis)], axis)
         before, after = (wide.take(np.arange(k, k + size), axis) for k in (0, 2))
@@ -467,16 +493,19 @@ def draw(identities, action_units, nuisance, size):
                     for table, rows in ((IDENTITY_PARAMETERS, identities), (NUISANCE_PARAMETERS, nuisance)))
     au = dict(zip(ACTION_UNITS, action_units.T[:, :, None, None]))
     mouth = mouth_lines(person, au)
-    frame = face_frame(shot, size * OVERSAMPLING)
-    relief(frame, person, au, mouth)
-    paint_skin(frame, person, au, mouth)
-    paint_brows(frame, person, au)
-    paint_eyes(frame, person, au)
-    paint_nostrils(frame, person, au)
-    paint_mouth(frame, person, au, mouth)
-    image = frame.skin * lit(frame, shot)
-    add_surroundings(frame, image, person, shot, mouth)
-    return photograph(image, shot, size)
+    pixels, rays = face_frame(shot, size), face_frame(shot, 2 * size)
+    pixels.height = relief(pixels, person, au, mouth)
+    pixels.skin = paint_skin(pixels, person, au, mouth)
+    rays.skin = pixels.skin.repeat(2, 1).repeat(2, 2)           # what has sharp edges is painted on 2 x 2 rays a pixel
+    paint_brows(rays, person, au)
+    paint_eyes(rays, person, au, shot)
+    paint_nostrils(rays, person, au)
+    paint_mouth(rays, person, au, mouth)
+    skin = rays.skin
+    pixels.skin = (skin[:, 0::2, 0::2] + skin[:, 0::2, 1::2] + skin[:, 1::2, 0::2] + skin[:, 1::2, 1::2]) * .25
+    pixels.image = lit(pixels, person, shot)
+    add_surroundings(pixels, person, shot, mouth)
+    return photograph(pixels.image, shot)
 
 
 def render(identities, action_units, nuisance, size=48):

@@ -108,7 +108,7 @@ def train(faces, folder, seed, device, precision):
                            seconds=seconds, images_per_second=len(train_rows) / seconds)
         training.save_checkpoint(checkpoint, model, optimizer, generator, epoch + 1, architecture=ARCHITECTURE,
                                  size=faces.size)
-    return model.eval()
+    return model.eval().requires_grad_(False)
 
 
 def load_classifier(folder, device):
@@ -116,7 +116,7 @@ def load_classifier(folder, device):
     state = training.load_checkpoint(folder / "classifier.pt", device)
     model = ARCHITECTURES[state["architecture"]](state["size"])
     model.load_state_dict(state["model"])
-    return model.to(device, memory_format=torch.channels_last).eval()
+    return model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
 @torch.no_grad()
@@ -127,9 +127,12 @@ def layer(model, faces, rows, device, name="last", batch_size=256):
     return torch.cat(parts).numpy()
 
 
-def embedding(model):
-    """The function x (B, 1, H, W) to (B, k) whose distances are d_D: LAYER of the classifier."""
-    return lambda x: model.layers(x)[LAYER]
+def metric_layers(model):
+    """The function x (B, 1, H, W) to the list of the classifier's layers up to LAYER, whose distances are d_D."""
+    def layers(x):
+        outputs = model.features(x)
+        return dict(last=outputs, second_last=outputs[:-1], softmax=[*outputs, outputs[-1].softmax(1)])[LAYER]
+    return layers
 
 
 def measure_accuracy(model, faces, rows, device):

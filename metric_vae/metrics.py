@@ -1,10 +1,10 @@
 """The given metric d_D on faces: embeddings, any (N, k) points, an (N, N) matrix, pixels, labels, or a function.
 
-A metric answers two questions about the faces of a batch, by their row numbers and their pixels:
-points(rows, x) -> (B, k), or None where it has none; distances(rows, x) -> (B, B).
+A metric is called with the faces of a batch, by their row numbers and their pixels, and answers with Given.
 """
 import importlib.util
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +19,22 @@ SAMPLE = 256            # of this many rows, and the rest as it is read
 IN_MEMORY = 2 ** 30     # bytes; larger points stay on the disk
 
 
-class Points:
+class Given(NamedTuple):
+    """What a metric says of a batch: distances (B, B); points (B, k) or None; layers, a list or None."""
+    distances: torch.Tensor
+    points: torch.Tensor | None = None
+    layers: list | None = None
+
+
+class Metric:
+    """metric(rows, x) is Given for the faces of rows int64 (B,), whose pixels, as the VAE sees them, are x."""
+
+    def distances(self, rows, x=None):
+        """(B, B)"""
+        return self(rows, x).distances
+
+
+class Points(Metric):
     """d = ||p_i - p_j|| by the p-norm, or 1 - cos(p_i, p_j), of points (N, k), one a face."""
 
     def __init__(self, array, norm=2.0, device="cpu"):
@@ -27,41 +42,38 @@ class Points:
         self.array = array if mapped else torch.as_tensor(array, dtype=torch.float32).to(device)
         self.norm, self.device = norm, device
 
-    def points(self, rows, x=None):
+    def __call__(self, rows, x=None):
         if torch.is_tensor(self.array):
-            return self.array[rows]
-        return torch.from_numpy(self.array[rows.cpu().numpy()]).to(self.device, torch.float32)
+            points = self.array[rows]
+        else:
+            points = torch.from_numpy(self.array[rows.cpu().numpy()]).to(self.device, torch.float32)
+        return Given(distances_of(points, self.norm), points)
 
-    def distances(self, rows, x=None):
-        return distances_of(self.points(rows, x), self.norm)
 
+class Function(Metric):
+    """d = ||f(x_i) - f(x_j)|| of a function f of the faces' pixels (B, 1, H, W) in 0..1 to points (B, k).
 
-class Function(Points):
-    """d = ||f(x_i) - f(x_j)||, f a function of the faces' pixels (B, 1, H, W) in 0..1 to (B, k).
-
-    It sees each face as it is fed to the VAE, so that d follows the face's augmentation.
-    features: a function of x to a list of layers, for the decoder's consistency; [f] where none is given.
+    It sees each face as the VAE does, so that d follows the face's augmentation. layers: x to a list of tensors
+    (B, ...) of which the last are the points: what the decoder's consistency compares.
     """
 
-    def __init__(self, function, norm=2.0, features=None):
-        self.function, self.norm = function, norm
-        self.features = features or (lambda x: [function(x)])
+    def __init__(self, layers, norm=2.0):
+        self.layers, self.norm = layers, norm
 
     @torch.no_grad()
-    def points(self, rows, x):
-        return self.function(x).float()
+    def __call__(self, rows, x):
+        layers = [layer.float() for layer in self.layers(x)]
+        points = layers[-1].flatten(1)
+        return Given(distances_of(points, self.norm), points, layers)
 
 
-class Matrix:
+class Matrix(Metric):
     """d = a given matrix (N, N), memory-mapped or not, read by the rows of a batch."""
 
     def __init__(self, array, device="cpu", path="METRIC"):
         self.array, self.device, self.path = array, device, path
 
-    def points(self, rows, x=None):
-        return None
-
-    def distances(self, rows, x=None):
+    def __call__(self, rows, x=None):
         rows = rows.cpu().numpy()
         order = np.argsort(rows)                                # a file is read fastest from its beginning
         block = np.empty((len(rows), len(rows)), np.float32)
@@ -69,7 +81,7 @@ class Matrix:
             block[place] = self.array[rows[place]][rows]
         if not (block >= 0).all():                              # NaN too
             raise UserError(self.path, "distances of at least 0", "a negative or NaN in " + str(rows), "mend it")
-        return torch.from_numpy(block).to(self.device)
+        return Given(torch.from_numpy(block).to(self.device))
 
 
 def distances_of(points, norm=2.0):
@@ -89,13 +101,14 @@ def load_metric(name, faces, device, norm=2.0):
     if norm != "cosine" and not (isinstance(norm, (int, float)) and norm >= 1):
         raise UserError("METRIC_NORM", 'a number of at least 1, or "cosine"', repr(norm), "set it to 2.0")
     if name == "pixels":
-        return Function(lambda x: x.flatten(1), norm)
+        return Function(lambda x: [x.flatten(1)], norm)
     if name == "labels":
         one_hot = np.eye(len(EXPRESSIONS), dtype=np.float32)[faces.labels]
         return Points(one_hot, norm, device)
     path, colon, function = str(name).partition(".py:")
     if colon:
-        return Function(_load_function(Path(path + ".py"), function), norm)
+        points = _load_function(Path(path + ".py"), function)
+        return Function(lambda x: [points(x)], norm)
     return _load_array(Path(name).expanduser(), faces, device, norm)
 
 

@@ -6,6 +6,8 @@ and given distances d (B, B), both symmetric with a zero diagonal.
 import torch
 
 MARGIN = 0.1            # of the reference's expanding and contracting pointwise regularisers
+NEAR = 0.1              # share of the mean distance below which a pair counts as near
+TINY = 1e-12            # no division by less
 
 
 # --- the reference implementation's (jackklys/MetricVAE), on sampled z
@@ -36,17 +38,59 @@ def batchwise(e, d):
     return (scaled(e.square()) - scaled(d.square())).abs().mean()
 
 
-# --- ours
+# --- free of scale: the latent space may have any
 
 def stress(e, d):
-    """sum (s e - d)^2 / sum d^2 over pairs i < j, with the best scale s = sum(e d) / sum(e^2).
+    """sum (s e - d)^2 / sum d^2 over pairs i < j, with the best scale s = sum(e d) / sum(e^2); 0 to 1.
 
-    The square of Kruskal's stress-1 (Psychometrika 29, 1964) with the roles of e and d exchanged: the latent space
-    may have any scale. It lies in 0..1.
+    The square of Kruskal's stress-1 (Psychometrika 29, 1964).
     """
     e, d = pairs(e), pairs(d)
-    scale = (e * d).sum() / e.square().sum()
-    return (scale * e - d).square().sum() / d.square().sum()
+    return weighted_stress(e, d, torch.ones_like(d))
+
+
+def local_stress(e, d):
+    """stress with weights 1/d, so that near pairs weigh more (Sammon, IEEE Trans. Computers C-18, 1969).
+
+    Distances under NEAR of the mean weigh as if they were that far, so that equal faces do not weigh everything.
+    """
+    e, d = pairs(e), pairs(d)
+    return weighted_stress(e, d, 1 / d.clamp(min=NEAR * d.mean()))
+
+
+def weighted_stress(e, d, w):
+    """sum w (s e - d)^2 / sum w d^2 with the best scale s = sum(w e d) / sum(w e^2); vectors of one length."""
+    scale = (w * e * d).sum() / (w * e.square()).sum().clamp(min=TINY)
+    return (w * (scale * e - d).square()).sum() / (w * d.square()).sum().clamp(min=TINY)
+
+
+def correlation(e, d):
+    """1 - Pearson's correlation of e and d over pairs i < j; 0 to 2. Blind to an offset between e and d."""
+    e, d = pairs(e), pairs(d)
+    e, d = e - e.mean(), d - d.mean()
+    return 1 - (e * d).sum() / (e.norm() * d.norm()).clamp(min=TINY)
+
+
+def log_ratio(e, d):
+    """Var log(e / d) over pairs i < j (SPAE: Singh and Nag 2021), those nearer than NEAR of the mean left out."""
+    e, d = pairs(e), pairs(d)
+    kept = (d > NEAR * d.mean()).float()
+    ratio = (e.clamp(min=TINY) / d.clamp(min=TINY)).log()
+    mean = (kept * ratio).sum() / kept.sum().clamp(min=1)
+    return (kept * (ratio - mean).square()).sum() / kept.sum().clamp(min=1)
+
+
+def triplet(e, d):
+    """mean max(gap, 0), gap = (e_ij - e_ik) / mean e + (d_ik - d_ij) / mean d, over i, j, k with d_ij < d_ik.
+
+    A hinge on the order of each triplet, as in van der Maaten and Weinberger (MLSP 2012), with the given gap as its
+    margin: 0 where each latent gap is at least as wide as the given one.
+    """
+    e, d = e / pairs(e).mean().clamp(min=TINY), d / pairs(d).mean().clamp(min=TINY)
+    margin = d[:, None, :] - d[:, :, None]                      # (i, j, k)
+    different = ~torch.eye(len(d), dtype=torch.bool, device=d.device)
+    count = (margin > 0) & different[:, :, None] & different[:, None, :] & different[None]
+    return ((e[:, :, None] - e[:, None, :] + margin).clamp(min=0) * count).sum() / count.sum().clamp(min=1)
 
 
 # --- distances
@@ -62,11 +106,22 @@ def pairwise_distances(points, norm=2.0):
     return torch.cdist(points, points, norm, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-# name: (function, kind, the latent that it takes by default)
+def expected_distances(mu, sigma):
+    """(B, B) root of E|z_i - z_j|^2 = |mu_i - mu_j|^2 + sum(sigma_i^2 + sigma_j^2); the diagonal is 0."""
+    variance = sigma.square().sum(1)
+    squares = pairwise_distances(mu).square() + variance[:, None] + variance
+    return squares.sqrt() * ~torch.eye(len(mu), dtype=torch.bool, device=mu.device)
+
+
+# name: (function, what it compares, the latent that it takes unless REGULARIZE_ON says another)
 REGULARIZERS = {
     "pointwise": (pointwise, "points", "z"),
     "expanding_pointwise": (expanding_pointwise, "points", "z"),
     "contracting_pointwise": (contracting_pointwise, "points", "z"),
     "batchwise": (batchwise, "distances", "z"),
     "stress": (stress, "distances", "mu"),
+    "local_stress": (local_stress, "distances", "mu"),
+    "correlation": (correlation, "distances", "mu"),
+    "log_ratio": (log_ratio, "distances", "mu"),
+    "triplet": (triplet, "distances", "mu"),
 }

@@ -14,7 +14,7 @@ import training
 from data.faces import Images, batches, load
 from metric_vae.metrics import load_metric
 from metric_vae.model import ARCHITECTURES, kl_divergence, squared_error
-from metric_vae.regularizers import REGULARIZERS, pairwise_distances
+from metric_vae.regularizers import REGULARIZERS, TINY, expected_distances, pairwise_distances
 from training import UserError
 
 # --- the network
@@ -26,10 +26,16 @@ METRIC = "embeddings"           # of the classifier (run.py only), "pixels", "la
                                 # "my_file.py:function" of faces (B, 1, H, W) to points (B, k)
 METRIC_NORM: float | str = 2.0  # the p-norm between points, or "cosine"
 
-# --- the loss: squared error summed over pixels + alpha KL + beta regulariser; (first, last) epoch, linear between
-ALPHA = (0.1, 0.1)
+# --- the loss: squared error summed over pixels + alpha KL + beta regulariser + consistency; each weight is that of
+# --- the first and of the last epoch, linear between
+ALPHA: tuple | str = (0.1, 0.1) # or "optimal": 2 x the decoder's variance (sigma-VAE), which is the error per pixel
 REGULARIZER = "stress"          # one of metric_vae/regularizers.py, or "none"
-BETA = (300.0, 300.0)
+BETA = (1000.0, 1000.0)
+TARGET_STRESS: float | None = None      # BETA that finds itself: raised while Kruskal's stress is above this
+REGULARIZE_ON: str | None = None        # "mu", "z", "expected" (E|zi - zj|^2); None: what each regulariser says
+METRIC_DIMS: int | None = 16    # the first dimensions of z keep the metric; None: the whole of z
+CONSISTENCY = (0.0, 0.0)        # of the layers of d_D's function between x_hat and x: lost share of their variance
+EDIT_CONSISTENCY = (0.0, 0.0)   # of its last layer, between a face decoded with another's metric part and that other
 
 # --- training
 EPOCHS = 15
@@ -49,6 +55,8 @@ PRECISION = "auto"              # "auto", "fp32", "bf16"
 
 MODELS = ("no_dist_reg", "dist_reg")        # without and with the regulariser: the names of their files
 
+TERMS = ("error", "kl", "regularizer", "consistency", "edit_consistency", "loss")
+
 
 def check_settings():
     """Raise UserError for a constant that cannot be."""
@@ -57,15 +65,25 @@ def check_settings():
     training.check_positive(EPOCHS=EPOCHS, BATCH=BATCH, Z_DIM=Z_DIM)
 
 
-def regularize(name, metric, rows, x, mu, z):
-    """The value of a regulariser for one batch; 0 for "none"."""
-    if name == "none":
-        return torch.zeros((), device=x.device)
-    function, kind, latent = REGULARIZERS[name]
-    latents = mu if latent == "mu" else z
-    if kind == "distances":
-        return function(pairwise_distances(latents), metric.distances(rows, x))
-    return function(latents, metric.points(rows, x))
+def regularize(given, mu, sigma, z):
+    """The value of REGULARIZER for one batch, on the first METRIC_DIMS of the latents (B, Z); 0 for a single face."""
+    if len(mu) < 2:
+        return torch.zeros((), device=mu.device)                # a ragged last batch of one has no pairs
+    function, kind, latent = REGULARIZERS[REGULARIZER]
+    latent = REGULARIZE_ON or latent
+    mu, sigma, z = mu[:, :METRIC_DIMS], sigma[:, :METRIC_DIMS], z[:, :METRIC_DIMS]
+    if kind == "points":
+        return function(mu if latent == "mu" else z, given.points)
+    if latent == "expected":
+        return function(expected_distances(mu, sigma), given.distances)
+    return function(pairwise_distances(mu if latent == "mu" else z), given.distances)
+
+
+def lost_share(layers_hat, layers):
+    """The squared difference of layers as a share of their variance over the batch, mean over layers."""
+    def share(a, b):
+        return (a.float() - b).square().sum() / (b - b.mean(0)).square().sum().clamp(min=TINY)
+    return torch.stack([share(a, b) for a, b in zip(layers_hat, layers)]).mean()
 
 
 def train(name, faces, metric, folder, seed, device, precision):
@@ -73,7 +91,7 @@ def train(name, faces, metric, folder, seed, device, precision):
 
     Goes on from folder/name.pt where there is one.
     """
-    regularizer = REGULARIZER if name == "dist_reg" else "none"
+    regularized = name == "dist_reg" and REGULARIZER != "none"
     rows_of = {split: faces.rows(split, labelled=not UNLABELLED or METRIC == "labels") for split in ("train", "val")}
     training.check_batch(BATCH, len(rows_of["train"]), faces.name)
     torch.manual_seed(seed)
@@ -89,30 +107,41 @@ def train(name, faces, metric, folder, seed, device, precision):
         mu, sigma = vae.encode(x)
         z = mu + sigma * noise
         x_hat = vae.decode(z)
-        return squared_error(x_hat, x), kl_divergence(mu, sigma), regularize(regularizer, metric, rows, x, mu, z)
+        error, kl = squared_error(x_hat, x), kl_divergence(mu, sigma)
+        distance = lost = edit_lost = torch.zeros((), device=device)
+        if regularized:
+            given = metric(rows, x)
+            distance = regularize(given, mu, sigma, z)
+            if CONSISTENCY[1]:
+                lost = lost_share(metric.layers(x_hat), given.layers)
+            if EDIT_CONSISTENCY[1]:                             # the metric part of the next face of the batch
+                edited = torch.cat([z.roll(1, 0)[:, :METRIC_DIMS], z[:, METRIC_DIMS:]], 1)[::2]
+                edit_lost = lost_share(metric.layers(vae.decode(edited))[-1:], [given.layers[-1].roll(1, 0)[::2]])
+        return error, kl, distance, lost, edit_lost
 
     for epoch in tqdm(range(done, EPOCHS), name, EPOCHS, initial=done, disable=None, unit="epoch"):
         start = time.perf_counter()
-        alpha, beta, rate = (training.linear(s, epoch, EPOCHS) for s in (ALPHA, BETA, LEARNING_RATE))
+        alpha, beta, gamma, delta, rate = (training.linear(schedule, epoch, EPOCHS) for schedule in (
+            ALPHA, BETA, CONSISTENCY, EDIT_CONSISTENCY, LEARNING_RATE))
         optimizer.param_groups[0]["lr"] = rate
         means = {}
         for split in ("train", "val"):                              # validation: the same loss, no step
             vae.train(split == "train")
-            total = torch.zeros(4, device=device)
+            total = torch.zeros(len(TERMS), device=device)
             with torch.set_grad_enabled(split == "train"):
                 for rows in batches(rows_of[split], BATCH, generator if split == "train" else None):
                     x = images(rows, generator if split == "train" else None, FLIP, SHIFT)
                     noise = torch.randn(len(rows), Z_DIM, generator=generator, device=device)
                     with training.autocast(device, precision):
-                        error, kl, distance = terms(rows, x, noise)
-                    loss = error + alpha * kl + beta * distance
+                        error, kl, distance, lost, edit_lost = terms(rows, x, noise)
+                    loss = error + alpha * kl + beta * distance + gamma * lost + delta * edit_lost
                     if split == "train":
                         optimizer.zero_grad()
                         loss.backward()
                         optimizer.step()
-                    total += torch.stack([error, kl, distance, loss]).detach() * len(rows)
+                    total += torch.stack([error, kl, distance, lost, edit_lost, loss]).detach() * len(rows)
             prefix = "val_" if split == "val" else ""
-            for term, value in zip(("error", "kl", "regularizer", "loss"), (total / len(rows_of[split])).tolist()):
+            for term, value in zip(TERMS, (total / len(rows_of[split])).tolist()):
                 means[prefix + term] = value
             if split == "train":
                 seconds = time.perf_counter() - start
@@ -121,7 +150,7 @@ def train(name, faces, metric, folder, seed, device, precision):
                            seconds=seconds, images_per_second=len(rows_of["train"]) / seconds)
         training.save_checkpoint(checkpoint, vae, optimizer, generator, epoch + 1, architecture=ARCHITECTURE,
                                  size=faces.size, z_dim=Z_DIM)
-    return vae.eval()
+    return vae.eval().requires_grad_(False)
 
 
 def load_vae(folder, name, device):
@@ -129,7 +158,7 @@ def load_vae(folder, name, device):
     state = training.load_checkpoint(folder / f"{name}.pt", device)
     vae = ARCHITECTURES[state["architecture"]](state["size"], state["z_dim"])
     vae.load_state_dict(state["model"])
-    return vae.to(device, memory_format=torch.channels_last).eval()
+    return vae.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
 @torch.no_grad()

@@ -1,0 +1,68 @@
+"""Your own arrays.
+
+In: an .npz with images, labels and, where known, identities and split; or a folder with images.npy (read from the
+disk as needed, so it may be larger than the memory), labels.npy, and likewise identities.npy and split.npy.
+Out: Faces, in the order of the rows. Shapes and values: see checked in data/faces.py.
+"""
+from pathlib import Path
+
+import numpy as np
+
+from data.faces import checked, resized
+from training import UserError
+
+NEEDED = ("images", "labels")
+OPTIONAL = ("identities", "split")
+
+
+def found(path):
+    """Whether path is an .npz, a folder with images.npy, or images.npy itself."""
+    path = Path(path)
+    return path.is_file() and (path.suffix == ".npz" or path.name == "images.npy") or (path / "images.npy").is_file()
+
+
+def load(path, image_size=48, seed=0):
+    """Faces of the arrays at path; images of another size are resized to image_size pixels.
+
+    A missing split is drawn from the seed, without sharing identities where they are known. No face is left out, so
+    that rows stay those of a metric file.
+    Raises UserError for an array that is missing, damaged, pickled, misshapen or out of range, and for black faces.
+    """
+    path = Path(path)
+    if path.suffix == ".npz":
+        content = _read_npz(path)
+    else:
+        path = path if path.is_dir() else path.parent
+        content = {name: _read_npy(path / f"{name}.npy", "r" if name == "images" else None)
+                   for name in NEEDED + OPTIONAL if (path / f"{name}.npy").exists()}
+    missing = [name for name in NEEDED if name not in content]
+    if missing:
+        raise UserError(path.absolute(), "arrays images and labels", f"no {' and no '.join(missing)}",
+                        "save labels too, one number a face: 0 to 6, or -1 for an unlabelled one")
+    name = path.stem if path.is_file() else path.resolve().name
+    faces = checked(content["images"], content["labels"], content.get("identities"), content.get("split"), name, path,
+                    seed)
+    faces.images = resized(faces.images, image_size)
+    return faces
+
+
+def _read_npz(path):
+    """The arrays of an .npz that have a meaning here, as a dict."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in NEEDED + OPTIONAL if name in file}
+    except Exception as error:                                      # numpy and zipfile raise half a dozen kinds here
+        raise _damaged(path, error) from None
+
+
+def _read_npy(path, mmap_mode):
+    """One .npy."""
+    try:
+        return np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
+    except Exception as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path, error):
+    return UserError(path.absolute(), "arrays of numbers as numpy saves them", f"{type(error).__name__}: {error}",
+                     "save it again, without object arrays; it may be cut off")

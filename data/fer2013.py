@@ -1,0 +1,102 @@
+"""FER2013 (Goodfellow et al. 2013), from fer2013.csv or icml_face_data.csv.
+
+In: the csv, or a folder that holds it, or holds it in fer2013/. Out: Faces, with the official split.
+
+torchvision.datasets.FER2013 reads the same files, but joins PublicTest and PrivateTest and takes five times as long;
+from it we keep the file names, the places and the checksums.
+"""
+import csv
+import warnings
+from pathlib import Path
+
+import numpy as np
+from torchvision.datasets.utils import calculate_md5
+
+from data.faces import EXPRESSIONS, checked, resized
+from training import UserError
+
+FILES = ("fer2013.csv", "icml_face_data.csv")
+CHECKSUMS = ("f8428a1edbd21e88f42c73edd2a14f95", "b114b9e04e6949e5fe8b6a98b3892b1d")    # of FILES, as in torchvision
+SUBFOLDERS = ("", "fer2013")            # of the given folder, looked at in this order
+SIZE = 48                               # pixels
+USAGE = {"Training": 0, "PublicTest": 1, "PrivateTest": 2}      # an index of SPLITS
+
+
+def found(path):
+    """Whether path is a csv, or a folder with FER2013's."""
+    path = Path(path)
+    return path.is_file() and path.suffix.lower() == ".csv" or _choose(path) is not None
+
+
+def load(path, image_size=48, seed=0):
+    """Faces of FER2013; image_size in pixels, PublicTest is val and PrivateTest is test.
+
+    A csv without a Usage column (Kaggle's train.csv) gets a split drawn from the seed. Faces of one grey level, of
+    which FER2013 has a few, are left out.
+    Raises UserError where there is no csv, a column is missing, or a row is malformed (it names the line).
+    """
+    path = Path(path)
+    file = path if path.is_file() else _choose(path)
+    if file is None:
+        raise UserError(path.absolute(), " or ".join(FILES), "neither",
+                        "put one there (data/README.md says where it comes from); where the faces are image files, "
+                        "give the folder that holds train/ and test/")
+    print(f"reading {file}")
+    if calculate_md5(file) not in CHECKSUMS:
+        print(f"warning: {file.name} is not the public file (its checksum differs), read all the same")
+    images, labels, split = _read(file)
+    faces = checked(images, labels, None, split, "FER2013", file, seed, constant="leave out")
+    faces.images = resized(faces.images, image_size)
+    return faces
+
+
+def _choose(path):
+    """The csv to read in a folder, or None."""
+    return next((path / folder / name for folder in SUBFOLDERS for name in FILES
+                 if (path / folder / name).is_file()), None)
+
+
+def _read(path):
+    """images uint8 (N, 48, 48), labels int64 (N,), split int64 (N,) or None, in the order of the rows."""
+    images, labels, split = [], [], []
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file, warnings.catch_warnings():
+            warnings.simplefilter("error", DeprecationWarning)      # what numpy before 2.3 says of text that is no number
+            reader = csv.reader(file)
+            header = [name.strip().lower() for name in next(reader, [])]    # icml_face_data.csv has blanks there
+            if not {"emotion", "pixels"} <= set(header):
+                raise UserError(path, "columns emotion, pixels, Usage", f"columns {', '.join(header)[:80] or 'none'}",
+                                "take fer2013.csv or icml_face_data.csv as it comes")
+            for row in filter(None, reader):
+                image, label, part = _parse(row, header, f"{path}, line {reader.line_num}")
+                images.append(image)
+                labels.append(label)
+                split.append(part)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(path, "a csv file", error, "get the file anew") from None
+    if not images:
+        raise UserError(path, "rows of faces", "a header only", "get the file anew")
+    return np.stack(images), np.array(labels), np.array(split) if "usage" in header else None
+
+
+def _parse(row, header, where):
+    """One row's image uint8 (48, 48), label and part."""
+    if len(row) != len(header):
+        raise UserError(where, f"{len(header)} columns", f"{len(row)}", "get the file anew, it may be cut off")
+    row = dict(zip(header, row))
+    try:
+        pixels = np.fromstring(row["pixels"], np.int64, sep=" ")
+    except (DeprecationWarning, ValueError):
+        raise UserError(where, f"pixels: {SIZE * SIZE} numbers", f"{row['pixels'][:40]!r}...",
+                        "correct the line or get the file anew") from None
+    if len(pixels) != SIZE * SIZE or pixels.min() < 0 or pixels.max() > 255:
+        span = f" from {pixels.min()} to {pixels.max()}" if len(pixels) else ""
+        raise UserError(where, f"{SIZE * SIZE} pixels from 0 to 255", f"{len(pixels)}{span}",
+                        "correct the line or get the file anew, it may be cut off")
+    label = row["emotion"].strip()
+    if label not in map(str, range(len(EXPRESSIONS))):
+        raise UserError(where, f"emotion 0 to {len(EXPRESSIONS) - 1}", repr(label), "correct the line")
+    usage = row.get("usage", "Training").strip()
+    if usage not in USAGE:
+        raise UserError(where, "Usage " + ", ".join(USAGE), repr(usage), "correct the line")
+    return pixels.astype(np.uint8).reshape(SIZE, SIZE), int(label), USAGE[usage]

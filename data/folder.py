@@ -1,0 +1,164 @@
+"""Faces that are image files in folders named after expressions (FER2013 in folders, RAF-DB, AffectNet, CK+, ...).
+
+In: a folder with train|val|test/<expression>/*, or with <expression>/* alone. Out: Faces, in the order of the paths.
+"""
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+from tqdm import tqdm
+
+from data.faces import EXPRESSIONS, SPLITS, checked, split_faces
+from training import UserError
+
+# What folders named 0, 1, ... hold, {number: expression}; it differs between data sets, so None refuses them.
+# RAF-DB: dict(enumerate(("surprise", "fear", "disgust", "happy", "sad", "anger", "neutral"), start=1))
+FOLDER_ORDER = None
+LEFT_OUT = ()                           # folders to pass over, in lower case, e.g. ("contempt",)
+
+NAMES = {"anger": "anger angry", "disgust": "disgust disgusted", "fear": "fear fearful afraid scared",
+         "happy": "happy happiness joy", "sad": "sad sadness", "surprise": "surprise surprised",
+         "neutral": "neutral", "unlabelled": "unlabelled unlabeled unknown"}
+LABELS = {name: EXPRESSIONS.index(expression) if expression in EXPRESSIONS else -1
+          for expression, names in NAMES.items() for name in names.split()}
+PARTS = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "test": 2, "testing": 2}
+ARCHIVES = (".zip", ".gz", ".tgz", ".tar", ".rar", ".7z")
+NO_IMAGES = (".txt", ".csv", ".json", ".md", ".db", ".ini", ".html", ".xml", ".pdf", ".py", ".mat", ".npy", ".npz",
+             ".pts", ".pkl", *ARCHIVES)
+
+
+def load(path, image_size=48, seed=0):
+    """Faces of image files of any size, format and colour, made grey, square and image_size pixels large.
+
+    Where there is no val or no test folder it is drawn from train, a tenth of it, stratified, from the seed; where
+    there is none of the three the whole split is drawn. Files that cannot be read and faces of one grey level are
+    left out with a count.
+    Raises UserError for a folder that is not named after an expression, and where there are no images or no train.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        archive = path.suffix.lower() in ARCHIVES
+        raise UserError(path.absolute(), "a folder, .npz, images.npy, .csv or .mat",
+                        "an archive" if archive else "a file of another kind",
+                        "unpack it and give the folder" if archive else "data/README.md lists what can be read")
+    files, labels, split = _list(path)
+    images, read = _read(path, files, image_size)
+    labels, split = labels[read], split[read]
+    if (split < 0).all():
+        split = None
+    else:
+        _draw_missing_parts(path, labels, split, seed)
+    return checked(images, labels, None, split, path.resolve().name, path, seed, constant="leave out")
+
+
+def _list(path):
+    """Files, labels int64 (N,) and split int64 (N,), -1 where there are no folders train|val|test."""
+    parts = {folder: PARTS[folder.name.lower()] for folder in _folders(path) if folder.name.lower() in PARTS}
+    files, labels, split, stray = [], [], [], 0
+    for top, part in (parts or {path: -1}).items():
+        stray += sum(_may_be_image(file) for file in top.iterdir())
+        for folder in _folders(top):
+            inside = sorted(Path(root, name) for root, _, names in os.walk(folder) for name in names)
+            inside = [file for file in inside if _may_be_image(file)]
+            if inside:
+                files += inside
+                labels += [_label(folder)] * len(inside)
+                split += [part] * len(inside)
+    if not files:
+        raise UserError(path.absolute(), "image files in folders named after expressions",
+                        f"{', '.join(sorted(file.name for file in path.iterdir())[:6]) or 'an empty folder'}",
+                        "give the folder that holds train/, val/ and test/, or angry/, happy/, ...; unpack archives")
+    others = [folder.name for folder in _folders(path) if parts and folder not in parts]
+    if stray or others:
+        print(f"warning: {path}: not read: {stray} files outside the folders of expressions"
+              + f"; folders beside train: {', '.join(others)}" * bool(others))
+    return files, np.array(labels), np.array(split)
+
+
+def _folders(path):
+    """The folders in a folder, sorted, but for those passed over."""
+    return sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith((".", "__"))
+                  and folder.name.lower() not in LEFT_OUT)
+
+
+def _may_be_image(file):
+    """Whether a file is worth a try: not hidden, and not plainly something else."""
+    hidden = any(part.startswith(".") for part in file.parts[-2:] if part != "..")
+    return not hidden and file.suffix.lower() not in NO_IMAGES and file.is_file()
+
+
+def _label(folder):
+    """The label of a folder's name."""
+    name = folder.name.lower()
+    if not name.isdigit():
+        if name not in LABELS:
+            raise UserError(folder.absolute(), "a folder named " + ", ".join(LABELS), folder.name,
+                            "rename it, name it in LEFT_OUT at the head of data/folder.py, or give the folder that "
+                            "holds train/ or angry/, happy/, ...")
+        return LABELS[name]
+    expression = (FOLDER_ORDER or {}).get(int(name))
+    if expression not in LABELS:
+        raise UserError(folder.absolute(), "a folder named after an expression", f"{name}, which means another "
+                        "expression in each data set" if FOLDER_ORDER is None else f"FOLDER_ORDER: {expression}",
+                        "set FOLDER_ORDER at the head of data/folder.py to your data set's order, or rename them")
+    return LABELS[expression]
+
+
+def _read(path, files, size):
+    """uint8 (N, size, size) of the files that can be read, and which they are, bool (len(files),)."""
+    images, read, cropped = np.empty((len(files), size, size), np.uint8), np.zeros(len(files), bool), 0
+    bad = []
+    with ThreadPoolExecutor() as pool:
+        results = tqdm(pool.map(lambda file: _read_one(file, size), files), "images", len(files), disable=None)
+        for row, (image, square, error) in enumerate(results):
+            if error:
+                bad.append(f"{files[row].relative_to(path)}: {error}")
+                continue
+            images[row], read[row] = image, True
+            cropped += not square
+    if bad:
+        print(f"{path}: left out {len(bad)} of {len(files)} files that cannot be read as images:\n  "
+              + "\n  ".join(bad[:5]) + "\n  ..." * (len(bad) > 5))
+    if cropped:
+        print(f"{path}: cut {cropped} images that are not square to the square in their middle")
+    if not read.any():
+        raise UserError(path.absolute(), "image files that can be read", f"none of {len(files)}; {bad[0]}",
+                        "look at the files: they may be damaged")
+    return images[read], read
+
+
+def _read_one(file, size):
+    """(image uint8 (size, size), whether it was square, None), or (None, None, error)."""
+    try:
+        with Image.open(file) as image:
+            image = ImageOps.exif_transpose(image)
+            if image.mode == "F":
+                raise ValueError("floating-point pixels")
+            if image.mode.startswith("I"):                          # 16 bits a pixel, which convert would cut at 255
+                image = Image.fromarray((np.asarray(image) / 257).round().clip(0, 255).astype(np.uint8))
+            image = image.convert("L")
+    except Exception as error:                                      # Pillow raises half a dozen kinds here
+        return None, None, str(error).split(" '")[0].split(" <")[0] or type(error).__name__
+    side = min(image.size)
+    square = image.size == (side, side)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    if image.size != (size, size):                                  # Pillow's bilinear filter is antialiased
+        image = image.resize((size, size), Image.BILINEAR, (left, top, left + side, top + side))
+    return np.asarray(image), square, None
+
+
+def _draw_missing_parts(path, labels, split, seed):
+    """Fill, in split, a val or test that no face is in with a tenth of train each."""
+    train = np.flatnonzero(split == 0)
+    if not len(train):
+        raise UserError(path.absolute(), "a folder train with faces", "none",
+                        "add one, or give a folder of expressions without train, val and test")
+    missing = [part for part in (1, 2) if not (split == part).any()]
+    if missing:
+        drawn = split_faces(labels[train], np.full(len(train), -1), seed, path)
+        for part in missing:
+            rows = train[drawn == part]
+            split[rows] = part
+            print(f"{path}: no {SPLITS[part]} folder: {len(rows)} of the {len(train)} train faces are held out as it")

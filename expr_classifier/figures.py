@@ -1,0 +1,90 @@
+"""Pictures of the classifier: maps of its layers, how sure it is of each expression, its confusions.
+
+In: arrays of held-out faces. Out: PNG files. Labels are int64 (n,) into EXPRESSIONS, -1 unlabelled.
+"""
+import numpy as np
+from matplotlib.figure import Figure
+
+from data.drawing import COLOURS, MARKERS, expression_legend, face_grid, save, scatter, tsne
+from data.faces import EXPRESSIONS
+
+SHOWN = 14              # faces of each expression, as in the reference implementation
+PERPLEXITY = 20         # of t-SNE, likewise
+TITLES = {"last": "last layer, before the softmax", "second_last": "second-last layer", "softmax": "softmax"}
+
+
+def layer_map(path, name, points, labels, seed=0):
+    """Draw the t-SNE map of a layer, points (n, k), called "last", "second_last" or "softmax"."""
+    figure = Figure((7.5, 7.2), layout="constrained")
+    axes = figure.subplots()
+    scatter(axes, tsne(points, PERPLEXITY, seed), labels,
+            f"Classifier, {TITLES[name]}: t-SNE of {len(points)} held-out faces")
+    expression_legend(figure)
+    save(figure, path)
+
+
+def spread(values, labels, count=SHOWN):
+    """For each expression that has faces: the rows (up to count,) of its faces from the lowest to the highest value.
+
+    values (n, 7), one an expression; the rows are evenly spaced in rank, the lowest and the highest among them.
+    """
+    chosen = {}
+    for label in np.unique(labels[labels >= 0]):
+        rows = np.flatnonzero(labels == label)
+        rows = rows[np.argsort(values[rows, label], kind="stable")]
+        chosen[int(label)] = rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)]
+    return chosen
+
+
+def ordered(path, images, softmax, labels):
+    """Draw faces of each expression by the softmax value of that expression, lowest on the left.
+
+    images (n, H, W) uint8, softmax (n, 7).
+    """
+    chosen = spread(softmax, labels)
+    grid = np.full((len(chosen), SHOWN, *images.shape[1:]), np.nan)
+    for place, rows in enumerate(chosen.values()):
+        grid[place, :len(rows)] = images[rows] / 255
+    face_grid(path, grid, rows=[EXPRESSIONS[label] for label in chosen],
+              title="Held-out faces of each expression, ordered by the softmax value of that expression: "
+                    "lowest on the left, highest on the right")
+
+
+def intensities(path, softmax, labels):
+    """Plot the softmax values of the faces that ordered() shows."""
+    figure = Figure((7.5, 5), layout="constrained")
+    axes = figure.subplots()
+    for label, rows in spread(softmax, labels).items():
+        name = EXPRESSIONS[label]
+        axes.plot(np.arange(1, len(rows) + 1), softmax[rows, label], color=COLOURS[name], marker=MARKERS[name],
+                  label=name)
+    axes.set(title="How sure the classifier is of a face's expression: the held-out faces of ordered.png",
+             xlabel="place of the face in its row of ordered.png", ylabel="softmax value of its expression",
+             xticks=range(1, SHOWN + 1), ylim=(-.03, 1.03))
+    axes.title.set_fontsize(10)
+    axes.grid(alpha=.3)
+    axes.legend(frameon=False)
+    save(figure, path)
+
+
+def confusion(path, labels, predicted):
+    """Draw the confusion matrix of labelled faces: rows true, columns predicted expressions; both int64 (n,)."""
+    count = len(EXPRESSIONS)
+    matrix = np.zeros((count, count), int)
+    np.add.at(matrix, (labels, predicted), 1)
+    totals = matrix.sum(1, keepdims=True)
+    shares = matrix / np.maximum(totals, 1)
+    figure = Figure((8, 6.8), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for i, j in np.ndindex(count, count):
+        if matrix[i, j]:
+            axes.text(j, i, f"{matrix[i, j]}\n{shares[i, j]:.0%}", ha="center", va="center", fontsize=9,
+                      color="white" if shares[i, j] > .55 else "black")
+    right = [f"{name}\n{shares[i, i]:.1%} of {totals[i, 0]}" if totals[i, 0] else f"{name}\nno faces"
+             for i, name in enumerate(EXPRESSIONS)]
+    axes.set(title=f"Classifier on {len(labels)} held-out faces: {np.trace(matrix) / max(len(labels), 1):.1%} right",
+             xlabel="predicted expression", ylabel="true expression, its accuracy and number of faces",
+             xticks=range(count), yticks=range(count), xticklabels=EXPRESSIONS, yticklabels=right)
+    figure.colorbar(image, ax=axes, label="share of the row's faces", shrink=.8)
+    save(figure, path)

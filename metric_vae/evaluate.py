@@ -1,0 +1,326 @@
+"""How well distances, faces and edits come out: numbers only.
+
+In: numpy arrays, and functions that decode latents or judge faces. Out: scores, each [value, low, high] with a 95 %
+bootstrap interval over faces: a face that is drawn twice counts twice, alone and in every pair that it is part of,
+but never makes a pair with itself.
+
+Symbols: n faces; e (n, n) latent and d (n, n) given distances, symmetric with a zero diagonal; labels int64 (n,), -1
+unlabelled; w (n,) how often each face counts; judge: a function of faces float (n, H, W) to probabilities (n, 7).
+"""
+import numpy as np
+from scipy.ndimage import gaussian_filter
+from scipy.spatial.distance import pdist, squareform
+
+RESAMPLES = 200         # bootstrap draws of n faces
+NEIGHBOURS = 12         # of trustworthiness and continuity
+VOTERS = 15             # neighbours that vote for an expression
+TRIPLETS = 100_000      # drawn at random
+ACTIVE = 0.01           # variance of mu above which a unit is active
+EXPRESSIONS = 7
+SSIM_SIGMA, SSIM_RADIUS = 1.5, 5        # pixels; an 11x11 window
+SSIM_C1, SSIM_C2 = 0.01 ** 2, 0.03 ** 2
+
+
+# --- intervals
+
+def interval(score, count, resamples=RESAMPLES, seed=0):
+    """[value, low, high]: score(w) with each of count faces once, and the 2.5 and 97.5 % points of its bootstrap.
+
+    score: a function of w, float (count,), whose sum is count, to a number (Efron 1979; the percentile interval).
+    Draws that give NaN, for lack of a rare expression, are left out.
+    """
+    rng = np.random.default_rng(seed)
+    draws = [score(np.bincount(rng.integers(0, count, count), minlength=count).astype(float))
+             for _ in range(resamples)]
+    return [float(value) for value in (score(np.ones(count)), *np.nanpercentile(draws, (2.5, 97.5)))]
+
+
+def mean_score(values, **settings):
+    """The mean of one value a face, (n,), with its interval."""
+    values = np.asarray(values, float)
+    return interval(lambda w: w @ values / w.sum(), len(values), **settings)
+
+
+def stratified_rows(labels, count, seed=0):
+    """Sorted row numbers of at most count faces, with each label (-1 too) as often as among all, at least once."""
+    if len(labels) <= count:
+        return np.arange(len(labels))
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]         # by label, at random within
+    places = (np.arange(count) + .5) * len(labels) / count          # evenly spaced
+    firsts = np.unique(labels[order], return_index=True)[1]
+    chosen = np.union1d(places.astype(int), firsts)
+    spare = np.setdiff1d(chosen, firsts)                            # what may go to keep to count
+    drop = rng.permutation(spare)[:len(chosen) - count]
+    return np.sort(order[np.setdiff1d(chosen, drop)])
+
+
+# --- reconstructions and the posterior
+
+def squared_errors(x_hat, x):
+    """Squared error summed over pixels, (n,); both (n, H, W)."""
+    return np.square(np.asarray(x_hat, float) - x).sum((1, 2))
+
+
+def psnr(x_hat, x):
+    """Peak signal-to-noise ratio in dB, (n,): -10 log10(mean squared error); both (n, H, W), range 0..1."""
+    return -10 * np.log10(squared_errors(x_hat, x) / x[0].size + 1e-12)
+
+
+def ssim(x_hat, x):
+    """Structural similarity, (n,), of faces (n, H, W) in 0..1, averaged over the places of a whole 11x11 window.
+
+    Gaussian window with sigma 1.5 pixels, K1 = .01, K2 = .03 (Wang et al. 2004, eq. 13). Faces of less than 11 pixels
+    are mirrored at their border.
+    """
+    def blur(image):
+        return gaussian_filter(image, (0, SSIM_SIGMA, SSIM_SIGMA), radius=(0, SSIM_RADIUS, SSIM_RADIUS))
+    a, b = np.asarray(x_hat, float), np.asarray(x, float)
+    mean_a, mean_b = blur(a), blur(b)
+    var_a, var_b, cov = blur(a * a) - mean_a ** 2, blur(b * b) - mean_b ** 2, blur(a * b) - mean_a * mean_b
+    similarity = ((2 * mean_a * mean_b + SSIM_C1) * (2 * cov + SSIM_C2)
+                  / ((mean_a ** 2 + mean_b ** 2 + SSIM_C1) * (var_a + var_b + SSIM_C2)))
+    r = SSIM_RADIUS if a.shape[1] > 2 * SSIM_RADIUS else 0
+    return similarity[:, r:a.shape[1] - r, r:a.shape[2] - r].mean((1, 2))
+
+
+def kl(mu, sigma):
+    """KL(N(mu, sigma^2) || N(0, 1)) summed over dimensions, (n,); both (n, Z) (Kingma and Welling 2014, appendix B)."""
+    mu, sigma = np.asarray(mu, float), np.asarray(sigma, float)
+    return (mu ** 2 + sigma ** 2 - 1 - 2 * np.log(sigma)).sum(1) / 2
+
+
+def active_units(mu):
+    """How many dimensions of mu (n, Z) vary by more than ACTIVE over faces (Burda et al. 2016, section 5.2)."""
+    mu = np.asarray(mu, float) - np.mean(mu, 0)
+    return interval(lambda w: np.sum(w @ mu ** 2 / w.sum() - (w @ mu / w.sum()) ** 2 > ACTIVE), len(mu))
+
+
+# --- distances
+
+def euclidean(points):
+    """Distances (n, n), float64, of points (n, k)."""
+    return squareform(pdist(np.asarray(points, float).reshape(len(points), -1)))
+
+
+def pearson(e, d, weights):
+    """The correlation of two vectors (m,) whose entries count weights (m,) times."""
+    total = weights.sum()
+    e, d = e - weights @ e / total, d - weights @ d / total
+    return weights @ (e * d) / np.sqrt((weights @ e ** 2) * (weights @ d ** 2))
+
+
+def stress(e, d, weights):
+    """Kruskal's stress-1 with the best scale, of vectors (m,): sqrt(sum (s e - d)^2 / sum d^2).
+
+    s = sum(e d) / sum(e^2): the scale of the latent space is free (Kruskal, Psychometrika 29, 1964, with metric
+    disparities; the root of the regulariser's value).
+    """
+    scale = best_scale(e, d, weights)
+    return np.sqrt(weights @ (scale * e - d) ** 2 / (weights @ d ** 2))
+
+
+def best_scale(e, d, weights):
+    """s = sum(e d) / sum(e^2), the scale that takes latent distances (m,) nearest to given ones."""
+    return weights @ (e * d) / (weights @ e ** 2)
+
+
+def spearman(e, d):
+    """Spearman's rank correlation of two vectors (m,), as a function of weights (m,).
+
+    Ranks are taken anew under the weights, ties at their middle; the sorting is done once.
+    """
+    (_, place_e), (_, place_d) = (np.unique(values, return_inverse=True) for values in (e, d))
+
+    def ranks(place, weights):
+        counts = np.bincount(place, weights)
+        return (np.cumsum(counts) - counts / 2)[place]
+    return lambda weights: pearson(ranks(place_e, weights), ranks(place_d, weights), weights)
+
+
+def trustworthiness_of_faces(d, e):
+    """How far the NEIGHBOURS nearest faces by e are neighbours by d: a value a face, (n,); their mean is the score.
+
+    1 - 2 / (k (2n - 3k - 1)) sum over these of max(rank by d - k, 0) (Venna and Kaski 2001). With d and e exchanged
+    it is continuity. The bootstrap draws faces with their neighbourhoods among all n.
+    """
+    n = len(d)
+    k = min(NEIGHBOURS, (n - 1) // 2)
+    ranks, near = _neighbours(d).argsort(1), _neighbours(e)[:, :k]      # a face itself comes last
+    beyond = np.maximum(np.take_along_axis(ranks, near, 1) + 1 - k, 0).sum(1)
+    return 1 - 2 / (k * (2 * n - 3 * k - 1)) * beyond
+
+
+def neighbours_agree(e, labels):
+    """Whether the VOTERS nearest other faces vote for the face's own label, bool (n,); all faces labelled.
+
+    Of labels with as many votes the smallest wins.
+    """
+    votes = labels[_neighbours(e)[:, :min(VOTERS, len(e) - 1)]]
+    return (votes[:, :, None] == np.arange(EXPRESSIONS)).sum(1).argmax(1) == labels
+
+
+def _neighbours(distances):
+    """Row numbers (n, n) of the faces from near to far of each face, itself last."""
+    return np.argsort(distances + np.diag(np.full(len(distances), np.inf)), 1, kind="stable")
+
+
+def triplets(e, d, count=TRIPLETS, seed=0):
+    """The share of triplets of faces (i, j, k) with d(i, j) < d(i, k) for which e(i, j) < e(i, k) too.
+
+    count triplets are drawn at random; .5 is chance (Agarwal et al. 2007 name them generalised non-metric scaling).
+    """
+    n = len(e)
+    rng = np.random.default_rng(seed)
+    i = rng.integers(0, n, count)
+    j = (i + rng.integers(1, n, count)) % n
+    k = rng.integers(0, n, count)
+    keep = (k != i) & (k != j) & (d[i, j] != d[i, k])
+    i, j, k = i[keep], j[keep], k[keep]
+    same = np.where(d[i, j] < d[i, k], e[i, j] < e[i, k], e[i, k] < e[i, j])
+
+    def share(w):
+        weights = w[i] * w[j] * w[k]
+        return weights @ same / weights.sum()
+    return interval(share, n)
+
+
+def distance_scores(e, d, labels):
+    """All scores of latent distances e against given ones d, both (n, n): a dict of [value, low, high].
+
+    spearman_within and spearman_between take pairs of the same and of different expressions. What cannot be computed,
+    for want of faces or labels, is left out.
+    """
+    n = len(e)
+    if n < 4:
+        return {}
+    i, j = np.triu_indices(n, 1)
+
+    def on_pairs(make, keep=slice(None)):
+        a, b = i[keep], j[keep]
+        score = make(e[a, b], d[a, b])
+        return interval(lambda w: score(w[a] * w[b]), n)
+
+    scores = {"pearson": on_pairs(lambda e, d: lambda weights: pearson(e, d, weights)), "spearman": on_pairs(spearman)}
+    known = (labels[i] >= 0) & (labels[j] >= 0)
+    for name, keep in (("spearman_within", known & (labels[i] == labels[j])),
+                       ("spearman_between", known & (labels[i] != labels[j]))):
+        if keep.sum() > 10 and np.ptp(d[i[keep], j[keep]]) > 0:
+            scores[name] = on_pairs(spearman, keep)
+    scores["stress"] = on_pairs(lambda e, d: lambda weights: stress(e, d, weights))
+    scores["trustworthiness"] = mean_score(trustworthiness_of_faces(d, e))
+    scores["continuity"] = mean_score(trustworthiness_of_faces(e, d))
+    scores["triplets"] = triplets(e, d)
+    return scores
+
+
+def knn_accuracy(e, labels):
+    """The share of labelled faces whose VOTERS nearest other labelled faces vote for their expression."""
+    rows = np.flatnonzero(labels >= 0)
+    return mean_score(neighbours_agree(e[np.ix_(rows, rows)], labels[rows]))
+
+
+# --- edits
+
+def expression_means(mu, labels):
+    """m_a: the mean of mu (n, Z) over the faces of each expression, (7, Z); NaN where there is none."""
+    rows = [mu[labels == a] for a in range(EXPRESSIONS)]
+    return np.stack([some.mean(0) if len(some) else np.full(mu.shape[1], np.nan) for some in rows])
+
+
+def edit(mu, source, target, means, dims=slice(None)):
+    """z = mu - m_a + m_b in the dimensions dims, (n, Z): source a and target b int, one or (n,)."""
+    z = np.array(mu, float)
+    z[:, dims] += (means[target] - means[source])[..., dims]
+    return z
+
+
+def interpolate(start, end, steps):
+    """Latents (n, steps, Z) on the straight line from start to end, (n, Z) each, both included."""
+    t = np.linspace(0, 1, steps)[None, :, None]
+    return (1 - t) * start[:, None] + t * end[:, None]
+
+
+def edit_hits(decode, judge, mu, labels, means, dims=slice(None)):
+    """Whether the judge takes each face's edit to each expression for that expression, float (n, 7).
+
+    NaN for its own expression, and for expressions without a mean. decode: latents (n, Z) to faces (n, H, W).
+    """
+    hits = np.full((len(mu), EXPRESSIONS), np.nan)
+    for b in np.flatnonzero(np.isfinite(means[:, 0])):
+        rows = np.flatnonzero(labels != b)
+        hits[rows, b] = judge(decode(edit(mu[rows], labels[rows], b, means, dims))).argmax(1) == b
+    return hits
+
+
+def edit_success(hits, labels):
+    """The share of edits that the judge believes, mean over all ordered pairs of expressions.
+
+    hits from edit_hits; labels (n,) of the faces before. Each pair weighs the same, whatever the number of its faces.
+    """
+    faces_of = (labels[:, None] == np.arange(EXPRESSIONS)).astype(float)        # (n, 7)
+    possible = np.isfinite(hits).astype(float)
+    found = np.where(possible > 0, hits, 0)
+
+    def share(w):
+        with np.errstate(invalid="ignore"):
+            return np.nanmean((faces_of.T * w) @ found / ((faces_of.T * w) @ possible))
+    return interval(share, len(labels))
+
+
+def accuracy(probabilities, labels):
+    """The share of faces whose largest of probabilities (n, 7) is that of their label."""
+    return mean_score(probabilities.argmax(1) == labels)
+
+
+def edit_error_to_truth(edits, truth, x_hat, x):
+    """Squared error of edits to the true faces, as a multiple of that of the reconstructions of the same faces.
+
+    All (n, H, W) in 0..1: the edit, that person rendered with that expression, reconstruction and face before.
+    """
+    error, plain = squared_errors(edits, truth), squared_errors(x_hat, x)
+    return interval(lambda w: (w @ error) / (w @ plain), len(error))
+
+
+def identity_kept(edits, sources, people, faces):
+    """The share of edits whose nearest face, by an identity embedding, is of the same person.
+
+    edits (m, k): embeddings of the edited faces; faces (n, k): of real ones; sources int64 (m,): the rows of faces
+    that were edited, and which do not count as nearest; people int64 (n,). People with one face are left out.
+    """
+    rows = np.flatnonzero(np.bincount(people)[people[sources]] > 1)
+    distances = np.linalg.norm(edits[rows, None].astype(float) - faces[None], axis=2)
+    distances[np.arange(len(rows)), sources[rows]] = np.inf
+    return mean_score(people[distances.argmin(1)] == people[sources[rows]])
+
+
+def monotonicity(probabilities):
+    """How steadily the judge's probability of the target rises along paths (n, steps): its rise over its ups and downs.
+
+    1 if it never falls, 0 if it ends where it began (or never moves), -1 if it only falls.
+    """
+    moves = np.diff(np.asarray(probabilities, float), axis=1)
+    length = np.abs(moves).sum(1)
+    return mean_score(np.divide(moves.sum(1), length, out=np.zeros(len(moves)), where=length > 0))
+
+
+def path_ratio(points):
+    """Length of paths (n, steps, k) over the distance of their ends, summed over paths: 1 for straight ones."""
+    length = np.linalg.norm(np.diff(points, axis=1), axis=2).sum(1)
+    straight = np.linalg.norm(points[:, -1] - points[:, 0], axis=1)
+    return interval(lambda w: (w @ length) / (w @ straight), len(points))
+
+
+def frechet(a, b):
+    """The Frechet distance of two sets of features (n, k), (m, k), taken for Gaussians.
+
+    |m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)) (Dowson and Landau 1982; Heusel et al. 2017, eq. 6). It falls
+    with the number of faces, so compare it for equal ones; resampling would raise it, hence no interval.
+    """
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    s_a, s_b = np.cov(a, rowvar=False, bias=True), np.cov(b, rowvar=False, bias=True)
+    values, vectors = np.linalg.eigh(np.atleast_2d(s_a))
+    root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T            # S_a^(1/2)
+    both = np.sqrt(np.clip(np.linalg.eigvalsh(root @ np.atleast_2d(s_b) @ root), 0, None)).sum()
+    return float(np.square(a.mean(0) - b.mean(0)).sum() + np.trace(np.atleast_2d(s_a + s_b)) - 2 * both)

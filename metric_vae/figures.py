@@ -1,0 +1,135 @@
+"""Pictures of the VAE: its latent space, interpolations, edits, reconstructions, distances and losses.
+
+In: arrays, faces float (..., H, W) in about 0..1. Out: PNG files. `of` names the model in titles.
+"""
+import numpy as np
+from matplotlib.figure import Figure
+
+from data.drawing import expression_legend, face_grid, save, scatter, tsne
+from data.faces import EXPRESSIONS
+from metric_vae.evaluate import best_scale
+
+PERPLEXITY = 20         # of t-SNE, as in the reference implementation
+NAMES = {"no_dist_reg": "without the regulariser", "dist_reg": "with the regulariser"}
+MODEL_COLOURS = {"no_dist_reg": "#D55E00", "dist_reg": "#0072B2", "classifier": "#444444"}
+TERMS = {"error": "squared error, summed over pixels", "kl": "KL divergence, summed over dimensions",
+         "regularizer": "distance regulariser", "loss": "total loss, weighted"}
+
+
+def latent(path, of, mu, labels, seed=0):
+    """Draw the t-SNE map of mu (n, Z), labels int64 (n,)."""
+    figure = Figure((7.5, 7.2), layout="constrained")
+    scatter(figure.subplots(), tsne(mu, PERPLEXITY, seed), labels,
+            f"VAE {NAMES[of]}: t-SNE of the latent means of {len(mu)} held-out faces")
+    expression_legend(figure)
+    save(figure, path)
+
+
+def interpolations(path, of, starts, decoded, ends, names):
+    """Draw a row a pair: the real face starts[r], its way decoded[r, :] through the latent space, the real face ends[r].
+
+    starts, ends (R, H, W); decoded (R, steps, H, W); names: of the two expressions.
+    """
+    steps = decoded.shape[1]
+    columns = [f"real face,\n{names[0]}", *(f"{k / (steps - 1):.0%}" for k in range(steps)), f"real face,\n{names[1]}"]
+    face_grid(path, np.concatenate([starts[:, None], decoded, ends[:, None]], 1), columns=columns,
+              breaks=(1, steps + 1),
+              title=f"VAE {NAMES[of]}: decoded points on the line between the latents of two held-out faces")
+
+
+def changes(path, of, blocks):
+    """Draw edits z - m_a + m_b: blocks of three columns, the real face, its reconstruction and its edit.
+
+    blocks: a list of (name of a, name of b, faces (3, R, H, W)).
+    """
+    rows = max(faces.shape[1] for *_, faces in blocks)
+    grid = np.full((rows, 3 * len(blocks), *blocks[0][2].shape[2:]), np.nan)
+    columns = []
+    for k, (a, b, faces) in enumerate(blocks):
+        grid[:faces.shape[1], 3 * k:3 * k + 3] = faces.swapaxes(0, 1)
+        columns += [f"real face,\n{a}", "recon-\nstruction", f"edited\nto {b}"]
+    face_grid(path, grid, columns=columns, breaks=range(3, 3 * len(blocks), 3),
+              title=f"VAE {NAMES[of]}: edits of\nheld-out faces, z - m(before) + m(after), m the mean\n"
+                    "latent of the training faces of an expression")
+
+
+def reconstructions(path, of, x, x_hat, samples, across=4):
+    """Draw faces x, their reconstructions x_hat and samples from the prior side by side; each (n, H, W)."""
+    down = len(x) // across
+    blocks = [faces[:down * across].reshape(down, across, *faces.shape[1:]) for faces in (x, x_hat, samples)]
+    names = ("real faces", "reconstructions", "samples")
+    columns = [name if c == 0 else "" for name in names for c in range(across)]
+    face_grid(path, np.concatenate(blocks, 1), columns=columns, breaks=(across, 2 * across),
+              title=f"VAE {NAMES[of]}: held-out faces, their reconstructions from mu, and samples from the prior")
+
+
+def edits(path, of, x, x_hat, edited, labels):
+    """Draw a row a person: the real face, its reconstruction, and its edits to all seven expressions.
+
+    x, x_hat (R, H, W); edited (R, 7, H, W); labels int64 (R,): the expressions before.
+    """
+    grid = np.concatenate([x[:, None], x_hat[:, None], edited], 1)
+    face_grid(path, grid, rows=[EXPRESSIONS[label] for label in labels],
+              columns=["real face", "recon-\nstruction", *EXPRESSIONS], breaks=(1, 2),
+              title=f"VAE {NAMES[of]}: one held-out face a row, edited to all seven expressions")
+
+
+def shepard(path, panels, metric):
+    """Draw latent against given distances of pairs of held-out faces, a panel a model with the same axes.
+
+    panels: model -> (e (m,), d (m,), Spearman, stress). Latent distances are multiplied by the best scale, so that
+    the diagonal is a perfect metric. metric: what d is, for the axis.
+    """
+    figure = Figure((5.5 * len(panels) + .5, 5.4), layout="constrained")
+    all_axes = np.atleast_1d(figure.subplots(1, len(panels), sharex=True, sharey=True))
+    scaled = {of: best_scale(e, d, np.ones(len(e))) * e for of, (e, d, *_) in panels.items()}
+    high = 1.02 * max(np.percentile(np.concatenate([scaled[of], panels[of][1]]), 99.9) for of in panels)
+    for axes, (of, (e, d, rho, stress)) in zip(all_axes, panels.items()):
+        drawn = axes.hexbin(d, scaled[of], gridsize=55, extent=(0, high, 0, high), mincnt=1, bins="log", cmap="viridis",
+                            linewidths=0)
+        axes.plot((0, high), (0, high), color="#D55E00", linewidth=1.5, label="metric kept exactly")
+        axes.set(title=f"VAE {NAMES[of]}\nSpearman {rho:.3f}, stress {stress:.3f}", xlim=(0, high), ylim=(0, high),
+                 xlabel=f"given distance, {metric}", aspect="equal")
+    all_axes[0].set_ylabel("latent distance times the best scale s = Σed / Σe²")
+    all_axes[0].legend(frameon=False, loc="upper left")
+    figure.colorbar(drawn, ax=list(all_axes), label="pairs of held-out faces", shrink=.85)
+    save(figure, path)
+
+
+def losses(path, logs):
+    """Plot every term over epochs: training drawn through, validation dashed.
+
+    logs: stage -> list of log.jsonl's lines; a term of a VAE is a value that also has a val_ value.
+    """
+    vaes = {of: lines for of, lines in logs.items() if of in NAMES and lines}
+    terms = list(dict.fromkeys(term for lines in vaes.values() for term in lines[-1] if f"val_{term}" in lines[-1]))
+    panels = [(TERMS.get(term, term), [(of, lines, key, style) for of, lines in vaes.items() if any(
+        line.get(term) for line in lines) for key, style in ((term, "-"), (f"val_{term}", "--"))]) for term in terms]
+    panels = [(title, curves) for title, curves in panels if curves]
+    if logs.get("classifier"):
+        panels.append(("classifier: share of faces that are right", [
+            ("classifier", logs["classifier"], key, style)
+            for key, style in (("train_accuracy", "-"), ("val_accuracy", "--"))]))
+    across = min(3, len(panels))
+    down = -(-len(panels) // across)
+    figure = Figure((4.3 * across, 3.4 * down + .5), layout="constrained")
+    all_axes = np.atleast_1d(figure.subplots(down, across)).ravel()
+    handles = {}
+    for axes, (title, curves) in zip(all_axes, panels):
+        shown = []
+        for of, lines, key, style in curves:
+            points = [(line["epoch"], line[key]) for line in lines if line.get(key) is not None]
+            if points:
+                line, = axes.plot(*zip(*points), style, color=MODEL_COLOURS[of], linewidth=1.6)
+                part = "validation" if style == "--" else "training"
+                handles.setdefault(f"{NAMES.get(of, of)}, {part}", line)
+                shown += [value for _, value in points]
+        if shown and min(shown) > 0 and max(shown) > 4 * min(shown):
+            axes.set_yscale("log")
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel("epoch")
+        axes.grid(alpha=.3, which="both")
+    for axes in all_axes[len(panels):]:
+        axes.set_axis_off()
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, frameon=False)
+    save(figure, path)

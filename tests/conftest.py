@@ -1,0 +1,67 @@
+"""Ground that the tests share: the repo on the path, a small Faces, and the check of a user's error."""
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from data.faces import EXPRESSIONS, checked     # noqa: E402, after the path
+from training import UserError                  # noqa: E402
+
+PEOPLE = 10
+
+
+def draw_small_images(size=16, people=PEOPLE, seed=0):
+    """uint8 (7 people, size, size), a face of each label and person: bars by label, brightness by person, noise."""
+    rng = np.random.default_rng(seed)
+    images = np.empty((len(EXPRESSIONS) * people, size, size), np.uint8)
+    line = np.arange(size)
+    for row in range(len(images)):
+        label, person = row % len(EXPRESSIONS), row // len(EXPRESSIONS)
+        bars = 60 * np.sin((label + 1) * line / size * np.pi)[:, None] + 3 * line      # rows and columns differ
+        images[row] = np.clip(100 + 5 * person + bars + rng.normal(0, 5, (size, size)), 0, 255)
+    return images
+
+
+@pytest.fixture
+def images():
+    """uint8 (70, 16, 16): face i has label i % 7 and person i // 7."""
+    return draw_small_images()
+
+
+@pytest.fixture
+def labels():
+    """int64 (70,)."""
+    return np.arange(len(EXPRESSIONS) * PEOPLE) % len(EXPRESSIONS)
+
+
+@pytest.fixture
+def identities():
+    """int64 (70,)."""
+    return np.arange(len(EXPRESSIONS) * PEOPLE) // len(EXPRESSIONS)
+
+
+@pytest.fixture
+def small_faces(images, labels, identities):
+    """70 faces of 16x16 pixels, 10 people with each expression once; persons 0..7 train, 8 val, 9 test."""
+    split = np.array([0] * 8 + [1, 2])[identities]
+    return checked(images, labels, identities, split, "small", "small faces", seed=0)
+
+
+@pytest.fixture
+def user_error():
+    """user_error(call, *words): call() must raise a UserError of four filled parts with these words; its text."""
+    def check(call, *words):
+        with pytest.raises(UserError) as caught:
+            call()
+        text = str(caught.value)
+        where, rest = text.split("\n  expected: ")
+        expected, rest = rest.split("\n  found:    ")
+        found, remedy = rest.split("\n  remedy:   ")
+        assert where and expected and found and remedy, text
+        for word in words:
+            assert str(word) in text, f"{word!r} is not in: {text}"
+        return text
+    return check

@@ -1,0 +1,330 @@
+"""The Faces record: checks, splits, batches, augmentation, fingerprint, summary."""
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from data import faces as module
+from data.drawing import contact_sheet
+from data.faces import Faces, Images, batches, checked, load, resized, split_faces, summary
+from training import UserError
+
+
+def check(images, labels, identities=None, split=None, **more):
+    return checked(images, labels, identities, split, "name", "some/path.npz", seed=0, **more)
+
+
+# --- checks
+
+def test_good_arrays_become_faces_of_the_documented_types(images, labels, identities):
+    faces = check(images, labels.astype(float)[:, None], identities.astype(np.uint8))
+    assert faces.images.dtype == np.uint8 and faces.size == 16 and len(faces) == 70
+    for array in (faces.labels, faces.identities, faces.split):
+        assert array.dtype == np.int64 and array.shape == (70,)
+    assert (faces.labels == labels).all() and (faces.identities == identities).all()
+
+
+@pytest.mark.parametrize("shape", [(70, 16), (70, 16, 16, 3), (70, 16, 24), (70, 20, 20), (0, 16, 16)])
+def test_wrong_image_shapes_are_refused(shape, labels, user_error):
+    user_error(lambda: check(np.zeros(shape, np.uint8), labels), "some/path.npz", shape, "multiple of 8")
+
+
+def test_images_that_are_not_uint8_are_refused_and_nan_is_counted(images, labels, user_error):
+    values = images / 255
+    values[3, 2, :2] = np.nan
+    user_error(lambda: check(values, labels), "some/path.npz", "uint8", "2 NaN", "drop faces with NaN")
+    user_error(lambda: check(images.astype(int), labels), "int64")
+
+
+@pytest.mark.parametrize("bad, found", [(7, "7 in row 5"), (-2, "-2 in row 5"), (2.5, "not whole"),
+                                        (np.nan, "not whole"), (np.inf, "not whole")])
+def test_labels_out_of_range_are_refused(bad, found, images, labels, user_error):
+    labels = labels.astype(type(bad))
+    labels[5] = bad
+    user_error(lambda: check(images, labels), "some/path.npz", "labels (70,), whole numbers -1 to 6", found)
+
+
+def test_labels_of_the_wrong_length_or_type_are_refused(images, labels, user_error):
+    user_error(lambda: check(images, labels[:-1]), "labels (70,)", "(69,)")
+    user_error(lambda: check(images, np.array(["happy"] * 70)), "labels (70,)", "<U5")
+
+
+def test_identities_below_minus_one_are_refused(images, labels, identities, user_error):
+    identities[69] = -7
+    user_error(lambda: check(images, labels, identities), "identities (70,)", "-7 in row 69", "-1 for unknown")
+
+
+def test_splits_are_taken_as_names_or_numbers(images, labels):
+    numbers = np.arange(70) % 3
+    names = np.array(["train", "val", "test"])[numbers]
+    assert (check(images, labels, None, names).split == numbers).all()
+    assert (check(images, labels, None, numbers.astype(np.uint8)).split == numbers).all()
+
+
+def test_bad_splits_are_refused(images, labels, user_error):
+    user_error(lambda: check(images, labels, None, np.full(70, "holdout")), "split (70,)", "holdout")
+    user_error(lambda: check(images, labels, None, np.full(70, 3)), "[3]")
+    user_error(lambda: check(images, labels, None, np.zeros(69, int)), "(69,)")
+    user_error(lambda: check(images, labels, None, np.arange(70) % 2), "none in test")
+
+
+def test_faces_of_one_grey_level_are_refused_by_default(images, labels, user_error):
+    images[[4, 30]] = [[[0]], [[200]]]
+    user_error(lambda: check(images, labels), "some/path.npz", "2, rows 4, 30", "keep =")
+
+
+def test_faces_of_one_grey_level_are_left_out_with_a_count_if_asked(images, labels, identities, capsys):
+    images[[4, 30]] = 0
+    faces = check(images, labels, identities, np.arange(70) % 3, constant="leave out")
+    keep = np.delete(np.arange(70), [4, 30])
+    assert "left out 2 of 70" in capsys.readouterr().out
+    assert (faces.images == images[keep]).all() and (faces.labels == labels[keep]).all()
+    assert (faces.identities == identities[keep]).all() and (faces.split == keep % 3).all()
+
+
+def test_one_grey_level_everywhere_is_refused(images, labels, user_error):
+    user_error(lambda: check(images * 0, labels, constant="leave out"), "70 images, each of one grey level")
+
+
+def test_constant_faces_are_found_in_every_chunk(images, labels, user_error, monkeypatch):
+    monkeypatch.setattr(module, "CHUNK", 9)
+    images[[0, 8, 9, 69]] = 50
+    user_error(lambda: check(images, labels), "rows 0, 8, 9, 69")
+
+
+# --- splits
+
+def test_a_drawn_split_shares_no_identity(labels, identities):
+    split = split_faces(labels, identities, seed=0)
+    people = [set(identities[split == part]) for part in range(3)]
+    assert not (people[0] & people[1] or people[0] & people[2] or people[1] & people[2])
+    assert [len(p) for p in people] == [8, 1, 1]
+
+
+def test_a_drawn_split_without_identities_is_stratified(labels):
+    split = split_faces(labels, np.full(70, -1), seed=0)
+    for label in range(7):
+        assert np.bincount(split[labels == label]).tolist() == [8, 1, 1]
+
+
+def test_a_drawn_split_depends_on_the_seed_alone(labels):
+    unknown = np.full(70, -1)
+    assert (split_faces(labels, unknown, 3) == split_faces(labels, unknown, 3)).all()
+    assert (split_faces(labels, unknown, 3) != split_faces(labels, unknown, 4)).any()
+
+
+@pytest.mark.parametrize("people", [1, 2])
+def test_too_few_identities_to_hold_any_out_are_refused(people, images, labels, user_error):
+    user_error(lambda: check(images, labels, np.arange(70) % people), "some/path.npz", "three identities",
+               f"{people} identities", "split of your own")
+
+
+def test_two_faces_are_too_few(user_error):
+    user_error(lambda: split_faces(np.array([0, 1]), np.array([-1, -1]), 0), "2 faces")
+
+
+def test_three_faces_go_one_to_each_part():
+    assert sorted(split_faces(np.array([0, 1, 2]), np.full(3, -1), 0)) == [0, 1, 2]
+
+
+def test_fewer_faces_of_every_label_than_parts_still_split(labels):
+    people = np.arange(63) // 3                                 # 9 faces of each label, 21 people, 10 parts
+    split = split_faces(labels[:63], people, 0)
+    assert set(split) == {0, 1, 2} and not set(people[split == 0]) & set(people[split == 2])
+
+
+def test_few_faces_of_unknown_identity_beside_known_ones_train(labels, identities):
+    identities[[0, 69]] = -1
+    assert (split_faces(labels, identities, 0)[[0, 69]] == 0).all()
+
+
+def test_with_few_people_the_one_with_the_most_faces_trains(labels):
+    people = np.repeat([0, 1, 2], [10, 50, 10])
+    assert (split_faces(labels, people, 0)[people == 1] == 0).all()
+
+
+def test_rows_are_those_of_a_split_and_of_labelled_faces(small_faces):
+    small_faces.labels[[0, 60]] = -1
+    assert small_faces.rows().tolist() == list(range(70))
+    assert small_faces.rows("val").tolist() == list(range(56, 63))
+    assert small_faces.rows("val", labelled=True).tolist() == [56, 57, 58, 59, 61, 62]
+    assert small_faces.rows(labelled=True).tolist() == [*range(1, 60), *range(61, 70)]
+
+
+# --- batches
+
+def test_batches_hold_each_row_once_and_the_last_one_is_ragged():
+    assert [b.tolist() for b in batches(np.array([5, 3, 9, 1, 7]), 2)] == [[5, 3], [9, 1], [7]]
+
+
+def test_a_single_row_is_one_batch_and_no_rows_are_none():
+    assert [b.tolist() for b in batches(np.array([4]), 64)] == [[4]]
+    assert len(batches(np.array([], int), 64)) == 0
+
+
+def test_shuffled_batches_are_a_permutation_that_the_generator_fixes():
+    draw = lambda seed: torch.cat(batches(np.arange(100), 30, torch.Generator().manual_seed(seed))).tolist()
+    assert draw(0) != list(range(100)) and sorted(draw(0)) == list(range(100))
+    assert draw(0) == draw(0) != draw(1)
+
+
+def test_images_are_floats_in_0_to_1_with_one_channel(small_faces):
+    x = Images(small_faces, torch.device("cpu"))(torch.tensor([3, 0, 3]))
+    assert x.shape == (3, 1, 16, 16) and x.dtype == torch.float32
+    assert np.array_equal(x[:, 0].numpy(), small_faces.images[[3, 0, 3]].astype(np.float32) / 255)
+
+
+def test_an_empty_batch_of_images_has_no_faces(small_faces):
+    x = Images(small_faces, torch.device("cpu"))(torch.tensor([], dtype=torch.int64), torch.Generator(), True, 2)
+    assert x.shape == (0, 1, 16, 16)
+
+
+def memory_mapped(faces, path):
+    np.save(path, faces.images)
+    return Faces(np.load(path, mmap_mode="r"), faces.labels, faces.identities, faces.split, faces.name)
+
+
+def test_memory_mapped_faces_give_the_same_batches_as_faces_in_memory(small_faces, tmp_path):
+    mapped = memory_mapped(small_faces, tmp_path / "images.npy")
+    rows, cpu = torch.tensor([60, 2, 33]), torch.device("cpu")
+    batch = lambda faces: Images(faces, cpu)(rows, torch.Generator().manual_seed(1), flip=True, shift=2)
+    assert isinstance(mapped.images, np.memmap) and torch.equal(batch(mapped), batch(small_faces))
+
+
+def moved(face, down, across, flip):
+    """A face (H, W) moved by whole pixels with its border repeated, then mirrored: pixel by pixel."""
+    size = len(face)
+    out = np.empty_like(face)
+    for y in range(size):
+        for x in range(size):
+            out[y, x] = face[min(max(y + down, 0), size - 1), min(max(x + across, 0), size - 1)]
+    return out[:, ::-1] if flip else out
+
+
+def test_augmented_faces_are_moved_and_mirrored_ones_and_every_move_occurs(small_faces):
+    rows = torch.zeros(300, dtype=torch.int64)                  # one face, 300 draws
+    images = Images(small_faces, torch.device("cpu"))
+    x = (images(rows, torch.Generator().manual_seed(0), flip=True, shift=1)[:, 0] * 255).round().numpy()
+    moves = {(down, across, flip): moved(small_faces.images[0], down, across, flip)
+             for down in (-1, 0, 1) for across in (-1, 0, 1) for flip in (False, True)}
+    counts = {move: sum(np.array_equal(face, target) for face in x) for move, target in moves.items()}
+    assert sum(counts.values()) == 300 and min(counts.values()) >= 5       # 300 / 18 = 17 expected of each
+
+
+def test_augmentation_that_is_switched_off_changes_nothing(small_faces):
+    images, rows = Images(small_faces, torch.device("cpu")), torch.arange(70)
+    assert torch.equal(images(rows, torch.Generator()), images(rows))
+    assert torch.equal(images(rows, None, flip=True, shift=3), images(rows))
+
+
+# --- sizes
+
+def test_resizing_to_the_same_size_returns_the_same_array(images):
+    assert resized(images, 16) is images
+
+
+@pytest.mark.parametrize("size", [8, 24])
+def test_resizing_equals_pillows_antialiased_bilinear_filter(size, images):
+    out = resized(images, size)
+    slow = np.stack([np.array(Image.fromarray(face).resize((size, size), Image.BILINEAR)) for face in images])
+    assert out.shape == (70, size, size) and out.dtype == np.uint8
+    assert np.abs(out.astype(int) - slow).max() <= 1
+
+
+def test_resizing_in_chunks_equals_resizing_at_once(images, monkeypatch):
+    once = resized(images, 24)
+    monkeypatch.setattr(module, "CHUNK", 11)
+    assert np.array_equal(resized(images, 24), once)
+
+
+# --- fingerprint and summary
+
+def test_the_fingerprint_is_that_of_the_content(small_faces, tmp_path):
+    def copy(**changes):
+        arrays = {name: getattr(small_faces, name).copy() for name in ("images", "labels", "identities", "split")}
+        for name, index in changes.items():
+            arrays[name][index] ^= 1
+        return Faces(**arrays, name="another name").fingerprint
+    same = small_faces.fingerprint
+    assert copy() == same and memory_mapped(small_faces, tmp_path / "images.npy").fingerprint == same
+    prints = {same, copy(images=(69, 15, 15)), copy(labels=0), copy(identities=0), copy(split=0)}
+    assert len(prints) == 5
+
+
+def test_the_fingerprint_ignores_memory_order_and_chunks(small_faces, monkeypatch):
+    same = small_faces.fingerprint
+    monkeypatch.setattr(module, "CHUNK", 13)
+    fortran = Faces(np.asfortranarray(small_faces.images), small_faces.labels, small_faces.identities,
+                    small_faces.split, "")
+    assert fortran.fingerprint == same
+
+
+def test_the_summary_counts_by_split_expression_and_identity(small_faces):
+    small_faces.labels[0], small_faces.identities[63] = -1, -1
+    lines = {line.split()[0]: line.split()[1:] for line in summary(small_faces).splitlines()}
+    assert lines["train"] == ["val", "test"]
+    assert lines["anger"] == ["7", "1", "1"] and lines["neutral"] == ["8", "1", "1"]
+    assert lines["unlabelled"] == ["1", "0", "0"] and lines["identities"] == ["8", "1", "1"]
+    assert lines["1"] == "faces of unknown identity".split() and "warning:" not in lines
+
+
+def test_the_summary_warns_of_shared_identities_and_counts_each_once(small_faces):
+    small_faces.identities[[0, 60]] = 9                         # person 9 is test; now also in train and val
+    assert "warning: 1 identities of test are also in train or val" in summary(small_faces)
+
+
+def test_the_contact_sheet_shows_faces_upright_pixel_by_pixel(small_faces, tmp_path):
+    contact_sheet(tmp_path / "sheet.png", small_faces)
+    sheet = np.array(Image.open(tmp_path / "sheet.png").convert("L"))
+    top = 0
+    for label in range(7):                                      # rows of faces in the order of EXPRESSIONS
+        tile = small_faces.images[label].repeat(2, 0).repeat(2, 1)
+        places = [(y, x) for y, x in np.argwhere(sheet[:-31, :-31] == tile[0, 0])
+                  if np.array_equal(sheet[y:y + 32, x:x + 32], tile)]
+        assert len(places) == 1 and places[0][0] > top
+        top = places[0][0]
+
+
+def test_the_check_prints_the_summary_and_draws_the_faces(small_faces, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("data.synthetic")
+    np.savez(tmp_path / "mine.npz", images=small_faces.images, labels=small_faces.labels)
+    monkeypatch.setattr(sys, "argv", ["faces", str(tmp_path / "mine.npz")])
+    monkeypatch.setattr(module, "FOLDER", tmp_path)
+    module.main()
+    assert "mine: 70 faces of 48x48 pixels" in capsys.readouterr().out
+    assert Image.open(tmp_path / "contact_sheet.png").size[0] > 480
+
+
+def test_the_check_says_so_where_it_may_not_write(small_faces, tmp_path, monkeypatch, user_error):
+    monkeypatch.setattr(module, "load", lambda path: small_faces)
+    monkeypatch.setattr(module, "FOLDER", tmp_path / "nowhere")
+    monkeypatch.setattr(sys, "argv", ["faces", "synthetic"])
+    user_error(module.main, tmp_path / "nowhere" / "contact_sheet.png", "can be written")
+
+
+def test_the_check_wants_one_argument(monkeypatch, user_error):
+    monkeypatch.setattr(sys, "argv", ["faces"])
+    user_error(module.main, "python -m data.faces PATH", "0 arguments")
+
+
+# --- load
+
+def test_a_path_with_nothing_there_is_refused(tmp_path, user_error):
+    user_error(lambda: load(tmp_path / "no_such"), tmp_path / "no_such", "nothing there", "check DATA")
+
+
+@pytest.mark.parametrize("size", [0, 4, 50, -8])
+def test_image_sizes_that_are_no_multiple_of_8_are_refused(size, user_error):
+    user_error(lambda: load("synthetic", image_size=size), "IMAGE_SIZE", size)
+
+
+def test_a_user_error_is_no_traceback(capsys):
+    from training import run_script
+
+    def fail():
+        raise UserError("here", "this", "that", "do so")
+    with pytest.raises(SystemExit) as caught:
+        run_script(fail)
+    assert str(caught.value) == "error: here\n  expected: this\n  found:    that\n  remedy:   do so"
