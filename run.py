@@ -29,7 +29,7 @@ def main():
     training.override(sys.argv[1:], modules)
     folder = None
     if RESUME is not None:
-        folder = training.find_run(RESUME, finished=False)
+        folder = training.find_run(RESUME, finished=False, constants_of="run")
         training.restore_constants(folder, modules, sys.argv[1:])
     classifier.check_settings()
     vae.check_settings()
@@ -58,4 +58,4 @@ def main():
 
 
 if __name__ == "__main__":
-    training.run_script(main)
+    training.run_script(main, "python run.py RESUME=last goes on from the last finished epoch")

@@ -29,14 +29,14 @@ class UserError(Exception):
         super().__init__(f"{where}\n  expected: {expected}\n  found:    {found}\n  remedy:   {remedy}")
 
 
-def run_script(main):
-    """Call main(); a UserError ends the program with its message and exit code 1, Ctrl-C with 130."""
+def run_script(main, when_stopped=""):
+    """Call main(); a UserError ends the program with its message and exit code 1, Ctrl-C with 130 and when_stopped."""
     try:
         main()
     except UserError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        print("\nstopped; python run.py RESUME=last goes on from the last finished epoch", file=sys.stderr)
+        print(f"\nstopped. {when_stopped}", file=sys.stderr)
         sys.exit(130)
 
 
@@ -260,11 +260,19 @@ def new_run_folder(runs=RUNS):
         raise UserError(runs, "a folder that can be written", error, "choose a folder you may write to") from None
 
 
-def find_run(which, finished, runs=RUNS):
-    """The folder of run `which`: a number, or "last", the newest that is finished (True) or unfinished (False)."""
-    numbers = sorted((int(p.parent.name) for p in runs.glob("*/settings.json") if p.parent.name.isdigit()))
+def find_run(which, finished, constants_of, runs=RUNS):
+    """The folder of run `which`: a number, or "last", the newest that is finished (True) or unfinished (False).
+
+    constants_of: runs count whose settings hold the constants of this script: "run", "classifier" or "vae".
+    Raises UserError where there is none.
+    """
     state = "finished" if finished else "unfinished"
-    found = [n for n in numbers if read_json(runs / str(n) / "settings.json")["finished"] == finished]
+    found = []
+    for path in runs.glob("*/settings.json"):
+        settings = read_json(path) if path.parent.name.isdigit() else {}
+        if settings.get("finished") == finished and constants_of in settings:
+            found.append(int(path.parent.name))
+    found.sort()
     if which == "last" and found:
         return runs / str(found[-1])
     if which in found:

@@ -3,14 +3,14 @@
 In: the csv, or a folder that holds it, or holds it in fer2013/. Out: Faces, with the official split.
 
 torchvision.datasets.FER2013 reads the same files, but joins PublicTest and PrivateTest and takes five times as long;
-from it we keep the file names, the places and the checksums.
+from it we take the file names, the places and the checksums.
 """
 import csv
+import hashlib
 import warnings
 from pathlib import Path
 
 import numpy as np
-from torchvision.datasets.utils import calculate_md5
 
 from data.faces import EXPRESSIONS, checked, resized
 from training import UserError
@@ -42,7 +42,7 @@ def load(path, image_size=48, seed=0):
                         "put one there (data/README.md says where it comes from); where the faces are image files, "
                         "give the folder that holds train/ and test/")
     print(f"reading {file}")
-    if calculate_md5(file) not in CHECKSUMS:
+    if hashlib.md5(file.read_bytes()).hexdigest() not in CHECKSUMS:
         print(f"warning: {file.name} is not the public file (its checksum differs), read all the same")
     images, labels, split = _read(file)
     faces = checked(images, labels, None, split, "FER2013", file, seed, constant="leave out")
@@ -61,7 +61,7 @@ def _read(path):
     images, labels, split = [], [], []
     try:
         with open(path, newline="", encoding="utf-8-sig") as file, warnings.catch_warnings():
-            warnings.simplefilter("error", DeprecationWarning)      # what numpy before 2.3 says of text that is no number
+            warnings.simplefilter("error", DeprecationWarning)      # what older numpy says of text that is no number
             reader = csv.reader(file)
             header = [name.strip().lower() for name in next(reader, [])]    # icml_face_data.csv has blanks there
             if not {"emotion", "pixels"} <= set(header):

@@ -305,10 +305,10 @@ def monotonicity(probabilities):
     return mean_score(np.divide(moves.sum(1), length, out=np.zeros(len(moves)), where=length > 0))
 
 
-def path_ratio(points):
-    """Length of paths (n, steps, k) over the distance of their ends, summed over paths: 1 for straight ones."""
-    length = np.linalg.norm(np.diff(points, axis=1), axis=2).sum(1)
-    straight = np.linalg.norm(points[:, -1] - points[:, 0], axis=1)
+def path_ratio(points, norm=2.0):
+    """Length of paths (n, steps, k) over the distance of their ends, by the p-norm, summed over paths: 1 if straight."""
+    length = np.linalg.norm(np.diff(points, axis=1), norm, axis=2).sum(1)
+    straight = np.linalg.norm(points[:, -1] - points[:, 0], norm, axis=1)
     return interval(lambda w: (w @ length) / (w @ straight), len(points))
 
 

@@ -5,6 +5,7 @@ Alone, with distances or points of your own: python -m metric_vae.run DATA=data/
 """
 import sys
 import time
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from tqdm import tqdm
 
 import training
 from data.faces import Images, batches, load
-from metric_vae.metrics import load_metric
+from metric_vae.metrics import Function, Matrix, load_metric
 from metric_vae.model import ARCHITECTURES, kl_divergence, squared_error
 from metric_vae.regularizers import REGULARIZERS, TINY, expected_distances, pairwise_distances
 from training import UserError
@@ -53,16 +54,83 @@ SEED = 0
 DEVICE = "auto"                 # "auto", "cpu", "cuda", ...
 PRECISION = "auto"              # "auto", "fp32", "bf16"
 
+# --- weights that set themselves
+AVERAGE = 0.05                  # share of the newest batch in the running mean behind ALPHA="optimal"
+DUAL_RATE = 0.02                # largest change of log BETA in a step towards TARGET_STRESS
+
 MODELS = ("no_dist_reg", "dist_reg")        # without and with the regulariser: the names of their files
 
-TERMS = ("error", "kl", "regularizer", "consistency", "edit_consistency", "loss")
 
 
 def check_settings():
     """Raise UserError for a constant that cannot be."""
     training.check_choice("ARCHITECTURE", ARCHITECTURE, ARCHITECTURES)
     training.check_choice("REGULARIZER", REGULARIZER, ("none", *REGULARIZERS))
+    training.check_choice("REGULARIZE_ON", REGULARIZE_ON, (None, "mu", "z", "expected"))
     training.check_positive(EPOCHS=EPOCHS, BATCH=BATCH, Z_DIM=Z_DIM)
+    if isinstance(ALPHA, str):
+        training.check_choice("ALPHA", ALPHA, ("optimal",))
+    if METRIC_DIMS is not None and not 1 <= METRIC_DIMS <= Z_DIM:
+        raise UserError("METRIC_DIMS", f"1 to Z_DIM={Z_DIM}, or None", METRIC_DIMS, "lower it")
+    if TARGET_STRESS is not None and (REGULARIZER != "stress" or TARGET_STRESS <= 0):
+        raise UserError("TARGET_STRESS", 'a number above 0, with REGULARIZER "stress"',
+                        f"{TARGET_STRESS} with {REGULARIZER}", "set it to None, or REGULARIZER to stress")
+
+
+def check_metric(metric):
+    """Raise UserError where the metric does not have what the loss needs of it."""
+    if max(CONSISTENCY + EDIT_CONSISTENCY) > 0 and not isinstance(metric, Function):
+        raise UserError(f"METRIC={METRIC}", "with CONSISTENCY: a differentiable function of the image", "a table",
+                        "set CONSISTENCY and EDIT_CONSISTENCY to 0, or METRIC to embeddings, pixels or file.py:function")
+    if REGULARIZER != "none" and REGULARIZERS[REGULARIZER][1] == "points" and isinstance(metric, Matrix):
+        raise UserError(f"REGULARIZER={REGULARIZER}", "a metric with points", "a matrix of distances",
+                        "choose a regulariser of pairs, e.g. stress")
+
+
+# --- the loss
+
+class Terms(NamedTuple):
+    """The terms of the loss of one batch, unweighted; scalars."""
+    error: torch.Tensor                 # squared error summed over pixels, sampled z
+    kl: torch.Tensor
+    regularizer: torch.Tensor
+    consistency: torch.Tensor
+    edit_consistency: torch.Tensor
+
+
+class Weights:
+    """The weights of the terms: scheduled by the epoch, or set by themselves step by step."""
+
+    def __init__(self, device):
+        self.alpha, self.beta = torch.ones(2, device=device)
+
+    def schedule(self, epoch):
+        """Set the weights of an epoch (from 0)."""
+        weight = lambda schedule: training.linear(schedule, epoch, EPOCHS)
+        if ALPHA != "optimal":
+            self.alpha = torch.full_like(self.alpha, weight(ALPHA))
+        if TARGET_STRESS is None or epoch == 0:
+            self.beta = torch.full_like(self.beta, weight(BETA))
+        self.consistency, self.edit_consistency = weight(CONSISTENCY), weight(EDIT_CONSISTENCY)
+
+    def total(self, terms):
+        """The loss that is minimised."""
+        return (terms.error + self.alpha * terms.kl + self.beta * terms.regularizer
+                + self.consistency * terms.consistency + self.edit_consistency * terms.edit_consistency)
+
+    @torch.no_grad()
+    def update(self, terms, pixels):
+        """Take a step with the weights that set themselves.
+
+        alpha: twice the optimal variance of the decoder, the squared error per pixel (sigma-VAE: Rybkin, Daniilidis and
+        Levine 2021): alpha = 2 s^2 turns error / (2 s^2) + KL into error + alpha KL. beta: dual ascent on its
+        logarithm towards stress <= TARGET_STRESS (GECO: Rezende and Viola 2018).
+        """
+        if ALPHA == "optimal":
+            self.alpha = torch.lerp(self.alpha, 2 * terms.error / pixels, AVERAGE)
+        if TARGET_STRESS is not None:
+            excess = terms.regularizer.sqrt() / TARGET_STRESS - 1
+            self.beta = self.beta * (DUAL_RATE * excess.clamp(-1, 1)).exp()
 
 
 def regularize(given, mu, sigma, z):
@@ -86,71 +154,92 @@ def lost_share(layers_hat, layers):
     return torch.stack([share(a, b) for a, b in zip(layers_hat, layers)]).mean()
 
 
-def train(name, faces, metric, folder, seed, device, precision):
-    """Train the VAE called name, "no_dist_reg" or "dist_reg", on the training faces; returns it, in eval mode.
+def measure_terms(vae, metric, rows, x, noise):
+    """Terms of the faces x (B, 1, H, W) of rows; noise (B, Z) standard normal. Without a metric: error and KL alone."""
+    mu, sigma = vae.encode(x)                                   # (B, Z), (B, Z)
+    z = mu + sigma * noise
+    x_hat = vae.decode(z)                                       # (B, 1, H, W)
+    error, kl = squared_error(x_hat, x), kl_divergence(mu, sigma)
+    distance = lost = edit_lost = torch.zeros((), device=x.device)
+    if metric is not None:
+        given = metric(rows, x)
+        if REGULARIZER != "none":
+            distance = regularize(given, mu, sigma, z)
+        if max(CONSISTENCY) > 0:
+            lost = lost_share(metric.layers(x_hat), given.layers)
+        if max(EDIT_CONSISTENCY) > 0:                           # every other face gets the next one's metric part
+            edited = torch.cat([z.roll(-1, 0)[:, :METRIC_DIMS], z[:, METRIC_DIMS:]], 1)[::2]
+            points_of_next = given.layers[-1].roll(-1, 0)[::2]
+            edit_lost = lost_share(metric.layers(vae.decode(edited))[-1:], [points_of_next])
+    return Terms(error, kl, distance, lost, edit_lost)
 
-    Goes on from folder/name.pt where there is one.
+
+# --- training
+
+def train(name, faces, metric, folder, seed, device, precision):
+    """Train the VAE called name on the training faces; returns it, in eval mode.
+
+    name: "no_dist_reg" trains on error and KL alone, "dist_reg" on the metric too. Goes on from folder/name.pt where
+    there is one. Raises UserError where the metric or the faces do not suffice, or a loss is not finite.
     """
-    regularized = name == "dist_reg" and REGULARIZER != "none"
-    rows_of = {split: faces.rows(split, labelled=not UNLABELLED or METRIC == "labels") for split in ("train", "val")}
-    training.check_batch(BATCH, len(rows_of["train"]), faces.name)
+    check_metric(metric)
+    if name == "no_dist_reg":
+        metric = None
+    labelled = not UNLABELLED or METRIC == "labels"
+    train_rows, val_rows = faces.rows("train", labelled), faces.rows("val", labelled)
+    training.check_batch(BATCH, len(train_rows), faces.name)
     torch.manual_seed(seed)
     generator = torch.Generator(device).manual_seed(seed)
     vae = ARCHITECTURES[ARCHITECTURE](faces.size, Z_DIM).to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(vae.parameters(), fused=True)
+    weights = Weights(device)
     checkpoint = folder / f"{name}.pt"
-    done, _ = training.resume(checkpoint, vae, optimizer, generator)
+    done, state = training.resume(checkpoint, vae, optimizer, generator)
+    if done:
+        weights.alpha, weights.beta = state["alpha"], state["beta"]
     images = Images(faces, device)
-
-    def terms(rows, x, noise):
-        """The terms of the loss of one batch, unweighted."""
-        mu, sigma = vae.encode(x)
-        z = mu + sigma * noise
-        x_hat = vae.decode(z)
-        error, kl = squared_error(x_hat, x), kl_divergence(mu, sigma)
-        distance = lost = edit_lost = torch.zeros((), device=device)
-        if regularized:
-            given = metric(rows, x)
-            distance = regularize(given, mu, sigma, z)
-            if CONSISTENCY[1]:
-                lost = lost_share(metric.layers(x_hat), given.layers)
-            if EDIT_CONSISTENCY[1]:                             # the metric part of the next face of the batch
-                edited = torch.cat([z.roll(1, 0)[:, :METRIC_DIMS], z[:, METRIC_DIMS:]], 1)[::2]
-                edit_lost = lost_share(metric.layers(vae.decode(edited))[-1:], [given.layers[-1].roll(1, 0)[::2]])
-        return error, kl, distance, lost, edit_lost
 
     for epoch in tqdm(range(done, EPOCHS), name, EPOCHS, initial=done, disable=None, unit="epoch"):
         start = time.perf_counter()
-        alpha, beta, gamma, delta, rate = (training.linear(schedule, epoch, EPOCHS) for schedule in (
-            ALPHA, BETA, CONSISTENCY, EDIT_CONSISTENCY, LEARNING_RATE))
+        weights.schedule(epoch)
+        rate = training.linear(LEARNING_RATE, epoch, EPOCHS)
         optimizer.param_groups[0]["lr"] = rate
-        means = {}
-        for split in ("train", "val"):                              # validation: the same loss, no step
-            vae.train(split == "train")
-            total = torch.zeros(len(TERMS), device=device)
-            with torch.set_grad_enabled(split == "train"):
-                for rows in batches(rows_of[split], BATCH, generator if split == "train" else None):
-                    x = images(rows, generator if split == "train" else None, FLIP, SHIFT)
-                    noise = torch.randn(len(rows), Z_DIM, generator=generator, device=device)
-                    with training.autocast(device, precision):
-                        error, kl, distance, lost, edit_lost = terms(rows, x, noise)
-                    loss = error + alpha * kl + beta * distance + gamma * lost + delta * edit_lost
-                    if split == "train":
-                        optimizer.zero_grad()
-                        loss.backward()
-                        optimizer.step()
-                    total += torch.stack([error, kl, distance, lost, edit_lost, loss]).detach() * len(rows)
-            prefix = "val_" if split == "val" else ""
-            for term, value in zip(TERMS, (total / len(rows_of[split])).tolist()):
-                means[prefix + term] = value
-            if split == "train":
-                seconds = time.perf_counter() - start
+        vae.train()
+        sums = torch.zeros(len(Terms._fields) + 1, device=device)       # of each term and the loss, over faces
+        for rows in batches(train_rows, BATCH, generator):
+            x = images(rows, generator, FLIP, SHIFT)
+            noise = torch.randn(len(rows), Z_DIM, generator=generator, device=device)
+            with training.autocast(device, precision):
+                terms = measure_terms(vae, metric, rows, x, noise)
+            loss = weights.total(terms)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            weights.update(terms, x[0].numel())
+            sums += torch.stack([*terms, loss]).detach() * len(rows)
+        means = dict(zip((*Terms._fields, "loss"), (sums / len(train_rows)).tolist()))
+        seconds = time.perf_counter() - start
+        means |= validate(vae, metric, weights, images, val_rows, seed, precision)
         training.check_finite(means, name, epoch + 1, checkpoint)
-        training.write_log(folder, name, epoch + 1, **means, alpha=alpha, beta=beta, learning_rate=rate,
-                           seconds=seconds, images_per_second=len(rows_of["train"]) / seconds)
+        training.write_log(folder, name, epoch + 1, **means, alpha=float(weights.alpha), beta=float(weights.beta),
+                           learning_rate=rate, seconds=seconds, images_per_second=len(train_rows) / seconds)
         training.save_checkpoint(checkpoint, vae, optimizer, generator, epoch + 1, architecture=ARCHITECTURE,
-                                 size=faces.size, z_dim=Z_DIM)
+                                 size=faces.size, z_dim=Z_DIM, alpha=weights.alpha, beta=weights.beta)
     return vae.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def validate(vae, metric, weights, images, rows, seed, precision):
+    """The means over rows of every term and of the loss that is minimised, as val_error, ...; always the same noise."""
+    vae.eval()
+    generator = torch.Generator(images.device).manual_seed(seed)
+    sums = torch.zeros(len(Terms._fields) + 1, device=images.device)
+    for part in batches(rows, BATCH):
+        noise = torch.randn(len(part), Z_DIM, generator=generator, device=images.device)
+        with training.autocast(images.device, precision):
+            terms = measure_terms(vae, metric, part, images(part), noise)
+        sums += torch.stack([*terms, weights.total(terms)]) * len(part)
+    return dict(zip((f"val_{term}" for term in (*Terms._fields, "loss")), (sums / max(len(rows), 1)).tolist()))
 
 
 def load_vae(folder, name, device):

@@ -80,12 +80,15 @@ def test_run_folders_are_numbered_upwards_and_never_reused(tmp_path):
 def test_find_run_takes_the_newest_finished_or_unfinished_run(tmp_path):
     for number, finished in ((0, True), (2, False), (9, False), (10, True), (11, True)):
         (tmp_path / str(number)).mkdir()
-        (tmp_path / str(number) / "settings.json").write_text(json.dumps(dict(finished=finished)))
-    assert training.find_run("last", True, tmp_path).name == "11"
-    assert training.find_run("last", False, tmp_path).name == "9"
-    assert training.find_run(2, False, tmp_path).name == "2"
+        (tmp_path / str(number) / "settings.json").write_text(json.dumps(dict(finished=finished, run={})))
+    assert training.find_run("last", True, "run", tmp_path).name == "11"
+    assert training.find_run("last", False, "run", tmp_path).name == "9"
+    assert training.find_run(2, False, "run", tmp_path).name == "2"
+    (tmp_path / "12").mkdir()
+    (tmp_path / "12" / "settings.json").write_text(json.dumps(dict(finished=False, vae={})))
+    assert training.find_run("last", False, "vae", tmp_path).name == "12"
     with pytest.raises(UserError, match=r"\[2, 9\]"):
-        training.find_run(10, False, tmp_path)
+        training.find_run(10, False, "run", tmp_path)
 
 
 def test_writing_a_line_again_drops_the_epochs_after_it(tmp_path):

@@ -1,0 +1,105 @@
+"""expr_classifier: the networks, the losses, training and embeddings."""
+import numpy as np
+import pytest
+import torch
+
+import expr_classifier.run as classifier
+import training
+from expr_classifier.model import ARCHITECTURES
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def trained(small_faces, tmp_path, monkeypatch):
+    """The light classifier after a few epochs on the small faces, and its run folder."""
+    monkeypatch.setattr(classifier, "EPOCHS", 15)
+    monkeypatch.setattr(classifier, "BATCH", 16)
+    return classifier.train(small_faces, tmp_path, 0, CPU, "fp32"), tmp_path
+
+
+@pytest.mark.parametrize("size", [16, 48])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_architecture_has_seven_outputs_and_named_layers(name, size):
+    model = ARCHITECTURES[name](size).eval()
+    x = torch.rand(3, 1, size, size)
+    layers = model.layers(x)
+    assert layers["last"].shape == (3, 7) and layers["second_last"].ndim == 2
+    assert torch.equal(layers["softmax"], layers["last"].softmax(1))
+    assert torch.equal(model.features(x)[-1], model(x))
+
+
+def test_the_original_has_the_layers_of_the_reference():
+    kernels = [tuple(m.weight.shape) for m in ARCHITECTURES["original"](48).modules()
+               if hasattr(m, "weight") and m.weight.ndim > 1]
+    assert kernels == [(64, 1, 5, 5), (128, 64, 5, 5), (192, 128, 5, 5), (192, 192, 5, 5), (64, 192, 5, 5),
+                       (1024, 64 * 36), (1024, 1024), (7, 1024)]
+
+
+@pytest.mark.parametrize("loss, expected", [("cross_entropy", np.log(7)), ("squared_error", ((6 / 7) ** 2 + 6 / 49) / 14)])
+def test_each_loss_of_equal_outputs_is_known_by_hand(monkeypatch, loss, expected):
+    monkeypatch.setattr(classifier, "LOSS", loss)
+    value = classifier.loss_function(torch.zeros(4, 7), torch.tensor([0, 1, 2, 3]), torch.ones(7))
+    assert float(value) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_loss_weighs_faces_by_their_expression():
+    outputs, labels = torch.randn(4, 7), torch.tensor([0, 1, 1, 6])
+    weights = torch.tensor([2.0, 0, 0, 0, 0, 0, 1])
+    one = lambda i: float(torch.nn.functional.cross_entropy(outputs[i:i + 1], labels[i:i + 1]))
+    assert float(classifier.loss_function(outputs, labels, weights)) == pytest.approx((2 * one(0) + one(3)) / 4, rel=1e-5)
+
+
+def test_it_learns_people_it_has_not_seen(trained, small_faces):
+    model, _ = trained
+    assert classifier.measure_accuracy(model, small_faces, small_faces.rows("test"), CPU) >= 6 / 7
+
+
+def test_embeddings_are_the_last_layer_of_every_face_in_order(trained, small_faces):
+    model, folder = trained
+    small_faces.labels[3] = -1
+    classifier.write_embeddings(model, small_faces, folder, CPU)
+    embeddings = np.load(folder / "embeddings.npy", allow_pickle=False)
+    assert embeddings.shape == (70, 7) and embeddings.dtype == np.float32
+    x = torch.from_numpy(small_faces.images[[3, 50]]).unsqueeze(1) / 255
+    assert np.allclose(embeddings[[3, 50]], model(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("layer, width", [("last", 7), ("second_last", 128), ("softmax", 7)])
+def test_the_metric_ends_in_the_chosen_layer(trained, small_faces, monkeypatch, layer, width):
+    model, folder = trained
+    monkeypatch.setattr(classifier, "LAYER", layer)
+    x = torch.rand(2, 1, 16, 16)
+    layers = classifier.metric_layers(model)(x)
+    assert torch.equal(layers[-1], model.layers(x)[layer]) and layers[-1].shape == (2, width)
+    assert classifier.write_embeddings(model, small_faces, folder, CPU).shape == (70, width)
+
+
+def test_a_saved_classifier_comes_back(trained, small_faces):
+    model, folder = trained
+    again = classifier.load_classifier(folder, CPU)
+    x = torch.rand(2, 1, 16, 16)
+    assert torch.equal(again(x), model(x)) and not again.training
+
+
+def test_training_resumed_after_an_epoch_ends_with_the_same_weights(small_faces, tmp_path, monkeypatch):
+    monkeypatch.setattr(classifier, "BATCH", 16)
+    monkeypatch.setattr(classifier, "EPOCHS", 3)
+    (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
+    whole = classifier.train(small_faces, tmp_path / "a", 0, CPU, "fp32")
+    save = training.save_checkpoint
+
+    def stop(*arguments, **more):
+        save(*arguments, **more)
+        raise KeyboardInterrupt
+    monkeypatch.setattr(training, "save_checkpoint", stop)
+    with pytest.raises(KeyboardInterrupt):
+        classifier.train(small_faces, tmp_path / "b", 0, CPU, "fp32")
+    monkeypatch.setattr(training, "save_checkpoint", save)
+    again = classifier.train(small_faces, tmp_path / "b", 0, CPU, "fp32")
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters()))
+
+
+def test_an_expression_without_training_faces_is_refused(small_faces, tmp_path, user_error):
+    small_faces.labels[small_faces.labels == 3] = 4
+    user_error(lambda: classifier.train(small_faces, tmp_path, 0, CPU, "fp32"), "happy")

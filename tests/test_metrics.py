@@ -1,0 +1,155 @@
+"""metric_vae/metrics.py: what each metric says of a batch, and what is refused."""
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from metric_vae import metrics
+from metric_vae.metrics import Function, Matrix, Points, load_metric
+
+CPU = torch.device("cpu")
+ROWS = torch.tensor([5, 2, 60, 2])
+
+
+def slow_distances(points, distance):
+    return np.array([[distance(a, b) for b in points] for a in points])
+
+
+def save(path, array):
+    np.save(path, array)
+    return str(path)
+
+
+@pytest.fixture
+def points():
+    return np.random.default_rng(0).normal(size=(70, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize("norm, distance", [
+    (2.0, lambda a, b: np.sqrt(((a - b) ** 2).sum())), (1.0, lambda a, b: np.abs(a - b).sum()),
+    ("cosine", lambda a, b: 1 - a @ b / np.linalg.norm(a) / np.linalg.norm(b))])
+def test_points_of_a_file_have_their_distances(small_faces, points, tmp_path, norm, distance):
+    metric = load_metric(save(tmp_path / "p.npy", points), small_faces, CPU, norm)
+    given = metric(ROWS)
+    assert np.allclose(given.points, points[ROWS])
+    assert np.allclose(given.distances, slow_distances(points[ROWS], distance), atol=1e-6)
+
+
+def test_a_matrix_of_a_file_is_read_by_the_rows_of_a_batch(small_faces, points, tmp_path):
+    matrix = slow_distances(points, lambda a, b: np.linalg.norm(a - b)).astype(np.float32)
+    metric = load_metric(save(tmp_path / "d.npy", matrix), small_faces, CPU)
+    assert isinstance(metric, Matrix) and isinstance(metric.array, np.memmap)
+    assert np.array_equal(metric(ROWS).distances, matrix[np.ix_(ROWS, ROWS)])
+    assert metric(ROWS).points is None
+
+
+def test_pixels_are_compared_as_the_vae_sees_them(small_faces):
+    x = torch.rand(4, 1, 16, 16)
+    given = load_metric("pixels", small_faces, CPU)(ROWS, x)
+    assert np.allclose(given.distances, slow_distances(x.numpy(), lambda a, b: np.linalg.norm(a - b)), atol=1e-5)
+
+
+def test_faces_of_one_label_are_at_distance_zero_and_others_equally_far(small_faces):
+    distances = load_metric("labels", small_faces, CPU).distances(torch.tensor([0, 7, 3, 4]))
+    far = np.sqrt(2)
+    assert np.allclose(distances, [[0, 0, far, far], [0, 0, far, far], [far, far, 0, far], [far, far, far, 0]])
+
+
+def test_a_function_of_a_file_is_a_metric(small_faces, tmp_path):
+    (tmp_path / "mine.py").write_text("def brightness(x):\n    return x.mean((2, 3))\n")
+    x = torch.rand(4, 1, 16, 16)
+    given = load_metric(f"{tmp_path}/mine.py:brightness", small_faces, CPU)(ROWS, x)
+    means = x.mean((1, 2, 3)).numpy()
+    assert np.allclose(given.distances, np.abs(means[:, None] - means), atol=1e-6)
+
+
+def test_layers_of_a_function_end_in_its_points_and_pass_gradients():
+    metric = Function(lambda x: [x * 2, x.flatten(1) * 3])
+    x = torch.rand(3, 1, 8, 8, requires_grad=True)
+    given = metric(None, x)
+    assert torch.equal(given.points, x.flatten(1) * 3) and not given.points.requires_grad
+    metric.layers(x)[-1].sum().backward()
+    assert torch.equal(x.grad, torch.full_like(x, 3))
+
+
+def test_large_points_stay_on_the_disk_and_say_the_same(small_faces, points, tmp_path, monkeypatch):
+    path = save(tmp_path / "p.npy", points)
+    memory = load_metric(path, small_faces, CPU)(ROWS)
+    monkeypatch.setattr(metrics, "IN_MEMORY", 0)
+    metric = load_metric(path, small_faces, CPU)
+    assert isinstance(metric.array, np.memmap)
+    assert torch.equal(metric(ROWS).distances, memory.distances)
+
+
+def broken(matrix, what):
+    matrix = matrix.copy()
+    if what == "negative":
+        matrix[3, 4] = matrix[4, 3] = -1
+    elif what == "NaN":
+        matrix[3, 4] = np.nan
+    elif what == "symmetric":
+        matrix[3, 4] += 1
+    elif what == "diagonal":
+        matrix[3, 3] = 1
+    return matrix
+
+
+@pytest.mark.parametrize("what, words", [("negative", "at least 0"), ("NaN", "finite"), ("symmetric", "symmetric"),
+                                         ("diagonal", "zero diagonal")])
+@pytest.mark.parametrize("large", [False, True])
+def test_a_matrix_that_cannot_be_distances_is_refused(small_faces, user_error, tmp_path, monkeypatch, points, what,
+                                                      words, large):
+    if large:
+        monkeypatch.setattr(metrics, "CHECKED", 10)
+        monkeypatch.setattr(metrics, "SAMPLE", 70)
+    matrix = slow_distances(points, lambda a, b: np.linalg.norm(a - b))
+    path = save(tmp_path / "d.npy", broken(matrix, what))
+    user_error(lambda: load_metric(path, small_faces, CPU), path, words)
+
+
+def test_a_bad_entry_that_the_sample_missed_is_refused_as_it_is_read(small_faces, user_error, points):
+    matrix = broken(slow_distances(points, lambda a, b: np.linalg.norm(a - b)), "negative")
+    user_error(lambda: Matrix(matrix)(torch.tensor([3, 4])), "negative")
+
+
+def test_points_with_a_nan_are_refused_by_row(small_faces, user_error, tmp_path, points):
+    points[11, 1] = np.nan
+    user_error(lambda: load_metric(save(tmp_path / "p.npy", points), small_faces, CPU), "row 11")
+
+
+@pytest.mark.parametrize("shape", [(69, 3), (71, 71), (70,), (70, 3, 2)])
+def test_a_wrong_shape_is_refused(small_faces, user_error, tmp_path, shape):
+    path = save(tmp_path / "p.npy", np.zeros(shape))
+    user_error(lambda: load_metric(path, small_faces, CPU), path, "70", shape)
+
+
+def test_a_truncated_or_pickled_or_missing_file_is_refused(small_faces, user_error, tmp_path, points):
+    path = tmp_path / "p.npy"
+    user_error(lambda: load_metric(str(path), small_faces, CPU), path)
+    np.save(path, points)
+    path.write_bytes(path.read_bytes()[:-100])
+    user_error(lambda: load_metric(str(path), small_faces, CPU), path)
+    np.save(path, np.array([{}] * 70), allow_pickle=True)
+    user_error(lambda: load_metric(str(path), small_faces, CPU), path)
+
+
+def test_embeddings_of_other_faces_are_refused(small_faces, user_error, tmp_path, points):
+    path = save(tmp_path / "embeddings.npy", points)
+    for fingerprint in ("0" * 32, small_faces.fingerprint):
+        (tmp_path / "settings.json").write_text(json.dumps(dict(data=dict(fingerprint=fingerprint))))
+        if fingerprint == small_faces.fingerprint:
+            assert isinstance(load_metric(path, small_faces, CPU), Points)
+        else:
+            user_error(lambda: load_metric(path, small_faces, CPU), small_faces.fingerprint, fingerprint)
+
+
+@pytest.mark.parametrize("norm", [0.5, "euclid"])
+def test_a_norm_that_is_none_is_refused(small_faces, user_error, norm):
+    user_error(lambda: load_metric("pixels", small_faces, CPU, norm), "METRIC_NORM")
+
+
+def test_a_function_that_is_not_there_is_refused(small_faces, user_error, tmp_path):
+    (tmp_path / "mine.py").write_text("x = 1\n")
+    user_error(lambda: load_metric(f"{tmp_path}/mine.py:distance", small_faces, CPU), "mine.py:distance")
+    user_error(lambda: load_metric(f"{tmp_path}/none.py:distance", small_faces, CPU), "none.py")

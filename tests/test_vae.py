@@ -1,0 +1,213 @@
+"""metric_vae/model.py and run.py: shapes, losses by hand, the terms, and weights that set themselves."""
+import numpy as np
+import pytest
+import torch
+
+import metric_vae.run as vae
+from metric_vae.metrics import Function, Matrix, Points
+from metric_vae.model import ARCHITECTURES, kl_divergence, squared_error
+from metric_vae.regularizers import stress
+from training import read_log
+
+CPU = torch.device("cpu")
+SMALL = dict(EPOCHS=2, BATCH=16, Z_DIM=8, METRIC_DIMS=4, BETA=(10.0, 10.0))
+
+
+@pytest.fixture
+def settings(monkeypatch):
+    """settings(NAME=value, ...) sets constants of metric_vae/run.py for one test."""
+    def set_constants(**values):
+        for name, value in values.items():
+            assert hasattr(vae, name), name
+            monkeypatch.setattr(vae, name, value)
+    set_constants(**SMALL, CONSISTENCY=(0.0, 0.0), EDIT_CONSISTENCY=(0.0, 0.0), REGULARIZER="stress", ALPHA=(0.1, 0.1))
+    return set_constants
+
+
+def brightness(x):
+    return [x.mean((1, 2)), x.mean((1, 2, 3))[:, None]]
+
+
+@pytest.mark.parametrize("size", [16, 48, 64])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_faces_come_back_in_their_size_for_every_architecture(name, size):
+    model = ARCHITECTURES[name](size, 10)
+    mu, sigma = model.encode(torch.rand(3, 1, size, size))
+    assert mu.shape == sigma.shape == (3, 10) and (sigma > 0).all()
+    assert model.decode(mu).shape == (3, 1, size, size)
+
+
+def test_the_original_has_the_layers_of_the_reference():
+    model = ARCHITECTURES["original"](48, 512)
+    kernels = [tuple(m.weight.shape) for m in model.modules() if hasattr(m, "weight") and m.weight.ndim > 1]
+    assert kernels == [(64, 1, 5, 5), (128, 64, 5, 5), (256, 128, 5, 5), (1024, 9216), (9216, 512),
+                       (256, 256, 5, 5), (256, 128, 5, 5), (128, 32, 5, 5), (1, 32, 5, 5)]
+
+
+def test_a_face_of_the_light_vae_does_not_depend_on_its_batch():
+    model = ARCHITECTURES["light"](16, 4).train()
+    x = torch.rand(5, 1, 16, 16)
+    assert torch.allclose(model.encode(x)[0][:1], model.encode(x[:1])[0], atol=1e-6)
+
+
+def test_kl_is_zero_for_a_standard_normal_and_right_by_hand_elsewhere():
+    assert float(kl_divergence(torch.zeros(4, 3), torch.ones(4, 3))) == 0
+    mu, sigma = torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 2.0]])
+    assert float(kl_divergence(mu, sigma)) == pytest.approx(0.5 + (4 - 1 - 2 * np.log(2)) / 2)
+
+
+def test_kl_is_that_of_torch_distributions():
+    mu, sigma = torch.randn(6, 4), torch.rand(6, 4) + .1
+    normal = torch.distributions.Normal
+    expected = torch.distributions.kl_divergence(normal(mu, sigma), normal(0, 1)).sum(1).mean()
+    assert float(kl_divergence(mu, sigma)) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_squared_error_is_summed_over_pixels_and_averaged_over_faces():
+    x = torch.zeros(2, 1, 8, 8)
+    x_hat = x.clone()
+    x_hat[0] = 0.5
+    assert float(squared_error(x_hat, x)) == pytest.approx(64 * 0.25 / 2)
+
+
+def test_stress_is_measured_on_the_metric_part_of_mu(settings):
+    settings(METRIC_DIMS=2)
+    mu, sigma, z = torch.randn(3, 6, 8)
+    points = torch.randn(6, 3)
+    given = Points(points)(torch.arange(6))
+    assert torch.equal(vae.regularize(given, mu, sigma, z), stress(torch.cdist(mu[:, :2], mu[:, :2]), given.distances))
+    settings(REGULARIZE_ON="z", METRIC_DIMS=None)
+    assert torch.allclose(vae.regularize(given, mu, sigma, z), stress(torch.cdist(z, z), given.distances))
+
+
+def test_a_batch_of_one_face_has_no_regulariser(settings):
+    given = Points(torch.randn(6, 3))(torch.tensor([2]))
+    assert float(vae.regularize(given, *torch.randn(3, 1, 8))) == 0
+
+
+def test_the_lost_share_is_0_for_equal_layers_and_1_for_their_mean():
+    layers = [torch.randn(8, 3, 4, 4), torch.randn(8, 7)]
+    assert float(vae.lost_share(layers, layers)) == 0
+    means = [layer.mean(0).expand_as(layer) for layer in layers]
+    assert float(vae.lost_share(means, layers)) == pytest.approx(1)
+
+
+def test_edits_are_compared_with_the_face_whose_metric_part_they_got(settings):
+    """A decoder that shows z itself, and a metric that reads the metric part back: swapping loses nothing."""
+    settings(EDIT_CONSISTENCY=(1.0, 1.0), METRIC_DIMS=4)
+
+    class Mirror(torch.nn.Module):
+        def encode(self, x):
+            return x[:, 0, 0, :], torch.ones(len(x), 8)
+
+        def decode(self, z):
+            return z[:, None, None, :].expand(-1, 1, 8, 8)
+    x = torch.randn(6, 1, 1, 8).expand(-1, 1, 8, 8)
+    noise = torch.zeros(6, 8)
+    metric_part = Function(lambda x: [x[:, 0, 0, :4]])
+    assert float(vae.measure_terms(Mirror(), metric_part, None, x, noise).edit_consistency) < 1e-9
+    rest = Function(lambda x: [x[:, 0, 0, 4:]])
+    assert float(vae.measure_terms(Mirror(), rest, None, x, noise).edit_consistency) > 0.5
+
+
+def test_beta_rises_while_the_stress_is_above_its_target_and_falls_below(settings):
+    settings(TARGET_STRESS=0.2)
+    weights = vae.Weights(CPU)
+    weights.schedule(0)
+    zero = torch.zeros(())
+    for square, rises in ((0.09, True), (0.01, False)):
+        before = float(weights.beta)
+        weights.update(vae.Terms(zero, zero, torch.tensor(square), zero, zero), 64)
+        assert (float(weights.beta) > before) == rises
+    kept = float(weights.beta)
+    weights.schedule(1)
+    assert float(weights.beta) == kept
+
+
+def test_the_optimal_alpha_is_twice_the_error_per_pixel(settings):
+    settings(ALPHA="optimal")
+    weights, zero = vae.Weights(CPU), torch.zeros(())
+    for _ in range(500):
+        weights.update(vae.Terms(torch.tensor(6.4), zero, zero, zero, zero), 64)
+    assert float(weights.alpha) == pytest.approx(2 * 0.1)
+
+
+def test_the_total_weighs_every_term(settings):
+    settings(ALPHA=(2.0, 2.0), BETA=(3.0, 5.0), CONSISTENCY=(0.0, 7.0), EDIT_CONSISTENCY=(11.0, 11.0), EPOCHS=2)
+    weights = vae.Weights(CPU)
+    weights.schedule(1)
+    assert float(weights.total(vae.Terms(*torch.tensor([1.0, 10, 100, 1000, 10000])))) == 1 + 20 + 500 + 7000 + 110000
+
+
+def test_training_lowers_the_loss_and_logs_every_term(settings, small_faces, tmp_path):
+    settings(EPOCHS=4, CONSISTENCY=(1.0, 1.0), EDIT_CONSISTENCY=(1.0, 1.0))
+    vae.train("dist_reg", small_faces, Function(brightness), tmp_path, 0, CPU, "fp32")
+    lines = read_log(tmp_path, "dist_reg")
+    assert [line["epoch"] for line in lines] == [1, 2, 3, 4] and lines[-1]["loss"] < lines[0]["loss"]
+    for line in lines:
+        for prefix in ("", "val_"):
+            terms = [line[prefix + term] for term in vae.Terms._fields]
+            weights = (1, line["alpha"], line["beta"], 1, 1)
+            assert line[prefix + "loss"] == pytest.approx(np.dot(weights, terms), rel=1e-4)
+
+
+@pytest.mark.parametrize("alpha, target", [((0.1, 0.5), None), ("optimal", 0.2)])
+def test_training_resumed_after_each_epoch_ends_with_the_same_numbers(settings, small_faces, tmp_path, monkeypatch,
+                                                                      alpha, target):
+    settings(EPOCHS=3, ALPHA=alpha, TARGET_STRESS=target)
+    (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
+    whole = vae.train("dist_reg", small_faces, Function(brightness), tmp_path / "a", 0, CPU, "fp32")
+    write_log = vae.training.write_log
+
+    def stop(*arguments, **values):
+        write_log(*arguments, **values)
+        if len(read_log(tmp_path / "b")) < 3 and stop.tries < 2:
+            stop.tries += 1
+            raise KeyboardInterrupt                             # between the log line and the checkpoint
+    stop.tries = 0
+    monkeypatch.setattr(vae.training, "write_log", stop)
+    for _ in range(3):
+        try:
+            again = vae.train("dist_reg", small_faces, Function(brightness), tmp_path / "b", 0, CPU, "fp32")
+        except KeyboardInterrupt:
+            pass
+    for a, b in zip(whole.parameters(), again.parameters()):
+        assert torch.equal(a, b)
+    timeless = lambda folder: [{k: v for k, v in line.items() if k not in ("seconds", "images_per_second")}
+                               for line in read_log(folder)]
+    assert timeless(tmp_path / "a") == timeless(tmp_path / "b") and len(timeless(tmp_path / "b")) == 3
+
+
+def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(settings, small_faces, tmp_path, user_error):
+    settings(EPOCHS=3)
+    calls = []
+
+    def breaks_in_the_second_epoch(x):
+        calls.append(1)
+        return [x.mean((1, 2, 3))[:, None] * (float("nan") if len(calls) > 6 else 1)]
+    text = user_error(lambda: vae.train("dist_reg", small_faces, Function(breaks_in_the_second_epoch), tmp_path, 0, CPU,
+                                        "fp32"), "epoch 2", "dist_reg.pt keeps epoch 1")
+    assert "regularizer" in text
+    model = vae.load_vae(tmp_path, "dist_reg", CPU)
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("values, word", [
+    (dict(REGULARIZER="strss"), "stress"), (dict(METRIC_DIMS=9), "METRIC_DIMS"), (dict(EPOCHS=0), "EPOCHS"),
+    (dict(ALPHA="best"), "optimal"), (dict(TARGET_STRESS=.1, REGULARIZER="none"), "TARGET_STRESS"),
+    (dict(ARCHITECTURE="big"), "light")])
+def test_a_constant_that_cannot_be_is_refused(settings, user_error, values, word):
+    settings(**values)
+    user_error(vae.check_settings, word)
+
+
+def test_what_a_metric_cannot_give_is_refused(settings, user_error):
+    settings(CONSISTENCY=(0.0, 1.0))
+    user_error(lambda: vae.check_metric(Points(np.zeros((3, 2)))), "CONSISTENCY")
+    settings(CONSISTENCY=(0.0, 0.0), REGULARIZER="pointwise")
+    user_error(lambda: vae.check_metric(Matrix(np.zeros((3, 3)))), "pointwise")
+
+
+def test_fewer_faces_than_a_batch_are_refused(settings, small_faces, tmp_path, user_error):
+    settings(BATCH=64)
+    user_error(lambda: vae.train("dist_reg", small_faces, Function(brightness), tmp_path, 0, CPU, "fp32"), "BATCH=64")
