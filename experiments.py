@@ -80,7 +80,7 @@ def main():
     training.check_choice("EDIT_PART", EDIT_PART, ("both", "metric", "rest"))
     training.check_positive(SAMPLE=SAMPLE, STEPS=STEPS, SHOWN=SHOWN, PATHS=PATHS, JUDGE_EPOCHS=JUDGE_EPOCHS)
     start = time.perf_counter()
-    folder = training.find_run(RUN, finished=True)
+    folder = training.find_run(RUN, finished=True, constants_of="vae")
     device = training.choose_device(DEVICE)
     faces, seed = load_faces(folder)
     scores = analyse(folder, faces, seed, device)
@@ -131,7 +131,8 @@ def analyse(folder, faces, seed, device):
     if models:
         scores.update(analyse_vaes(models, C, judge, faces, test, rows, figures, device, clock))
     stages = {stage: training.read_log(folder, stage) for stage in ("classifier", *vae.MODELS)}
-    vae_figures.losses(figures / "losses.png", stages)
+    if any(stages.values()):
+        vae_figures.losses(figures / "losses.png", stages)
     print("seconds: " + ", ".join(f"{part} {seconds:.0f}" for part, seconds in clock.parts.items()))
     return scores
 

@@ -21,7 +21,7 @@ from training import UserError, write_atomically
 
 COUNT = 4178        # faces, as many as are labelled in TFD
 IDENTITIES = 600    # people; each makes about seven of the faces, with different expressions
-VERSION = 1         # of the pixels: one more whenever they change, so that cached faces are drawn again
+VERSION = 2         # of the pixels: one more whenever they change, so that cached faces are drawn again
 CHUNK = 8           # faces that a thread draws at once: their arrays stay in the processor's cache
 THREADS = 2         # numpy works outside the interpreter lock, so threads draw side by side
 
@@ -29,19 +29,19 @@ THREADS = 2         # numpy works outside the interpreter lock, so threads draw 
 # Units and rates are those of Du, Tao and Martinez, Compound facial expressions of emotion, PNAS 2014, Table 1, but
 # for those on the lines marked +. The intensities are ours: the lowest can still be seen at 48 x 48 pixels.
 PROTOTYPES = (
-    {4: (1, .45, .92), 7: (1, .3, .9), 24: (1, .4, .9), 10: (.26, .1, .3), 17: (.52, .2, .5), 23: (.29, .4, .9)},
-    {9: (1, .4, .92), 10: (1, .45, .92), 17: (1, .3, .7), 4: (.31, .3, .6), 24: (.26, .2, .4)},
-    {1: (1, .5, .92), 4: (1, .4, .8), 20: (1, .45, .92), 25: (1, .45, .92), 2: (.57, .3, .7), 5: (.63, .5, .92),
+    {4: (1, .6, .9), 7: (1, .45, .9), 24: (1, .55, .9), 10: (.26, .1, .3), 17: (.52, .2, .5), 23: (.29, .4, .9)},
+    {9: (1, .5, .9), 10: (1, .5, .9), 17: (1, .3, .7), 4: (.31, .3, .6), 24: (.26, .2, .4)},
+    {1: (1, .6, .9), 4: (1, .5, .8), 20: (1, .55, .9), 25: (1, .55, .9), 2: (.57, .3, .7), 5: (.63, .5, .9),
      26: (.33, .1, .35),
-     16: (1, .4, .8)},                                                                  # + shows the lower teeth
-    {12: (1, .4, .92), 25: (1, .3, .9), 6: (.51, .4, .92)},
-    {4: (1, .25, .45), 15: (1, .4, .92), 1: (.60, .5, .92), 6: (.50, .2, .4), 11: (.26, .4, .9), 17: (.67, .4, .9),
+     16: (1, .5, .9)},                                                                  # + shows the lower teeth
+    {12: (1, .5, .9), 25: (1, .4, .9), 6: (.51, .4, .9)},
+    {4: (1, .25, .45), 15: (1, .5, .9), 1: (.60, .5, .9), 6: (.50, .2, .4), 11: (.26, .4, .9), 17: (.67, .4, .9),
      43: (1, .3, .7)},                                                                  # + lets the lids droop
-    {1: (1, .5, .92), 2: (1, .5, .92), 25: (1, .5, .92), 26: (1, .4, .92), 5: (.66, .4, .92),
+    {1: (1, .5, .9), 2: (1, .5, .9), 25: (1, .5, .9), 26: (1, .45, .9), 5: (.66, .4, .9),
      27: (.25, .2, .6)},                                                                # + opens the mouth wider
     {},
 )                       # anger, disgust, fear, happy, sad, surprise, neutral
-TWITCH = .08            # any unit of any face has up to this much on top, evenly spread
+TWITCH = .10            # any unit of any face has up to this much on top, evenly spread
 ACTION_UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 11, 12, 15, 16, 17, 20, 23, 24, 25, 26, 27, 43)
 
 
@@ -71,7 +71,7 @@ IDENTITY_PARAMETERS = {                     # lengths in units, tones from 0 bla
     "eye_shadow": even(.02, .22),           # darkness of the sockets
     "brow_gap": bell(5.4, 1.0),             # from the eye up to the ends of the brow
     "brow_arch": bell(1.5, 1.4),            # of the middle over the ends
-    "brow_slope": bell(.2, 1.0),            # by how much the outer end is lower
+    "brow_slope": bell(.2, 1.3),            # by how much the outer end is lower
     "brow_length": bell(6.2, 1.0),          # half
     "brow_thickness": bell(1.05, .55),      # half
     "brow_density": even(.45, .95),         # opacity
@@ -84,10 +84,10 @@ IDENTITY_PARAMETERS = {                     # lengths in units, tones from 0 bla
     "fold": even(.0, .25),                  # darkness of the naso-labial folds at rest
     "mouth_y": bell(36.3, 1.4),
     "mouth_width": bell(8.0, 1.4),          # half
-    "mouth_curve": bell(.1, .7),            # by how much the corners are higher at rest
+    "mouth_curve": bell(.1, .9),            # by how much the corners are higher at rest
     "upper_lip": bell(1.35, .6),            # thickness
     "lower_lip": bell(1.95, .7),            # thickness
-    "lip_tone": even(.62, .92),             # relative to the skin
+    "lip_tone": even(.62, .90),            # relative to the skin
     "sneer": even(-1, 1),                   # which side raises the upper lip more
     "jaw_width": bell(24.5, 2.6),           # half, where the face is widest
     "jaw_square": even(0, .5),              # 0 oval
@@ -117,9 +117,9 @@ NUISANCE_PARAMETERS = {
     "light_y": bell(.4, .9),
     "ambience": even(.25, .60),             # part of the light that comes from everywhere
     "background": even(.05, .85),           # tone
-    "blur": even(0, .6),                    # weight of the neighbouring pixels
+    "blur": even(0, .5),                    # weight of the neighbouring pixels
     "tone": bell(0, .4),                    # bends the tones: below 0 darker, above 0 brighter
-    "contrast": even(.7, 1.3),
+    "contrast": even(.8, 1.3),
     "noise": even(.002, .010),              # standard deviation, of the full range
     "noise_seed": SEED,
 }
@@ -325,9 +325,9 @@ def paint_brows(frame, person, au):
     along = (v.ax - person.eye_x + 1.3 * au[4] + .3) / person.brow_length       # -1 inner to 1 outer end
     t = np.clip(.5 + .5 * along, 0, 1)
     raised = np.minimum(1.2 * au[1], 1)                 # AU 1 keeps AU 4 from lowering the inner ends
-    inner = 3.6 * au[1] - 3 * au[4] * (1 - raised) - 1.3 * au[9]
+    inner = 3.6 * au[1] - 3.7 * au[4] * (1 - raised) - 1.3 * au[9]
     middle = 2 * person.brow_arch + au[1] + 4.2 * au[2] - (2.6 - 1.2 * raised) * au[4] - .8 * au[9] - .4 * au[7]
-    outer = 2.8 * au[2] - .3 * au[4] - .5 * au[1] * (1 - au[2]) - person.brow_slope
+    outer = 2.8 * au[2] + .3 * au[4] * (1 - raised) - .5 * au[1] * (1 - au[2]) - person.brow_slope
     rise = inner * (1 - t) * (1 - t) + 2 * middle * t * (1 - t) + outer * t * t     # a Bezier curve
     away = v.y - person.eye_y + person.brow_gap + rise - person.brow_lopsided * np.clip(.2 * v.x, -1, 1)
     brow = inside(np.abs(away) - person.brow_thickness * (1.15 - .6 * t), .55) * inside(np.abs(along) - 1, .12)
@@ -339,7 +339,7 @@ def paint_eyes(frame, person, au, shot):
     ex, ey = v.ax - person.eye_x, v.y - person.eye_y
     e = ex / person.eye_width                                                   # -1 inner to 1 outer corner
     arc, level = 1 - e * e, ey + (person.eye_tilt - 1.3 * au[43]) * e
-    upper = person.eye_height * (1 + .15 * np.maximum(au[1], au[2]) + .95 * au[5] - .25 * au[4] * (1 - au[1])
+    upper = person.eye_height * (1 + .3 * np.maximum(au[1], au[2]) + .95 * au[5] - .25 * au[4] * (1 - au[1])
                                  - .25 * au[7] - .25 * au[6] - .3 * au[9] - .8 * au[43])
     lower = .7 * person.eye_height * (1 + .3 * au[5] - .7 * au[7] - .6 * au[6] - .45 * au[9] - .1 * au[43])
     over, under = -level - upper * arc, level - lower * arc                     # distances to the lids, < 0 in the eye

@@ -150,6 +150,7 @@ def write_embeddings(model, faces, folder, device):
 
 
 def main():
+    from expr_classifier import figures                 # here: matplotlib is slow to import
     module = sys.modules[__name__]
     training.override(sys.argv[1:], {"": module})
     check_settings()

@@ -30,9 +30,12 @@ def interval(score, count, resamples=RESAMPLES, seed=0):
     Draws that give NaN, for lack of a rare expression, are left out.
     """
     rng = np.random.default_rng(seed)
-    draws = [score(np.bincount(rng.integers(0, count, count), minlength=count).astype(float))
-             for _ in range(resamples)]
-    return [float(value) for value in (score(np.ones(count)), *np.nanpercentile(draws, (2.5, 97.5)))]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        value = float(score(np.ones(count)))
+        draws = np.array([score(np.bincount(rng.integers(0, count, count), minlength=count).astype(float))
+                          for _ in range(resamples)])
+    draws = draws[np.isfinite(draws)]
+    return [value, *np.percentile(draws, (2.5, 97.5)).tolist()] if len(draws) else [value, value, value]
 
 
 def mean_score(values, **settings):
@@ -212,7 +215,7 @@ def distance_scores(e, d, labels):
     scores["trustworthiness"] = mean_score(trustworthiness_of_faces(d, e))
     scores["continuity"] = mean_score(trustworthiness_of_faces(e, d))
     scores["triplets"] = triplets(e, d)
-    return scores
+    return {name: score for name, score in scores.items() if np.isfinite(score[0])}     # all mu equal: no correlation
 
 
 def knn_accuracy(e, labels):

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from data.drawing import expression_legend, face_grid, save, scatter, tsne
 from data.faces import EXPRESSIONS
-from metric_vae.evaluate import best_scale
+from metric_vae import evaluate
 
 PERPLEXITY = 20         # of t-SNE, as in the reference implementation
 NAMES = {"no_dist_reg": "without the regulariser", "dist_reg": "with the regulariser"}
@@ -55,11 +55,12 @@ def changes(path, of, blocks):
 
 def reconstructions(path, of, x, x_hat, samples, across=4):
     """Draw faces x, their reconstructions x_hat and samples from the prior side by side; each (n, H, W)."""
-    down = len(x) // across
-    blocks = [faces[:down * across].reshape(down, across, *faces.shape[1:]) for faces in (x, x_hat, samples)]
-    names = ("real faces", "reconstructions", "samples")
-    columns = [name if c == 0 else "" for name in names for c in range(across)]
-    face_grid(path, np.concatenate(blocks, 1), columns=columns, breaks=(across, 2 * across),
+    down = -(-len(x) // across)
+    blocks = np.full((3, down * across, *x.shape[1:]), np.nan)
+    blocks[:, :len(x)] = x, x_hat, samples
+    columns = [name if c == 0 else "" for name in ("real faces", "reconstructions", "samples") for c in range(across)]
+    face_grid(path, np.concatenate(blocks.reshape(3, down, across, *x.shape[1:]), 1), columns=columns,
+              breaks=(across, 2 * across),
               title=f"VAE {NAMES[of]}: held-out faces, their reconstructions from mu, and samples from the prior")
 
 
@@ -77,14 +78,16 @@ def edits(path, of, x, x_hat, edited, labels):
 def shepard(path, panels, metric):
     """Draw latent against given distances of pairs of held-out faces, a panel a model with the same axes.
 
-    panels: model -> (e (m,), d (m,), Spearman, stress). Latent distances are multiplied by the best scale, so that
-    the diagonal is a perfect metric. metric: what d is, for the axis.
+    panels: model -> latent and given distances, (m,) each. Latent ones are multiplied by the best scale, so that a
+    perfect metric is the diagonal. metric: what d is, for the axis. Raises ValueError for other lengths.
     """
     figure = Figure((5.5 * len(panels) + .5, 5.4), layout="constrained")
     all_axes = np.atleast_1d(figure.subplots(1, len(panels), sharex=True, sharey=True))
-    scaled = {of: best_scale(e, d, np.ones(len(e))) * e for of, (e, d, *_) in panels.items()}
+    scaled = {of: evaluate.best_scale(e, d, np.ones(len(e))) * e for of, (e, d) in panels.items()}
     high = 1.02 * max(np.percentile(np.concatenate([scaled[of], panels[of][1]]), 99.9) for of in panels)
-    for axes, (of, (e, d, rho, stress)) in zip(all_axes, panels.items()):
+    for axes, (of, (e, d)) in zip(all_axes, panels.items()):
+        ones = np.ones(len(e))
+        rho, stress = evaluate.spearman(e, d)(ones), evaluate.stress(e, d, ones)
         drawn = axes.hexbin(d, scaled[of], gridsize=55, extent=(0, high, 0, high), mincnt=1, bins="log", cmap="viridis",
                             linewidths=0)
         axes.plot((0, high), (0, high), color="#D55E00", linewidth=1.5, label="metric kept exactly")
@@ -110,6 +113,7 @@ def losses(path, logs):
         panels.append(("classifier: share of faces that are right", [
             ("classifier", logs["classifier"], key, style)
             for key, style in (("train_accuracy", "-"), ("val_accuracy", "--"))]))
+    assert panels, "no lines of a log"
     across = min(3, len(panels))
     down = -(-len(panels) // across)
     figure = Figure((4.3 * across, 3.4 * down + .5), layout="constrained")

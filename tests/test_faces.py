@@ -273,6 +273,8 @@ def test_the_summary_counts_by_split_expression_and_identity(small_faces):
 def test_the_summary_warns_of_shared_identities_and_counts_each_once(small_faces):
     small_faces.identities[[0, 60]] = 9                         # person 9 is test; now also in train and val
     assert "warning: 1 identities of test are also in train or val" in summary(small_faces)
+    small_faces.identities[0] = 0                               # now in val only
+    assert "warning: 1 identities of test" in summary(small_faces)
 
 
 def test_the_contact_sheet_shows_faces_upright_pixel_by_pixel(small_faces, tmp_path):

@@ -1,0 +1,240 @@
+"""The figures are written, show what they say, and refuse what they cannot show; experiments.py on small runs."""
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import experiments
+import expr_classifier.figures as classifier_figures
+import expr_classifier.model
+import expr_classifier.run as classifier
+import metric_vae.figures as vae_figures
+import metric_vae.run as vae
+import training
+from data.drawing import face_grid, tsne
+from data.faces import EXPRESSIONS, checked
+from metric_vae.model import ARCHITECTURES
+
+RNG = np.random.default_rng(0)
+LABELS = np.arange(70) % 7
+FACES = RNG.random((70, 16, 16))
+
+
+def read(path, width=None, height=None):
+    """A figure's pixels in grey, (H, W); fails where it is blank or of another size."""
+    pixels = np.asarray(Image.open(path).convert("L"))
+    assert pixels.min() < 100 and pixels.max() > 200 and len(np.unique(pixels)) > 10
+    assert width is None or pixels.shape == (height, width)
+    return pixels
+
+
+def softmax_of(labels, sharpness=3):
+    values = np.exp(RNG.standard_normal((len(labels), 7)) + sharpness * np.eye(7)[labels])
+    return values / values.sum(1, keepdims=True)
+
+
+# --- grids of faces
+
+def test_a_face_in_a_grid_is_shown_pixel_by_pixel_without_blur(tmp_path):
+    faces = RNG.integers(0, 256, (2, 3, 16, 16), dtype=np.uint8)
+    face_grid(tmp_path / "grid.png", faces, rows=["a", "b"], columns=["x", "y", "z"], title="T", scale=2)
+    pixels = read(tmp_path / "grid.png")
+    for face in faces.reshape(-1, 16, 16):
+        large = face.repeat(2, 0).repeat(2, 1)
+        windows = np.lib.stride_tricks.sliding_window_view(pixels, large.shape)
+        at = np.argwhere(windows[:, :, 0, :2].astype(int).sum(2) == large[0, :2].astype(int).sum())
+        assert any(np.abs(windows[r, c].astype(int) - large).max() <= 1 for r, c in at)
+
+
+def test_an_empty_place_in_a_grid_is_white(tmp_path):
+    faces = np.zeros((1, 2, 16, 16))
+    faces[0, 1] = np.nan
+    face_grid(tmp_path / "grid.png", faces)
+    pixels = np.asarray(Image.open(tmp_path / "grid.png").convert("L"))
+    assert (pixels == 0).sum() == 32 * 32
+
+
+# --- the classifier's figures
+
+@pytest.mark.parametrize("name", ["last", "second_last", "softmax"])
+def test_a_map_of_a_layer_is_written(tmp_path, name):
+    classifier_figures.layer_map(tmp_path / "map.png", name, RNG.standard_normal((70, 7)), LABELS)
+    read(tmp_path / "map.png", 750, 720)
+
+
+def test_spread_takes_each_expressions_own_faces_from_its_lowest_to_its_highest_value():
+    labels = np.array([0] * 40 + [3] * 5 + [-1] * 5)
+    values = RNG.random((50, 7))
+    chosen = classifier_figures.spread(values, labels)
+    assert set(chosen) == {0, 3} and len(chosen[0]) == 14 and len(chosen[3]) == 5
+    for label, rows in chosen.items():
+        assert (labels[rows] == label).all() and (np.diff(values[rows, label]) > 0).all()
+        of_label = values[labels == label, label]
+        assert values[rows[0], label] == of_label.min() and values[rows[-1], label] == of_label.max()
+
+
+def test_ordered_faces_and_their_intensities_are_drawn_with_few_faces_and_a_missing_expression(tmp_path):
+    labels = np.where(LABELS == 2, 1, LABELS)[:20]
+    images = (FACES[:20] * 255).astype(np.uint8)
+    classifier_figures.ordered(tmp_path / "ordered.png", images, softmax_of(labels), labels)
+    classifier_figures.intensities(tmp_path / "intensities.png", softmax_of(labels), labels)
+    read(tmp_path / "ordered.png")
+    read(tmp_path / "intensities.png", 750, 500)
+
+
+def test_confusion_is_drawn_and_refuses_other_lengths(tmp_path):
+    classifier_figures.confusion(tmp_path / "confusion.png", LABELS, softmax_of(LABELS).argmax(1))
+    read(tmp_path / "confusion.png", 800, 680)
+    with pytest.raises((ValueError, IndexError)):
+        classifier_figures.confusion(tmp_path / "wrong.png", LABELS, LABELS[:-1])
+    assert not (tmp_path / "wrong.png").exists()
+
+
+# --- the VAE's figures
+
+def test_a_latent_map_is_written_for_unlabelled_faces_and_few_faces_and_refuses_nan(tmp_path):
+    vae_figures.latent(tmp_path / "latent.png", "dist_reg", RNG.standard_normal((40, 8)), np.full(40, -1))
+    read(tmp_path / "latent.png", 750, 720)
+    assert tsne(RNG.standard_normal((5, 3))).shape == (5, 2)
+    with pytest.raises(ValueError):
+        vae_figures.latent(tmp_path / "wrong.png", "dist_reg", np.full((40, 8), np.nan), np.zeros(40, int))
+    assert not (tmp_path / "wrong.png").exists()
+
+
+def test_grids_of_interpolations_edits_changes_and_reconstructions_are_written(tmp_path):
+    x = FACES[:6]
+    way = np.stack([x] * 10, 1)
+    vae_figures.interpolations(tmp_path / "1.png", "dist_reg", x, way, x[::-1], ("happy", "sad"))
+    vae_figures.edits(tmp_path / "2.png", "dist_reg", x, x, np.stack([x] * 7, 1), LABELS[:6])
+    vae_figures.changes(tmp_path / "3.png", "dist_reg", [("happy", "sad", np.stack([x, x, x])),
+                                                         ("neutral", "happy", np.stack([x, x, x])[:, :4])])
+    vae_figures.reconstructions(tmp_path / "4.png", "dist_reg", FACES[:13], FACES[:13], FACES[:13])
+    vae_figures.reconstructions(tmp_path / "5.png", "dist_reg", FACES[:1], FACES[:1], FACES[:1])
+    for k in range(1, 6):
+        read(tmp_path / f"{k}.png")
+
+
+def test_a_grid_refuses_faces_that_do_not_belong_together(tmp_path):
+    with pytest.raises(ValueError):
+        vae_figures.edits(tmp_path / "wrong.png", "dist_reg", FACES[:6], FACES[:5], np.stack([FACES[:6]] * 7, 1),
+                          LABELS[:6])
+    assert not (tmp_path / "wrong.png").exists()
+
+
+def test_shepard_is_written_for_one_and_for_two_models_and_refuses_other_lengths(tmp_path):
+    d = RNG.random(500)
+    panels = {"no_dist_reg": (RNG.random(500), d), "dist_reg": (3 * d, d)}
+    vae_figures.shepard(tmp_path / "two.png", panels, "d_D")
+    vae_figures.shepard(tmp_path / "one.png", {"dist_reg": panels["dist_reg"]}, "d_D")
+    two, one = read(tmp_path / "two.png"), read(tmp_path / "one.png")
+    assert two.shape[1] > one.shape[1]
+    with pytest.raises(ValueError):
+        vae_figures.shepard(tmp_path / "wrong.png", {"dist_reg": (d[:-1], d)}, "d_D")
+
+
+def test_losses_are_drawn_of_any_terms_and_of_a_single_epoch(tmp_path):
+    lines = [dict(stage="dist_reg", epoch=k + 1, error=9 / (k + 1), val_error=10 / (k + 1), new_term=1.0,
+                  val_new_term=2.0, loss=3.0, val_loss=4.0, seconds=1.0) for k in range(3)]
+    accuracy = [dict(epoch=1, train_accuracy=.5, val_accuracy=None)]
+    vae_figures.losses(tmp_path / "losses.png", {"classifier": accuracy, "no_dist_reg": lines[:1], "dist_reg": lines})
+    vae_figures.losses(tmp_path / "alone.png", {"classifier": [], "no_dist_reg": [], "dist_reg": lines})
+    assert read(tmp_path / "losses.png").shape[0] > read(tmp_path / "alone.png").shape[0]
+
+
+# --- experiments.py on runs with untrained networks
+
+@pytest.fixture
+def run_folder(tmp_path, monkeypatch):
+    """make(faces, stages): a run folder with untrained networks of 16x16 faces, and small settings."""
+    for name, value in dict(METRIC="embeddings", METRIC_NORM=2.0, METRIC_DIMS=4, Z_DIM=8).items():
+        monkeypatch.setattr(vae, name, value)
+    monkeypatch.setattr(classifier, "BATCH", 16)
+    monkeypatch.setattr(experiments, "JUDGE_EPOCHS", 1)
+    monkeypatch.setattr(experiments, "JUDGE_ARCHITECTURE", "light")
+    monkeypatch.setattr(experiments.evaluate, "RESAMPLES", 5)
+
+    def make(stages):
+        torch.manual_seed(0)
+        for stage in stages:
+            model = expr_classifier.model.light(16) if stage == "classifier" else ARCHITECTURES["light"](16, 8)
+            training.save_checkpoint(tmp_path / f"{stage}.pt", model, torch.optim.Adam(model.parameters()),
+                                     torch.Generator(), 1, architecture="light", size=16, z_dim=8)
+        return tmp_path
+    return make
+
+
+def people(images, labels, identities, test_labels):
+    """Faces whose people 0..5 train, 6 validate and 7..9 test, these with other labels."""
+    split = np.array([0] * 6 + [1] + [2] * 3)[identities]
+    labels = labels.copy()
+    labels[split == 2] = np.resize(test_labels, 21)
+    return checked(images, labels, identities, split, "small", "small faces", seed=0)
+
+
+ALL = [*(f"{name}.png" for name in ("last", "second_last", "softmax", "losses")), "shepard.png",
+       *(f"{name}/{file}.png" for name in vae.MODELS for file in ("latent", "reconstructions"))]
+OF_LABELLED = ["confusion.png", "ordered.png", "intensities.png"]
+OF_PAIRS = [f"{name}/{file}.png" for name in vae.MODELS for file in ("interpolate", "change", "edits")]
+
+
+@pytest.mark.parametrize("test_labels, expected", [
+    (np.arange(7), ALL + OF_LABELLED + OF_PAIRS),
+    ([-1], ALL),
+    ([0, 1, -1], ALL + OF_LABELLED + [f"{name}/edits.png" for name in vae.MODELS])],
+    ids=["all", "unlabelled", "three kinds"])
+def test_experiments_draws_what_the_labels_allow(run_folder, images, labels, identities, test_labels, expected, capsys):
+    faces = people(images, labels, identities, test_labels)
+    folder = run_folder(("classifier", *vae.MODELS))
+    scores = experiments.analyse(folder, faces, 0, torch.device("cpu"))
+    found = {str(path.relative_to(folder / "figures")) for path in folder.glob("figures/**/*.png")}
+    assert found == set(expected) - {"losses.png"}
+    for path in found:
+        read(folder / "figures" / path)
+    experiments.print_tables(scores)
+    assert json.loads(json.dumps(scores, allow_nan=False)) == scores
+    assert set(scores) == {"classifier", "controls", *vae.MODELS}
+    named = {"error", "psnr", "ssim", "kl", "active_units", "pearson", "spearman", "stress", "trustworthiness",
+             "continuity", "triplets"}
+    if test_labels[0] == 0:
+        named |= {"spearman_within", "spearman_between", "knn_accuracy", "edit_success", "judge_on_faces",
+                  "judge_on_reconstructions", "frechet"}
+    assert named <= set(scores["dist_reg"])
+    assert (folder / "judge.pt").exists() == (test_labels[0] == 0)
+
+
+def test_experiments_takes_a_run_of_the_vae_alone_and_one_of_the_classifier_alone(
+        run_folder, images, labels, identities, monkeypatch, capsys):
+    faces = people(images, labels, identities, np.arange(7))
+    monkeypatch.setattr(vae, "METRIC", "pixels")
+    monkeypatch.setattr(experiments, "JUDGE_ARCHITECTURE", "none")
+    folder = run_folder(vae.MODELS)
+    scores = experiments.analyse(folder, faces, 0, torch.device("cpu"))
+    assert "no classifier.pt" in capsys.readouterr().out
+    assert "classifier" not in scores and "edit_success" not in scores["dist_reg"]
+    assert scores["dist_reg"]["spearman"] != scores["no_dist_reg"]["spearman"]
+    for name in vae.MODELS:
+        (folder / f"{name}.pt").unlink()
+    run_folder(["classifier"])
+    scores = experiments.analyse(folder, faces, 0, torch.device("cpu"))
+    assert set(scores) == {"classifier"}
+
+
+def test_pairs_are_of_one_person_first_and_take_no_face_twice(small_faces):
+    rows = np.arange(70)
+    latents = experiments.Latents("dist_reg", rows, None, small_faces.labels, None, None, None, None, None, None)
+    happy, sad = experiments.pairs_of(latents, small_faces, experiments.HAPPY, experiments.SAD, 99)
+    assert len(set(happy)) == len(set(sad)) == 10
+    assert (small_faces.identities[happy] == small_faces.identities[sad]).all()
+    assert (small_faces.labels[happy] == 3).all() and (small_faces.labels[sad] == 4).all()
+    small_faces.identities[:] = -1
+    assert experiments.pairs_of(latents, small_faces, experiments.HAPPY, experiments.SAD, 4).shape == (2, 4)
+
+
+def test_people_to_edit_are_of_all_expressions(small_faces, monkeypatch):
+    latents = experiments.Latents("dist_reg", np.arange(70), None, small_faces.labels, None, None, None, None, None,
+                                  None)
+    chosen = experiments.people_to_edit(latents, np.random.default_rng(0))
+    assert len(chosen) == experiments.SHOWN
+    assert set(small_faces.labels[chosen]) == set(range(len(EXPRESSIONS)))

@@ -1,0 +1,134 @@
+"""The real scripts, run as a user runs them, in a copy of the project, on a few small faces."""
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from training import read_log
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = ("DATA=faces.npz", "IMAGE_SIZE=16", "DEVICE=cpu", "classifier.EPOCHS=2", "classifier.BATCH=16", "vae.EPOCHS=3",
+         "vae.BATCH=16", "vae.Z_DIM=8", "vae.METRIC_DIMS=4")
+
+
+def start(house, *arguments):
+    return subprocess.Popen([sys.executable, *arguments], cwd=house, text=True, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE)
+
+
+def call(house, *arguments, code=0):
+    """Run python with these arguments in the house; returns what it printed, both streams."""
+    process = start(house, *arguments)
+    out, error = process.communicate(timeout=200)
+    assert process.returncode == code, out + error
+    return out + error
+
+
+def timeless(folder):
+    """The log without its times."""
+    return [{k: v for k, v in line.items() if k not in ("seconds", "images_per_second")} for line in read_log(folder)]
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory):
+    """A copy of the project with 140 small faces in faces.npz, and run 0 in experiments/."""
+    house = tmp_path_factory.mktemp("house")
+    for path in ROOT.iterdir():
+        if path.suffix == ".py":
+            shutil.copy(path, house)
+    for package in ("data", "expr_classifier", "metric_vae"):
+        (house / package).mkdir()
+        for path in (ROOT / package).glob("*.py"):
+            shutil.copy(path, house / package)
+    from conftest import draw_small_images
+    images = draw_small_images(people=20)
+    row = np.arange(140)
+    np.savez(house / "faces.npz", images=images, labels=row % 7, identities=row // 7,
+             split=np.array([0] * 14 + [1] * 2 + [2] * 4)[row // 7])
+    call(house, "run.py", *SMALL)
+    return house
+
+
+def test_a_run_leaves_every_file_with_its_numbers(house):
+    folder = house / "experiments" / "0"
+    assert {path.name for path in folder.iterdir()} >= {"settings.json", "log.jsonl", "embeddings.npy", "classifier.pt",
+                                                        "no_dist_reg.pt", "dist_reg.pt"}
+    settings = json.loads((folder / "settings.json").read_text())
+    assert settings["finished"] and settings["vae"]["Z_DIM"] == 8 and settings["run"]["IMAGE_SIZE"] == 16
+    assert settings["data"]["count"] == 140 and settings["precision"] in ("fp32", "bf16")
+    assert np.load(folder / "embeddings.npy", allow_pickle=False).shape == (140, 7)
+    assert [(line["stage"], line["epoch"]) for line in read_log(folder)] == \
+        [("classifier", 1), ("classifier", 2)] + [(m, e) for m in ("no_dist_reg", "dist_reg") for e in (1, 2, 3)]
+    assert not list(folder.glob(".*"))
+
+
+def test_experiments_writes_scores_and_figures_of_the_run(house):
+    printed = call(house, "experiments.py")
+    folder = house / "experiments" / "0"
+    scores = json.loads((folder / "scores.json").read_text())
+    for model in ("no_dist_reg", "dist_reg"):
+        for name in ("error", "psnr", "ssim", "kl", "active_units", "pearson", "spearman", "stress", "knn_accuracy"):
+            value, low, high = scores[model][name]
+            assert low <= value <= high and name in printed
+    assert "accuracy" in scores["classifier"] and scores["controls"]
+    for name in ("last", "second_last", "softmax", "intensities", "ordered", "confusion", "shepard", "losses",
+                 *(f"{m}/{f}" for m in ("no_dist_reg", "dist_reg") for f in (
+                     "latent", "interpolate", "change", "reconstructions"))):
+        assert (folder / "figures" / f"{name}.png").stat().st_size > 1000, name
+
+
+def test_a_killed_run_goes_on_to_the_same_numbers(house):
+    process = start(house, "run.py", *SMALL)
+    folder = house / "experiments" / "1"
+    while not (folder / "dist_reg.pt").exists():                # killed while it trains the last model
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    call(house, "run.py", "RESUME=last")
+    assert timeless(folder) == timeless(house / "experiments" / "0")
+    for name in ("classifier", "no_dist_reg", "dist_reg"):
+        a, b = (torch.load(house / "experiments" / run / f"{name}.pt", weights_only=True)["model"] for run in "01")
+        assert all(torch.equal(a[key], b[key]) for key in a)
+    assert (folder / "embeddings.npy").read_bytes() == (house / "experiments" / "0" / "embeddings.npy").read_bytes()
+    assert "unfinished run last" in call(house, "run.py", "RESUME=last", code=1)
+
+
+def test_the_vae_runs_without_the_classifier_on_points_of_the_user(house, tmp_path):
+    alone = tmp_path / "alone"
+    shutil.copytree(house, alone, ignore=shutil.ignore_patterns("experiments", "expr_classifier"))
+    np.save(alone / "points.npy", np.random.default_rng(0).normal(size=(140, 3)))
+    call(alone, "-m", "metric_vae.run", *(a.removeprefix("vae.") for a in SMALL if not a.startswith("classifier")),
+         "METRIC=points.npy")
+    assert (alone / "experiments" / "0" / "dist_reg.pt").exists()
+
+
+def test_the_classifier_runs_alone(house):
+    printed = call(house, "-m", "expr_classifier.run",
+                   *(a.removeprefix("classifier.") for a in SMALL if not a.startswith("vae")))
+    assert "test accuracy" in printed
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["run.py", "EPOCHS=3"], "vae.EPOCHS"), (["run.py", "DATA=nowhere"], "nowhere"),
+    (["run.py", "vae.EPOCHS=many"], "vae.EPOCHS=many"), (["run.py", "vae.REGULARIZER=strss"], "stress"),
+    (["run.py", "RESUME=77"], "77"), (["experiments.py", "RUN=77"], "77"), (["run.py", "IMAGE_SIZE=50"], "multiple of 8"),
+    (["-m", "metric_vae.run", "METRIC=none.npy", *SMALL[:2]], "none.npy"),
+    (["-m", "data.faces", "nowhere"], "nowhere")])
+def test_a_users_mistake_ends_with_one_message_and_no_new_run(house, arguments, words):
+    before = sorted((house / "experiments").iterdir())
+    printed = call(house, *arguments, code=1)
+    assert words in printed and "expected:" in printed and "remedy:" in printed and "Traceback" not in printed
+    assert sorted((house / "experiments").iterdir()) == before
+
+
+def test_a_damaged_data_file_ends_with_one_message(house):
+    (house / "cut.npz").write_bytes((house / "faces.npz").read_bytes()[:5000])
+    printed = call(house, "run.py", "DATA=cut.npz", code=1)
+    assert "cut.npz" in printed and "Traceback" not in printed
