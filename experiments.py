@@ -45,14 +45,15 @@ JUDGE_SEED = 1000               # added to the run's seed
 
 IMAGES = Path(__file__).parent / "images"
 HAPPY, SAD, NEUTRAL = (EXPRESSIONS.index(name) for name in ("happy", "sad", "neutral"))
+PUBLISHED = ("last.png", "shepard.png", "losses.png")      # and all figures of the two VAEs
 CHUNK = 2048                # faces decoded and scored in one go
 
 
 @dataclass
 class Latents:
     """What is known of the test faces in one VAE: rows of the data, their pixels x in 0..1 and labels, mu and sigma,
-    the mean latents of the training expressions (7, Z), a function from z to faces, and which dimensions keep the
-    metric and which ones edits move.
+    the mean latents of the training expressions (7, Z), a function from z to faces in 0..1, and which dimensions keep
+    the metric and which ones edits move.
     """
     name: str
     rows: np.ndarray
@@ -111,6 +112,8 @@ def analyse(folder, faces, seed, device):
     clock = Clock()
     figures = folder / "figures"
     figures.mkdir(exist_ok=True)
+    for path in figures.glob("**/*.png"):                       # none that this run's faces no longer allow
+        path.unlink()
     test = faces.rows("test")
     rows = test[evaluate.stratified_rows(faces.labels[test], SAMPLE, SEED)]
     print(f"{folder}: {faces.name}, {len(test)} held-out faces" + (
@@ -198,10 +201,11 @@ def train_judge(faces, folder, seed, device):
 
 def analyse_vaes(models, C, judge, faces, test, rows, figures, device, clock):
     """Draw the VAEs' figures; returns their scores and those of the controls."""
-    if vae.METRIC == "embeddings":
+    if vae.METRIC == "embeddings" and C is not None:
         metric = Function(classifier.metric_layers(C), vae.METRIC_NORM)
     else:
-        metric = load_metric(vae.METRIC, faces, device, vae.METRIC_NORM)
+        name = figures.parent / "embeddings.npy" if vae.METRIC == "embeddings" else vae.METRIC
+        metric = load_metric(name, faces, device, vae.METRIC_NORM)
     if vae.METRIC == "labels":                                  # it says nothing of unlabelled faces
         rows = rows[faces.labels[rows] >= 0]
     labels = faces.labels[rows]
@@ -216,7 +220,7 @@ def analyse_vaes(models, C, judge, faces, test, rows, figures, device, clock):
         scores[name] = score_reconstructions(name, model, faces, test, device)
         e = latents.distances()
         scores[name].update(evaluate.distance_scores(e, d, labels))
-        if (labels >= 0).any():
+        if (labels >= 0).sum() > 1:
             scores[name]["knn_accuracy"] = evaluate.knn_accuracy(e, labels)
         if len(rows) > 1:
             i, j = np.triu_indices(len(rows), 1)
@@ -257,11 +261,14 @@ def encode(name, model, faces, rows, device):
     if len(train):
         means = evaluate.expression_means(vae.encode(model, faces, train, device)[0], faces.labels[train])
     return Latents(name, rows, faces.images[rows] / np.float32(255), faces.labels[rows], mu, sigma, means,
-                   lambda z: vae.decode(model, z, device), slice(k), parts[EDIT_PART])
+                   lambda z: vae.decode(model, z, device).clip(0, 1), slice(k), parts[EDIT_PART])
 
 
 def score_reconstructions(name, model, faces, test, device):
-    """error, psnr, ssim (of faces decoded from sampled z), kl and active_units on all test faces."""
+    """error, psnr, ssim (of faces decoded from sampled z), kl and active_units on all test faces.
+
+    The error is the decoder's own, as in the loss; psnr and ssim see faces cut to 0..1, as pictures show them.
+    """
     rng = np.random.default_rng(SEED)
     mu, sigma = vae.encode(model, faces, test, device)
     errors, psnrs, ssims = [], [], []
@@ -270,8 +277,8 @@ def score_reconstructions(name, model, faces, test, device):
         x = faces.images[test[part]] / np.float32(255)
         x_hat = vae.decode(model, mu[part] + sigma[part] * rng.standard_normal(mu[part].shape), device)
         errors.append(evaluate.squared_errors(x_hat, x))
-        psnrs.append(evaluate.psnr(x_hat, x))
-        ssims.append(evaluate.ssim(x_hat, x))
+        psnrs.append(evaluate.psnr(x_hat.clip(0, 1), x))
+        ssims.append(evaluate.ssim(x_hat.clip(0, 1), x))
     return {"error": evaluate.mean_score(np.concatenate(errors)), "psnr": evaluate.mean_score(np.concatenate(psnrs)),
             "ssim": evaluate.mean_score(np.concatenate(ssims)), "kl": evaluate.mean_score(evaluate.kl(mu, sigma)),
             "active_units": evaluate.active_units(mu)}
@@ -333,7 +340,7 @@ def pairs_of(latents, faces, a, b, count):
 def draw_vae(latents, faces, figures):
     """Draw the figures of one VAE."""
     name, rng = latents.name, np.random.default_rng(SEED)
-    vae_figures.latent(figures / "latent.png", name, latents.mu[:, latents.metric_dims], latents.labels, SEED)
+    vae_figures.latent(figures / "latent.png", name, latents.mu, latents.labels, latents.metric_dims.stop, SEED)
     some = rng.permutation(len(latents.rows))[:32]
     samples = latents.decode(rng.standard_normal((len(some), latents.mu.shape[1])))
     vae_figures.reconstructions(figures / "reconstructions.png", name, latents.x[some],
@@ -342,8 +349,10 @@ def draw_vae(latents, faces, figures):
     if len(starts):
         path = evaluate.interpolate(latents.mu[starts], latents.mu[ends], STEPS)
         decoded = latents.decode(path.reshape(-1, path.shape[2])).reshape(*path.shape[:2], *latents.x.shape[1:])
+        people = faces.identities[latents.rows]
+        same = (people[starts] == people[ends]) & (people[starts] >= 0) if (people >= 0).any() else None
         vae_figures.interpolations(figures / "interpolate.png", name, latents.x[starts], decoded, latents.x[ends],
-                                   ("happy", "sad"))
+                                   ("happy", "sad"), same)
     blocks = []
     for a, b in ((HAPPY, SAD), (NEUTRAL, HAPPY)):
         of_a = rng.permutation(np.flatnonzero(latents.labels == a))[:SHOWN]
@@ -387,9 +396,9 @@ def print_tables(scores):
     models = [name for name in vae.MODELS if name in scores]
     if "classifier" in scores and scores["classifier"]:
         print_table("classifier", {"classifier": scores["classifier"]})
-    print_table("VAE, held-out faces", {name: scores[name] for name in models})
+    print_table("VAEs, held-out faces", {name: scores[name] for name in models})
     print_table("controls: the same latents against other distances", {
-        f"{name}: {control}": of_models[name] for control, of_models in scores.get("controls", {}).items()
+        f"{control}: {name}": of_models[name] for control, of_models in scores.get("controls", {}).items()
         for name in of_models})
 
 
@@ -398,22 +407,26 @@ def print_table(title, columns):
     if not columns:
         return
 
+    def number(value):
+        return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+
     def text(value):
         if isinstance(value, list):
-            return "{:.4g} [{:.4g}, {:.4g}]".format(*value)
-        return "" if value is None else f"{value:.4g}"
+            return "{} [{}, {}]".format(*map(number, value))
+        return "" if value is None else number(value)
     width = max(26, *(len(name) + 2 for name in columns))
-    print(f"\n{title:30}" + "".join(f"{name:>{width}}" for name in columns))
+    print(f"\n{title}\n{'':30}" + "".join(f"{name:>{width}}" for name in columns))
     for score in dict.fromkeys(score for column in columns.values() for score in column):
         print(f"{score:30}" + "".join(f"{text(column.get(score)):>{width}}" for column in columns.values()))
 
 
 def publish(figures):
     """Copy the README's figures to images/."""
-    for path in (*figures.glob("*.png"), *figures.glob("*/*.png")):
+    for path in [*(figures / name for name in PUBLISHED), *figures.glob("*/*.png")]:
         place = IMAGES / path.relative_to(figures)
         place.parent.mkdir(parents=True, exist_ok=True)
-        training.write_atomically(place, lambda file: file.write(path.read_bytes()))
+        if path.exists():
+            training.write_atomically(place, lambda file: file.write(path.read_bytes()))
     print(f"copied the figures to {IMAGES}")
 
 

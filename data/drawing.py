@@ -72,19 +72,27 @@ def scatter(axes, points, labels, title):
     """Draw (N, 2) points with a colour and marker an expression; labels int64 (N,), unlabelled ones in grey below."""
     axes.scatter(*points[labels < 0].T, s=5, c="#CCCCCC", linewidths=0)
     for label, name in enumerate(EXPRESSIONS):
-        axes.scatter(*points[labels == label].T, s=22, c=COLOURS[name], marker=MARKERS[name], linewidths=0,
-                     alpha=.8, label=name)
+        area = 40 if MARKERS[name] in "*P" else 22              # stars and crosses are thin
+        axes.scatter(*points[labels == label].T, s=area, c=COLOURS[name], marker=MARKERS[name], linewidths=0, alpha=.8,
+                     label=name)
     axes.set(title=title, xticks=[], yticks=[])
 
 
 def expression_legend(figure):
-    """One legend of the seven expressions below all axes of a figure."""
+    """One legend of the seven expressions below all axes of a figure with constrained layout."""
     handles, names = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="lower center", ncols=len(EXPRESSIONS), frameon=False, markerscale=1.5)
+    figure.legend(handles, names, loc="outside lower center", ncols=len(EXPRESSIONS), frameon=False, markerscale=1.5)
 
 
 def tsne(points, perplexity=20, seed=0):
-    """The t-SNE map, (N, 2), of (N, k) points (van der Maaten and Hinton 2008; scikit-learn, Barnes-Hut)."""
+    """The t-SNE map, (N, 2), of (N, k) points (van der Maaten and Hinton 2008; scikit-learn, Barnes-Hut).
+
+    Fewer than five points, which have no such map, are shown by their first two coordinates.
+    """
     from sklearn.manifold import TSNE
+    points = np.asarray(points, np.float32)
+    points = np.pad(points, ((0, 0), (0, max(0, 2 - points.shape[1]))))     # it begins at two principal components
+    if len(points) < 5:
+        return points[:, :2]
     perplexity = min(perplexity, (len(points) - 1) / 3)
-    return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(np.asarray(points, np.float32))
+    return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(points)

@@ -10,6 +10,7 @@ from data.faces import EXPRESSIONS
 
 SHOWN = 14              # faces of each expression, as in the reference implementation
 PERPLEXITY = 20         # of t-SNE, likewise
+SURE = (.001, .01, .1, .5, .9, .99, .999, .9999)        # ticks of intensities.png
 TITLES = {"last": "last layer, before the softmax", "second_last": "second-last layer", "softmax": "softmax"}
 
 
@@ -51,19 +52,22 @@ def ordered(path, images, softmax, labels):
 
 
 def intensities(path, softmax, labels):
-    """Plot the softmax values of the faces that ordered() shows."""
+    """Plot the softmax values of the faces that ordered() shows, on a log-odds axis."""
     figure = Figure((7.5, 5), layout="constrained")
     axes = figure.subplots()
     for label, rows in spread(softmax, labels).items():
         name = EXPRESSIONS[label]
-        axes.plot(np.arange(1, len(rows) + 1), softmax[rows, label], color=COLOURS[name], marker=MARKERS[name],
-                  label=name)
+        values = np.clip(softmax[rows, label], SURE[0], SURE[-1])
+        axes.plot(np.arange(1, len(rows) + 1), values, color=COLOURS[name], marker=MARKERS[name], label=name)
+    axes.set_yscale("logit")
+    axes.set_yticks(SURE, [f"{value:g}" for value in SURE])
+    axes.minorticks_off()
     axes.set(title="How sure the classifier is of a face's expression: the held-out faces of ordered.png",
-             xlabel="place of the face in its row of ordered.png", ylabel="softmax value of its expression",
-             xticks=range(1, SHOWN + 1), ylim=(-.03, 1.03))
+             xlabel="place of the face in its row of ordered.png", xticks=range(1, SHOWN + 1),
+             ylabel=f"softmax value of its expression,\ncut at {SURE[0]} and {SURE[-1]}")
     axes.title.set_fontsize(10)
     axes.grid(alpha=.3)
-    axes.legend(frameon=False)
+    axes.legend(loc="lower right", ncols=2)
     save(figure, path)
 
 

@@ -97,7 +97,8 @@ def kl(mu, sigma):
 def active_units(mu):
     """How many dimensions of mu (n, Z) vary by more than ACTIVE over faces (Burda et al. 2016, section 5.2)."""
     mu = np.asarray(mu, float) - np.mean(mu, 0)
-    return interval(lambda w: np.sum(w @ mu ** 2 / w.sum() - (w @ mu / w.sum()) ** 2 > ACTIVE), len(mu))
+    squares = mu ** 2
+    return interval(lambda w: np.sum(w @ squares / w.sum() - (w @ mu / w.sum()) ** 2 > ACTIVE), len(mu))
 
 
 # --- distances
@@ -110,8 +111,9 @@ def euclidean(points):
 def pearson(e, d, weights):
     """The correlation of two vectors (m,) whose entries count weights (m,) times."""
     total = weights.sum()
-    e, d = e - weights @ e / total, d - weights @ d / total
-    return weights @ (e * d) / np.sqrt((weights @ e ** 2) * (weights @ d ** 2))
+    e, d = e - (weights * e).sum() / total, d - (weights * d).sum() / total     # sums, since BLAS threads are slower
+    weighted = weights * e
+    return (weighted * d).sum() / np.sqrt((weighted * e).sum() * (weights * d * d).sum())
 
 
 def stress(e, d, weights):
@@ -121,12 +123,13 @@ def stress(e, d, weights):
     disparities; the root of the regulariser's value).
     """
     scale = best_scale(e, d, weights)
-    return np.sqrt(weights @ (scale * e - d) ** 2 / (weights @ d ** 2))
+    return np.sqrt((weights * (scale * e - d) ** 2).sum() / (weights * d ** 2).sum())
 
 
 def best_scale(e, d, weights):
     """s = sum(e d) / sum(e^2), the scale that takes latent distances (m,) nearest to given ones."""
-    return weights @ (e * d) / (weights @ e ** 2)
+    weighted = weights * e
+    return (weighted * d).sum() / (weighted * e).sum()
 
 
 def spearman(e, d):
@@ -185,7 +188,7 @@ def triplets(e, d, count=TRIPLETS, seed=0):
 
     def share(w):
         weights = w[i] * w[j] * w[k]
-        return weights @ same / weights.sum()
+        return (weights * same).sum() / weights.sum()
     return interval(share, n)
 
 
@@ -309,7 +312,7 @@ def monotonicity(probabilities):
 
 
 def path_ratio(points, norm=2.0):
-    """Length of paths (n, steps, k) over the distance of their ends, by the p-norm, summed over paths: 1 if straight."""
+    """Length of paths (n, steps, k) over distance of their ends, by the p-norm, summed over paths; 1 if straight."""
     length = np.linalg.norm(np.diff(points, axis=1), norm, axis=2).sum(1)
     straight = np.linalg.norm(points[:, -1] - points[:, 0], norm, axis=1)
     return interval(lambda w: (w @ length) / (w @ straight), len(points))

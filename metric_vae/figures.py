@@ -4,6 +4,7 @@ In: arrays, faces float (..., H, W) in about 0..1. Out: PNG files. `of` names th
 """
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from data.drawing import expression_legend, face_grid, save, scatter, tsne
 from data.faces import EXPRESSIONS
@@ -13,28 +14,33 @@ PERPLEXITY = 20         # of t-SNE, as in the reference implementation
 NAMES = {"no_dist_reg": "without the regulariser", "dist_reg": "with the regulariser"}
 MODEL_COLOURS = {"no_dist_reg": "#D55E00", "dist_reg": "#0072B2", "classifier": "#444444"}
 TERMS = {"error": "squared error, summed over pixels", "kl": "KL divergence, summed over dimensions",
-         "regularizer": "distance regulariser", "loss": "total loss, weighted"}
+         "regularizer": "distance regulariser", "consistency": "consistency of reconstructions",
+         "edit_consistency": "consistency of edits", "loss": "total loss, weighted"}
 
 
-def latent(path, of, mu, labels, seed=0):
-    """Draw the t-SNE map of mu (n, Z), labels int64 (n,)."""
+def latent(path, of, mu, labels, dims=None, seed=0):
+    """Draw the t-SNE map of mu (n, Z), labels int64 (n,); of its first dims where that is not None."""
+    what = "latent means" if dims is None else f"{dims} latent dimensions that keep the metric,\nmeans"
     figure = Figure((7.5, 7.2), layout="constrained")
-    scatter(figure.subplots(), tsne(mu, PERPLEXITY, seed), labels,
-            f"VAE {NAMES[of]}: t-SNE of the latent means of {len(mu)} held-out faces")
+    scatter(figure.subplots(), tsne(mu[:, :dims], PERPLEXITY, seed), labels,
+            f"VAE {NAMES[of]}: t-SNE of the {what} of {len(mu)} held-out faces")
     expression_legend(figure)
     save(figure, path)
 
 
-def interpolations(path, of, starts, decoded, ends, names):
-    """Draw a row a pair: the real face starts[r], its way decoded[r, :] through the latent space, the real face ends[r].
+def interpolations(path, of, starts, decoded, ends, names, same=None):
+    """Draw a row a pair: a real face, the decoded way from its latent to that of another face, and that real face.
 
-    starts, ends (R, H, W); decoded (R, steps, H, W); names: of the two expressions.
+    starts, ends (R, H, W); decoded (R, steps, H, W); names: of the two expressions; same: bool (R,), whether both
+    faces are of one person, or None where that is not known.
     """
+    people = "" if same is None else f"\n({same.sum()} of the {len(same)} pairs are two faces of one person)"
     steps = decoded.shape[1]
     columns = [f"real face,\n{names[0]}", *(f"{k / (steps - 1):.0%}" for k in range(steps)), f"real face,\n{names[1]}"]
     face_grid(path, np.concatenate([starts[:, None], decoded, ends[:, None]], 1), columns=columns,
               breaks=(1, steps + 1),
-              title=f"VAE {NAMES[of]}: decoded points on the line between the latents of two held-out faces")
+              title=f"VAE {NAMES[of]}: {names[0]} to {names[1]}, decoded points on the line between the latents of "
+                    f"two held-out faces{people}")
 
 
 def changes(path, of, blocks):
@@ -72,7 +78,8 @@ def edits(path, of, x, x_hat, edited, labels):
     grid = np.concatenate([x[:, None], x_hat[:, None], edited], 1)
     face_grid(path, grid, rows=[EXPRESSIONS[label] for label in labels],
               columns=["real face", "recon-\nstruction", *EXPRESSIONS], breaks=(1, 2),
-              title=f"VAE {NAMES[of]}: one held-out face a row, edited to all seven expressions")
+              title=f"VAE {NAMES[of]}: one held-out face a row, edited to all seven expressions\n"
+                    "(on the left: the expression that it has)")
 
 
 def shepard(path, panels, metric):
@@ -81,7 +88,7 @@ def shepard(path, panels, metric):
     panels: model -> latent and given distances, (m,) each. Latent ones are multiplied by the best scale, so that a
     perfect metric is the diagonal. metric: what d is, for the axis. Raises ValueError for other lengths.
     """
-    figure = Figure((5.5 * len(panels) + .5, 5.4), layout="constrained")
+    figure = Figure((5.5 * len(panels) + .5, 5.4), layout="compressed")
     all_axes = np.atleast_1d(figure.subplots(1, len(panels), sharex=True, sharey=True))
     scaled = {of: evaluate.best_scale(e, d, np.ones(len(e))) * e for of, (e, d) in panels.items()}
     high = 1.02 * max(np.percentile(np.concatenate([scaled[of], panels[of][1]]), 99.9) for of in panels)
@@ -94,7 +101,7 @@ def shepard(path, panels, metric):
         axes.set(title=f"VAE {NAMES[of]}\nSpearman {rho:.3f}, stress {stress:.3f}", xlim=(0, high), ylim=(0, high),
                  xlabel=f"given distance, {metric}", aspect="equal")
     all_axes[0].set_ylabel("latent distance times the best scale s = Σed / Σe²")
-    all_axes[0].legend(frameon=False, loc="upper left")
+    all_axes[-1].legend(loc="upper left")
     figure.colorbar(drawn, ax=list(all_axes), label="pairs of held-out faces", shrink=.85)
     save(figure, path)
 
@@ -128,11 +135,17 @@ def losses(path, logs):
                 part = "validation" if style == "--" else "training"
                 handles.setdefault(f"{NAMES.get(of, of)}, {part}", line)
                 shown += [value for _, value in points]
-        if shown and min(shown) > 0 and max(shown) > 4 * min(shown):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if "accuracy" in curves[0][2]:
+            axes.set_ylim(0, 1.02)
+        elif shown and min(shown) > 0 and max(shown) > 4 * min(shown):
             axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("epoch")
-        axes.grid(alpha=.3, which="both")
+        axes.grid(alpha=.3)
     for axes in all_axes[len(panels):]:
         axes.set_axis_off()
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, frameon=False)

@@ -97,7 +97,8 @@ def test_confusion_is_drawn_and_refuses_other_lengths(tmp_path):
 def test_a_latent_map_is_written_for_unlabelled_faces_and_few_faces_and_refuses_nan(tmp_path):
     vae_figures.latent(tmp_path / "latent.png", "dist_reg", RNG.standard_normal((40, 8)), np.full(40, -1))
     read(tmp_path / "latent.png", 750, 720)
-    assert tsne(RNG.standard_normal((5, 3))).shape == (5, 2)
+    for shape in ((1, 3), (3, 1), (5, 3), (30, 1)):
+        assert tsne(RNG.standard_normal(shape)).shape == (shape[0], 2)
     with pytest.raises(ValueError):
         vae_figures.latent(tmp_path / "wrong.png", "dist_reg", np.full((40, 8), np.nan), np.zeros(40, int))
     assert not (tmp_path / "wrong.png").exists()
@@ -106,7 +107,8 @@ def test_a_latent_map_is_written_for_unlabelled_faces_and_few_faces_and_refuses_
 def test_grids_of_interpolations_edits_changes_and_reconstructions_are_written(tmp_path):
     x = FACES[:6]
     way = np.stack([x] * 10, 1)
-    vae_figures.interpolations(tmp_path / "1.png", "dist_reg", x, way, x[::-1], ("happy", "sad"))
+    vae_figures.interpolations(tmp_path / "1.png", "dist_reg", x, way, x[::-1], ("happy", "sad"),
+                               np.array([True, False] * 3))
     vae_figures.edits(tmp_path / "2.png", "dist_reg", x, x, np.stack([x] * 7, 1), LABELS[:6])
     vae_figures.changes(tmp_path / "3.png", "dist_reg", [("happy", "sad", np.stack([x, x, x])),
                                                          ("neutral", "happy", np.stack([x, x, x])[:, :4])])
@@ -219,6 +221,27 @@ def test_experiments_takes_a_run_of_the_vae_alone_and_one_of_the_classifier_alon
     run_folder(["classifier"])
     scores = experiments.analyse(folder, faces, 0, torch.device("cpu"))
     assert set(scores) == {"classifier"}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_experiments_takes_one_two_or_three_held_out_faces(run_folder, images, labels, identities, count, capsys):
+    keep = np.r_[0:49, 49:49 + count]                           # person 7 alone is tested
+    split = np.array([0] * 6 + [1, 2])[identities[keep]]
+    faces = checked(images[keep], labels[keep], identities[keep], split, "small", "small faces", seed=0)
+    scores = experiments.analyse(run_folder(("classifier", *vae.MODELS)), faces, 0, torch.device("cpu"))
+    experiments.print_tables(scores)
+    assert json.loads(json.dumps(scores, allow_nan=False)) == scores
+    assert "error" in scores["dist_reg"] and "spearman" not in scores["dist_reg"]
+
+
+def test_published_figures_are_those_of_the_readme(tmp_path, monkeypatch, capsys):
+    for name in ("last.png", "softmax.png", "dist_reg/edits.png"):
+        (tmp_path / "figures" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "figures" / name).write_bytes(b"figure")
+    monkeypatch.setattr(experiments, "IMAGES", tmp_path / "images")
+    experiments.publish(tmp_path / "figures")
+    found = {str(path.relative_to(tmp_path / "images")) for path in tmp_path.glob("images/**/*.png")}
+    assert found == {"last.png", "dist_reg/edits.png"}
 
 
 def test_pairs_are_of_one_person_first_and_take_no_face_twice(small_faces):
