@@ -40,7 +40,7 @@ PATHS = 50                  # interpolations that are scored
 
 # --- the judge: a classifier that neither the VAE nor its metric has seen, kept in the run folder as judge.pt
 JUDGE_ARCHITECTURE = "judge"    # one of expr_classifier/model.py; "none": no scores of edits
-JUDGE_EPOCHS = 10
+JUDGE_EPOCHS = 6
 JUDGE_SEED = 1000               # added to the run's seed
 
 IMAGES = Path(__file__).parent / "images"
@@ -222,7 +222,7 @@ def analyse_vaes(models, C, judge, faces, test, rows, figures, device, clock):
         scores[name].update(evaluate.distance_scores(e, d, labels))
         if (labels >= 0).sum() > 1:
             scores[name]["knn_accuracy"] = evaluate.knn_accuracy(e, labels)
-        if len(rows) > 1:
+        if len(rows) > 2:
             i, j = np.triu_indices(len(rows), 1)
             panels[name] = (e[i, j], d[i, j])
         clock(f"{name} scores")
@@ -315,7 +315,7 @@ def score_edits(latents, judge, metric, faces, device):
             points = apply(lambda x: metric.layers(x)[-1].flatten(1), decoded, device)
             scores["interpolation_path_ratio"] = evaluate.path_ratio(
                 points.reshape(*path.shape[:2], -1), vae.METRIC_NORM)
-    return scores
+    return evaluate.finite(scores)
 
 
 def pairs_of(latents, faces, a, b, count):

@@ -23,7 +23,7 @@ SSIM_C1, SSIM_C2 = 0.01 ** 2, 0.03 ** 2
 
 # --- intervals
 
-def interval(score, count, resamples=RESAMPLES, seed=0):
+def interval(score, count, seed=0):
     """[value, low, high]: score(w) with each of count faces once, and the 2.5 and 97.5 % points of its bootstrap.
 
     score: a function of w, float (count,), whose sum is count, to a number (Efron 1979; the percentile interval).
@@ -33,15 +33,20 @@ def interval(score, count, resamples=RESAMPLES, seed=0):
     with np.errstate(invalid="ignore", divide="ignore"):
         value = float(score(np.ones(count)))
         draws = np.array([score(np.bincount(rng.integers(0, count, count), minlength=count).astype(float))
-                          for _ in range(resamples)])
+                          for _ in range(RESAMPLES)])
     draws = draws[np.isfinite(draws)]
     return [value, *np.percentile(draws, (2.5, 97.5)).tolist()] if len(draws) else [value, value, value]
 
 
-def mean_score(values, **settings):
+def mean_score(values, seed=0):
     """The mean of one value a face, (n,), with its interval."""
     values = np.asarray(values, float)
-    return interval(lambda w: w @ values / w.sum(), len(values), **settings)
+    return interval(lambda w: w @ values / w.sum(), len(values), seed)
+
+
+def finite(scores):
+    """The scores of a dict that are numbers."""
+    return {name: score for name, score in scores.items() if np.isfinite(score).all()}
 
 
 def stratified_rows(labels, count, seed=0):
@@ -218,7 +223,7 @@ def distance_scores(e, d, labels):
     scores["trustworthiness"] = mean_score(trustworthiness_of_faces(d, e))
     scores["continuity"] = mean_score(trustworthiness_of_faces(e, d))
     scores["triplets"] = triplets(e, d)
-    return {name: score for name, score in scores.items() if np.isfinite(score[0])}     # all mu equal: no correlation
+    return finite(scores)                                           # where all mu are equal nothing correlates
 
 
 def knn_accuracy(e, labels):

@@ -55,8 +55,8 @@ def changes(path, of, blocks):
         grid[:faces.shape[1], 3 * k:3 * k + 3] = faces.swapaxes(0, 1)
         columns += [f"real face,\n{a}", "recon-\nstruction", f"edited\nto {b}"]
     face_grid(path, grid, columns=columns, breaks=range(3, 3 * len(blocks), 3),
-              title=f"VAE {NAMES[of]}: edits of\nheld-out faces, z - m(before) + m(after), m the mean\n"
-                    "latent of the training faces of an expression")
+              title=f"VAE {NAMES[of]}: edits of held-out faces,\nz - m(before) + m(after), where m is the mean latent\n"
+                    "of the training faces with an expression")
 
 
 def reconstructions(path, of, x, x_hat, samples, across=4):
