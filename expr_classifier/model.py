@@ -6,6 +6,7 @@ from torch import nn
 
 from data.faces import EXPRESSIONS
 
+CONTRAST = 4e-4         # variance of a face, on 0..1, below which its contrast is not raised in full
 LAYERS = ("last", "second_last", "softmax")
 
 
@@ -55,15 +56,18 @@ def original(size):
 
 
 def light(size, dropout=0.3):
-    """Three 4x4 stride-2 convolutions of 32, 64 and 128 channels, then 128 dense: about 40 times cheaper.
+    """Patches of 4x4 pixels, a 3x3 convolution of 64 and a 4x4 stride-2 one of 128 channels, then 128 dense.
 
-    Group norm, so that a face's embedding never depends on the batch that it stands in.
+    Each face is brought to mean 0 and standard deviation 1 first, so that light and contrast matter less. No batch
+    norm, so that a face's embedding never depends on the batch that it stands in.
     """
-    def convolution(inputs, outputs):
-        return nn.Sequential(nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.GroupNorm(8, outputs), nn.ReLU())
+    def convolution(inputs, outputs, kernel, stride):
+        return [nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=1), nn.GroupNorm(8, outputs), nn.ReLU()]
 
+    blocks = [nn.Sequential(nn.InstanceNorm2d(1, eps=CONTRAST), nn.PixelUnshuffle(4), *convolution(16, 64, 3, 1)),
+              nn.Sequential(*convolution(64, 128, 4, 2))]
     dense = nn.Sequential(nn.Dropout(dropout), nn.Linear(128 * (size // 8) ** 2, 128), nn.LayerNorm(128), nn.ReLU())
-    return Classifier([convolution(1, 32), convolution(32, 64), convolution(64, 128)], dense, 128)
+    return Classifier(blocks, dense, 128)
 
 
 def judge(size, dropout=0.4):

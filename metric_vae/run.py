@@ -134,9 +134,7 @@ class Weights:
 
 
 def regularize(given, mu, sigma, z):
-    """The value of REGULARIZER for one batch, on the first METRIC_DIMS of the latents (B, Z); 0 for a single face."""
-    if len(mu) < 2:
-        return torch.zeros((), device=mu.device)                # a ragged last batch of one has no pairs
+    """The value of REGULARIZER for one batch, on the first METRIC_DIMS of the latents (B, Z)."""
     function, kind, latent = REGULARIZERS[REGULARIZER]
     latent = REGULARIZE_ON or latent
     mu, sigma, z = mu[:, :METRIC_DIMS], sigma[:, :METRIC_DIMS], z[:, :METRIC_DIMS]
@@ -147,30 +145,33 @@ def regularize(given, mu, sigma, z):
     return function(pairwise_distances(mu if latent == "mu" else z), given.distances)
 
 
-def lost_share(layers_hat, layers):
-    """The squared difference of layers as a share of their variance over the batch, mean over layers."""
-    def share(a, b):
-        return (a.float() - b).square().sum() / (b - b.mean(0)).square().sum().clamp(min=TINY)
-    return torch.stack([share(a, b) for a, b in zip(layers_hat, layers)]).mean()
+def lost_share(layer_hat, layer, variance_of):
+    """The mean squared difference of a layer as a share of the layer's variance over a batch, variance_of (B, ...)."""
+    variance = (variance_of - variance_of.mean(0)).square().sum() / len(variance_of)
+    return (layer_hat.float() - layer).square().sum() / len(layer) / variance.clamp(min=TINY)
 
 
 def measure_terms(vae, metric, rows, x, noise):
-    """Terms of the faces x (B, 1, H, W) of rows; noise (B, Z) standard normal. Without a metric: error and KL alone."""
+    """Terms of the faces x (B, 1, H, W) of rows; noise (B, Z) standard normal.
+
+    Without a metric, or of a single face (a ragged last batch of one has no pairs): error and KL alone.
+    """
     mu, sigma = vae.encode(x)                                   # (B, Z), (B, Z)
     z = mu + sigma * noise
     x_hat = vae.decode(z)                                       # (B, 1, H, W)
     error, kl = squared_error(x_hat, x), kl_divergence(mu, sigma)
     distance = lost = edit_lost = torch.zeros((), device=x.device)
-    if metric is not None:
+    if metric is not None and len(x) > 1:
         given = metric(rows, x)
         if REGULARIZER != "none":
             distance = regularize(given, mu, sigma, z)
         if max(CONSISTENCY) > 0:
-            lost = lost_share(metric.layers(x_hat), given.layers)
+            pairs = zip(metric.layers(x_hat), given.layers)
+            lost = torch.stack([lost_share(a, b, b) for a, b in pairs]).mean()
         if max(EDIT_CONSISTENCY) > 0:                           # every other face gets the next one's metric part
             edited = torch.cat([z.roll(-1, 0)[:, :METRIC_DIMS], z[:, METRIC_DIMS:]], 1)[::2]
-            points_of_next = given.layers[-1].roll(-1, 0)[::2]
-            edit_lost = lost_share(metric.layers(vae.decode(edited))[-1:], [points_of_next])
+            points = given.layers[-1]
+            edit_lost = lost_share(metric.layers(vae.decode(edited))[-1], points.roll(-1, 0)[::2], points)
     return Terms(error, kl, distance, lost, edit_lost)
 
 
@@ -190,7 +191,7 @@ def train(name, faces, metric, folder, seed, device, precision):
     training.check_batch(BATCH, len(train_rows), faces.name)
     torch.manual_seed(seed)
     generator = torch.Generator(device).manual_seed(seed)
-    vae = ARCHITECTURES[ARCHITECTURE](faces.size, Z_DIM).to(device, memory_format=torch.channels_last)
+    vae = ARCHITECTURES[ARCHITECTURE](faces.size, Z_DIM, METRIC_DIMS).to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(vae.parameters(), fused=True)
     weights = Weights(device)
     checkpoint = folder / f"{name}.pt"
@@ -224,7 +225,7 @@ def train(name, faces, metric, folder, seed, device, precision):
         training.write_log(folder, name, epoch + 1, **means, alpha=float(weights.alpha), beta=float(weights.beta),
                            learning_rate=rate, seconds=seconds, images_per_second=len(train_rows) / seconds)
         training.save_checkpoint(checkpoint, vae, optimizer, generator, epoch + 1, architecture=ARCHITECTURE,
-                                 size=faces.size, z_dim=Z_DIM, alpha=weights.alpha, beta=weights.beta)
+                                 size=faces.size, z_dim=Z_DIM, metric_dims=METRIC_DIMS, alpha=weights.alpha, beta=weights.beta)
     return vae.eval().requires_grad_(False)
 
 
@@ -245,7 +246,7 @@ def validate(vae, metric, weights, images, rows, seed, precision):
 def load_vae(folder, name, device):
     """The trained VAE of a run folder, in eval mode; name "no_dist_reg" or "dist_reg"."""
     state = training.load_checkpoint(folder / f"{name}.pt", device)
-    vae = ARCHITECTURES[state["architecture"]](state["size"], state["z_dim"])
+    vae = ARCHITECTURES[state["architecture"]](state["size"], state["z_dim"], state["metric_dims"])
     vae.load_state_dict(state["model"])
     return vae.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
 

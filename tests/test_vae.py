@@ -80,16 +80,30 @@ def test_stress_is_measured_on_the_metric_part_of_mu(settings):
     assert torch.allclose(vae.regularize(given, mu, sigma, z), stress(torch.cdist(z, z), given.distances))
 
 
-def test_a_batch_of_one_face_has_no_regulariser(settings):
-    given = Points(torch.randn(6, 3))(torch.tensor([2]))
-    assert float(vae.regularize(given, *torch.randn(3, 1, 8))) == 0
+def test_a_batch_of_one_face_has_no_pairs_and_finite_terms(settings):
+    settings(CONSISTENCY=(1.0, 1.0), EDIT_CONSISTENCY=(1.0, 1.0))
+    model = ARCHITECTURES["light"](16, 8, 4)
+    for count in (1, 2, 3):
+        terms = vae.measure_terms(model, Function(brightness), None, torch.rand(count, 1, 16, 16), torch.randn(count, 8))
+        assert all(torch.isfinite(term) and term < 1e5 for term in terms), (count, terms)
+        assert (float(terms.regularizer) < 1e-9) == (count < 3)         # the best scale fits a single pair
 
 
-def test_the_lost_share_is_0_for_equal_layers_and_1_for_their_mean():
-    layers = [torch.randn(8, 3, 4, 4), torch.randn(8, 7)]
-    assert float(vae.lost_share(layers, layers)) == 0
-    means = [layer.mean(0).expand_as(layer) for layer in layers]
-    assert float(vae.lost_share(means, layers)) == pytest.approx(1)
+def test_the_lost_share_is_0_for_an_equal_layer_and_1_for_its_mean():
+    layer = torch.randn(8, 3, 4, 4)
+    assert float(vae.lost_share(layer, layer, layer)) == 0
+    assert float(vae.lost_share(layer.mean(0).expand_as(layer), layer, layer)) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("dims", [None, 3])
+def test_the_metric_part_of_the_light_vae_comes_first_and_sees_no_contrast(dims):
+    model = ARCHITECTURES["light"](16, 8, dims)
+    x = torch.rand(2, 1, 16, 16)
+    (mu, _), (brighter, _) = model.encode(x), model.encode(x * 0.5 + 0.3)
+    assert mu.shape == (2, 8) and not torch.allclose(brighter, mu, atol=0.01)
+    if dims:
+        assert torch.allclose(mu[:, :3], model.encoder.metric(x)[:, :3])
+        assert torch.allclose(brighter[:, :3], mu[:, :3], atol=0.01)
 
 
 def test_edits_are_compared_with_the_face_whose_metric_part_they_got(settings):
