@@ -21,12 +21,23 @@ FOLD = 0                    # 0..4, of TFD's five
 SEED = 0                    # of weights, order, noise, drawn splits and synthetic faces
 DEVICE = "auto"             # "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", ...
 PRECISION = "auto"          # "auto" (bf16 where it is seen to be faster), "fp32", "bf16"
+RECIPE = "ours"             # or "reference": first set all constants to those of the reference implementation
 RESUME: int | str | None = None     # go on with this unfinished run: its number, or "last"
+
+REFERENCE = """
+    classifier.ARCHITECTURE=original classifier.LOSS=squared_error classifier.BALANCE=0 classifier.EPOCHS=20
+    classifier.BATCH=64 classifier.LEARNING_RATE=(1e-3,1e-4) classifier.WEIGHT_DECAY=0 classifier.FLIP=False
+    classifier.SHIFT=0 vae.ARCHITECTURE=original vae.Z_DIM=512 vae.METRIC_DIMS=None vae.ALPHA=0.1
+    vae.REGULARIZER=batchwise vae.BETA=1e5 vae.CONSISTENCY=0 vae.EDIT_CONSISTENCY=0 vae.EPOCHS=50 vae.BATCH=64
+    vae.LEARNING_RATE=1e-3 vae.FLIP=False""".split()
 
 
 def main():
     modules = {"": sys.modules[__name__], "classifier": classifier, "vae": vae}
     training.override(sys.argv[1:], modules)
+    training.check_choice("RECIPE", RECIPE, ("ours", "reference"))
+    if RECIPE == "reference":
+        training.override(REFERENCE + sys.argv[1:], modules)
     folder = None
     if RESUME is not None:
         folder = training.find_run(RESUME, finished=False, constants_of="run")

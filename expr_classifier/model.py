@@ -73,7 +73,8 @@ def light(size, dropout=0.3):
 def judge(size, dropout=0.4):
     """Four 3x3 convolutions with batch norm: unlike the others, so that it can judge what was trained with them."""
     def convolution(inputs, outputs, stride):
-        return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1), nn.BatchNorm2d(outputs), nn.ReLU())
+        return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1), nn.BatchNorm2d(outputs),
+                             nn.ReLU())
 
     blocks = [convolution(1, 24, 2), convolution(24, 48, 2), convolution(48, 96, 1), convolution(96, 96, 2)]
     dense = nn.Sequential(nn.Dropout(dropout), nn.Linear(96 * (size // 8) ** 2, 96), nn.ReLU())

@@ -22,9 +22,9 @@ LOSS = "cross_entropy"          # or "squared_error": the reference's, between s
 BALANCE = 0.5                   # loss weights of expressions: count ** -BALANCE; 0 none, 1 each expression the same
 
 # --- training
-EPOCHS = 20
+EPOCHS = 12
 BATCH = 64                      # faces
-LEARNING_RATE = (2e-3, 0.0)     # Adam's, at the first and the last epoch, linear between
+LEARNING_RATE = (2e-3, 1e-4)    # Adam's, at the first and the last epoch, linear between
 WEIGHT_DECAY = 1e-2
 FLIP = True                     # mirror every other training face
 SHIFT = 2                       # pixels that a training face is moved by at most
@@ -104,8 +104,8 @@ def train(faces, folder, seed, device, precision):
         training.check_finite(dict(loss=loss), "classifier", epoch + 1, checkpoint)
         model.eval()
         val_accuracy = measure_accuracy(model, faces, faces.rows("val", labelled=True), device)
-        training.write_log(folder, "classifier", epoch + 1, loss=loss, train_accuracy=accuracy, val_accuracy=val_accuracy,
-                           seconds=seconds, images_per_second=len(train_rows) / seconds)
+        training.write_log(folder, "classifier", epoch + 1, loss=loss, train_accuracy=accuracy,
+                           val_accuracy=val_accuracy, seconds=seconds, images_per_second=len(train_rows) / seconds)
         training.save_checkpoint(checkpoint, model, optimizer, generator, epoch + 1, architecture=ARCHITECTURE,
                                  size=faces.size)
     return model.eval().requires_grad_(False)

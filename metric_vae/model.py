@@ -34,7 +34,10 @@ class VAE(nn.Module):
 
 
 def original(size, z_dim, metric_dims=None):
-    """The reference implementation's, one encoder for all of z: 5x5 convolutions 64, 128, 256, each pooled, batch norm; the decoder mirrored."""
+    """The reference implementation's: 5x5 convolutions 64, 128, 256, each pooled, batch norm; the decoder mirrored.
+
+    One encoder for all of z, whatever metric_dims.
+    """
     def down(inputs, outputs):
         return [nn.Conv2d(inputs, outputs, 5, padding=2), nn.MaxPool2d(2), nn.BatchNorm2d(outputs), nn.ReLU()]
 
@@ -100,8 +103,8 @@ def light(size, z_dim, metric_dims=None):
     if metric_dims:
         metric = nn.Sequential(nn.InstanceNorm2d(1, eps=CONTRAST), nn.PixelUnshuffle(4),
                                nn.Conv2d(16, 64, 3, padding=1), nn.GroupNorm(8, 64), nn.ReLU(),
-                               nn.Conv2d(64, 128, 4, stride=2, padding=1), nn.GroupNorm(8, 128), nn.ReLU(), nn.Flatten(),
-                               nn.Linear(features, 128), nn.LayerNorm(128), nn.ReLU(), nn.Linear(128, 2 * metric_dims))
+                               nn.Conv2d(64, 128, 4, stride=2, padding=1), nn.GroupNorm(8, 128), nn.ReLU(),
+                               nn.Flatten(), nn.Linear(features, 128), nn.LayerNorm(128), nn.ReLU(), nn.Linear(128, 2 * metric_dims))
         encoder = Branches(metric, encoder)
     decoder = initialise(nn.Sequential(
         nn.Linear(z_dim, features), nn.ReLU(), nn.Unflatten(1, (128, size // 8, size // 8)),
