@@ -6,27 +6,33 @@ from torch import nn
 from torch.nn import functional
 
 SIGMA_MIN = 1e-5        # the reference's clip
+SPREAD = 0.25           # standard deviation of a pixel over faces, about
 CONTRAST = 4e-4         # variance of a face, on 0..1, below which its contrast is not raised in full
 
 
 class VAE(nn.Module):
     """An encoder to (mu, sigma), each (B, z_dim), and a decoder to faces (B, 1, H, W); no output activation.
 
-    encoder: faces to a vector of 2 z_dim; decoder: z to faces.
+    encoder: faces to a vector of 2 z_dim; decoder: z to faces. With a size in pixels both work on differences from
+    mean_face (1, 1, size, size), which the training sets; without, on the faces themselves.
     """
 
-    def __init__(self, encoder, decoder):
+    def __init__(self, encoder, decoder, size=None):
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
+        self.register_buffer("mean_face", None if size is None else torch.zeros(1, 1, size, size))
 
     def encode(self, x):
         """mu and sigma of q(z|x), float32 (B, z_dim) each; sigma = softplus, at least SIGMA_MIN."""
+        if self.mean_face is not None:
+            x = (x - self.mean_face) / SPREAD
         mu, sigma = self.encoder(x).float().chunk(2, dim=1)
         return mu, functional.softplus(sigma).clamp(min=SIGMA_MIN)
 
     def decode(self, z):
         """The mean of p(x|z), float32 (B, 1, H, W)."""
-        return self.decoder(z).float()
+        x_hat = self.decoder(z).float()
+        return x_hat if self.mean_face is None else x_hat + self.mean_face
 
     def forward(self, x):
         """The reconstruction of x from mu."""
@@ -86,6 +92,7 @@ def initialise(layers):
 def light(size, z_dim, metric_dims=None):
     """Three 4x4 stride-2 convolutions of 32, 64 and 128 channels and their mirror image, without normalisation.
 
+    z = 0 is the mean face: else the means of mu have to make it, far from the prior.
     The first metric_dims of z come from a branch of their own, cut like a small classifier: else the regulariser's
     gradients slow down what the encoder learns of the rest of the face. Without batch norm a face's mu does not depend
     on its batch, nor a loss on how a batch is spread over processes.
@@ -109,7 +116,7 @@ def light(size, z_dim, metric_dims=None):
     decoder = initialise(nn.Sequential(
         nn.Linear(z_dim, features), nn.ReLU(), nn.Unflatten(1, (128, size // 8, size // 8)),
         *up(128, 64), *up(64, 32), nn.ConvTranspose2d(32, 1, 4, stride=2, padding=1)))
-    return VAE(encoder, decoder)
+    return VAE(encoder, decoder, size)
 
 
 ARCHITECTURES = {"light": light, "original": original}

@@ -35,12 +35,12 @@ BETA = (1000.0, 1000.0)
 TARGET_STRESS: float | None = None      # BETA that finds itself: raised while Kruskal's stress is above this
 REGULARIZE_ON: str | None = None        # "mu", "z", "expected" (E|zi - zj|^2); None: what each regulariser says
 METRIC_DIMS: int | None = 16    # the first dimensions of z keep the metric; None: the whole of z
-CONSISTENCY = (10.0, 10.0)      # what d_D's layers lose from x to x_hat, as a share of their variance; for a METRIC
-                                # that is a function of the image, else there is none
-EDIT_CONSISTENCY = (10.0, 10.0) # what its last layer loses from a face to another one that got its metric part
+CONSISTENCY = (1.0, 1.0)        # what d_D's layers lose from x to x_hat, as a share of their variance; 1: losing all of
+                                # it costs as much as the squared error. Only for a METRIC that is a function of x
+EDIT_CONSISTENCY = (1.0, 1.0)   # what its last layer loses from a face to another one that got its metric part
 
 # --- training
-EPOCHS = 8
+EPOCHS = 10
 BATCH = 16                      # faces: small ones make many steps, which counts most in a short training
 LEARNING_RATE = (1e-3, 1e-4)    # Adam's, at the first and the last epoch, linear between
 FLIP = True                     # mirror every other training face
@@ -58,6 +58,8 @@ PRECISION = "auto"              # "auto", "fp32", "bf16"
 # --- weights that set themselves
 AVERAGE = 0.05                  # share of the newest batch in the running mean behind ALPHA="optimal"
 DUAL_RATE = 0.02                # largest change of log BETA in a step towards TARGET_STRESS
+
+MEAN_OF = 4096                  # training faces at most that make the mean face
 
 MODELS = ("no_dist_reg", "dist_reg")        # without and with the regulariser: the names of their files
 
@@ -112,9 +114,9 @@ class Weights:
         self.consistency, self.edit_consistency = weight(CONSISTENCY), weight(EDIT_CONSISTENCY)
 
     def total(self, terms):
-        """The loss that is minimised."""
-        return (terms.error + self.alpha * terms.kl + self.beta * terms.regularizer
-                + self.consistency * terms.consistency + self.edit_consistency * terms.edit_consistency)
+        """The loss that is minimised. The consistencies are shares, so their unit is the error itself, held fixed."""
+        lost = self.consistency * terms.consistency + self.edit_consistency * terms.edit_consistency
+        return terms.error + self.alpha * terms.kl + self.beta * terms.regularizer + terms.error.detach() * lost
 
     @torch.no_grad()
     def update(self, terms, pixels):
@@ -200,6 +202,8 @@ def train(name, faces, metric, folder, seed, device, precision):
     if done:
         weights.alpha, weights.beta = state["alpha"], state["beta"]
     images = Images(faces, device)
+    if vae.mean_face is not None and not done:
+        vae.mean_face.copy_(images(torch.as_tensor(train_rows[:MEAN_OF])).mean(0))
 
     for epoch in tqdm(range(done, EPOCHS), name, EPOCHS, initial=done, disable=None, unit="epoch"):
         start = time.perf_counter()
