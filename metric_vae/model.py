@@ -13,26 +13,22 @@ CONTRAST = 4e-4         # variance of a face, on 0..1, below which its contrast 
 class VAE(nn.Module):
     """An encoder to (mu, sigma), each (B, z_dim), and a decoder to faces (B, 1, H, W); no output activation.
 
-    encoder: faces to a vector of 2 z_dim; decoder: z to faces. With a size in pixels both work on differences from
-    mean_face (1, 1, size, size), which the training sets; without, on the faces themselves.
+    encoder: faces to a vector of 2 z_dim; decoder: z to faces, or to their differences from a MeanFace if there is one.
     """
 
-    def __init__(self, encoder, decoder, size=None):
+    def __init__(self, encoder, decoder, mean_face=None):
         super().__init__()
-        self.encoder, self.decoder = encoder, decoder
-        self.register_buffer("mean_face", None if size is None else torch.zeros(1, 1, size, size))
+        self.encoder, self.decoder, self.mean_face = encoder, decoder, mean_face
 
     def encode(self, x):
         """mu and sigma of q(z|x), float32 (B, z_dim) each; sigma = softplus, at least SIGMA_MIN."""
-        if self.mean_face is not None:
-            x = (x - self.mean_face) / SPREAD
         mu, sigma = self.encoder(x).float().chunk(2, dim=1)
         return mu, functional.softplus(sigma).clamp(min=SIGMA_MIN)
 
     def decode(self, z):
         """The mean of p(x|z), float32 (B, 1, H, W)."""
         x_hat = self.decoder(z).float()
-        return x_hat if self.mean_face is None else x_hat + self.mean_face
+        return x_hat if self.mean_face is None else x_hat + self.mean_face.face
 
     def forward(self, x):
         """The reconstruction of x from mu."""
@@ -58,6 +54,17 @@ def original(size, z_dim, metric_dims=None):
                             nn.Unflatten(1, (256, side, side)), *up(256, 256), *up(256, 128), *up(128, 32),
                             nn.Conv2d(32, 1, 5, padding=2))
     return VAE(encoder, decoder)
+
+
+class MeanFace(nn.Module):
+    """The difference of faces from a face (1, 1, size, size), the mean one: its training sets it."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.register_buffer("face", torch.zeros(1, 1, size, size))
+
+    def forward(self, x):
+        return (x - self.face) / SPREAD
 
 
 class Branches(nn.Module):
@@ -105,7 +112,8 @@ def light(size, z_dim, metric_dims=None):
 
     features = 128 * (size // 8) ** 2
     metric_dims = metric_dims or 0
-    encoder = initialise(nn.Sequential(*down(1, 32), *down(32, 64), *down(64, 128), nn.Flatten(),
+    mean_face = MeanFace(size)
+    encoder = initialise(nn.Sequential(mean_face, *down(1, 32), *down(32, 64), *down(64, 128), nn.Flatten(),
                                        nn.Linear(features, 2 * (z_dim - metric_dims))))
     if metric_dims:
         metric = nn.Sequential(nn.InstanceNorm2d(1, eps=CONTRAST), nn.PixelUnshuffle(4),
@@ -116,7 +124,7 @@ def light(size, z_dim, metric_dims=None):
     decoder = initialise(nn.Sequential(
         nn.Linear(z_dim, features), nn.ReLU(), nn.Unflatten(1, (128, size // 8, size // 8)),
         *up(128, 64), *up(64, 32), nn.ConvTranspose2d(32, 1, 4, stride=2, padding=1)))
-    return VAE(encoder, decoder, size)
+    return VAE(encoder, decoder, mean_face)
 
 
 ARCHITECTURES = {"light": light, "original": original}

@@ -203,7 +203,7 @@ def train(name, faces, metric, folder, seed, device, precision):
         weights.alpha, weights.beta = state["alpha"], state["beta"]
     images = Images(faces, device)
     if vae.mean_face is not None and not done:
-        vae.mean_face.copy_(images(torch.as_tensor(train_rows[:MEAN_OF])).mean(0))
+        vae.mean_face.face.copy_(images(torch.as_tensor(train_rows[:MEAN_OF])).mean(0))
 
     for epoch in tqdm(range(done, EPOCHS), name, EPOCHS, initial=done, disable=None, unit="epoch"):
         start = time.perf_counter()
