@@ -99,10 +99,10 @@ def initialise(layers):
 def light(size, z_dim, metric_dims=None):
     """Three 4x4 stride-2 convolutions of 32, 64 and 128 channels and their mirror image, without normalisation.
 
-    z = 0 is the mean face: else the means of mu have to make it, far from the prior.
-    The first metric_dims of z come from a branch of their own, cut like a small classifier: else the regulariser's
-    gradients slow down what the encoder learns of the rest of the face. Without batch norm a face's mu does not depend
-    on its batch, nor a loss on how a batch is spread over processes.
+    z = 0 is the mean face: else the means of mu have to make it, far from the prior. The first metric_dims of z come
+    from a branch of their own, cut like a small classifier: else the regulariser's gradients slow down what the encoder
+    learns of the rest of the face. Without batch norm a face's mu does not depend on its batch, nor a loss on how a
+    batch is spread over processes.
     """
     def down(inputs, outputs):
         return [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.ReLU()]
@@ -119,7 +119,8 @@ def light(size, z_dim, metric_dims=None):
         metric = nn.Sequential(nn.InstanceNorm2d(1, eps=CONTRAST), nn.PixelUnshuffle(4),
                                nn.Conv2d(16, 64, 3, padding=1), nn.GroupNorm(8, 64), nn.ReLU(),
                                nn.Conv2d(64, 128, 4, stride=2, padding=1), nn.GroupNorm(8, 128), nn.ReLU(),
-                               nn.Flatten(), nn.Linear(features, 128), nn.LayerNorm(128), nn.ReLU(), nn.Linear(128, 2 * metric_dims))
+                               nn.Flatten(), nn.Linear(features, 128), nn.LayerNorm(128), nn.ReLU(),
+                               nn.Linear(128, 2 * metric_dims))
         encoder = Branches(metric, encoder)
     decoder = initialise(nn.Sequential(
         nn.Linear(z_dim, features), nn.ReLU(), nn.Unflatten(1, (128, size // 8, size // 8)),
