@@ -1,0 +1,333 @@
+"""Compares the regularisers at several weights, with and without consistency, at equal training time.
+
+In: faces (DATA). Out: benchmarks/results/<data>_<fingerprint>_<seconds>s/ with table.md, results.json and pareto.png.
+python benchmarks/regularizers.py, or one point alone: POINTS=ours. Started again, it goes on where it was stopped.
+"""
+import json
+import re
+import shutil
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import experiments                                              # noqa: E402, after the path
+import expr_classifier.run as classifier                        # noqa: E402
+import metric_vae.run as vae                                    # noqa: E402
+import run                                                      # noqa: E402
+import training                                                 # noqa: E402
+from data.drawing import save                                   # noqa: E402
+from data.faces import Images, load                             # noqa: E402
+from metric_vae import evaluate                                 # noqa: E402
+from metric_vae.metrics import Function                         # noqa: E402
+from training import UserError                                  # noqa: E402
+
+# --- what is compared
+DATA = "synthetic"          # "auto", "synthetic", "tfd", "fer2013" or a path: see data/README.md
+IMAGE_SIZE = 48             # pixels
+FOLD = 0                    # 0..4, of TFD's five
+SECONDS = 60.0              # training time of each VAE, without validation; in whole epochs, at least one
+SEEDS = 3                   # seeds 0, 1, ... of classifier, judge and VAE; the faces and their split are the same
+POINTS = "all"              # names of SETTINGS with commas between, or "all"
+DEVICE = "auto"             # "auto", "cpu", "cuda", ...
+PRECISION = "auto"          # "auto", "fp32", "bf16"
+
+# --- the points: a name, and what it sets in metric_vae/run.py; the metric is always the classifier's, and EPOCHS
+# --- follow from SECONDS
+ALONE = "CONSISTENCY=0 EDIT_CONSISTENCY=0 "
+SETTINGS = {
+    "none": "",                                                 # without a metric: no_dist_reg
+    "ours": "",
+    "reference": " ".join(s.removeprefix("vae.") for s in run.REFERENCE if s.startswith("vae.")),
+    "consistency_0.3": "CONSISTENCY=0.3 EDIT_CONSISTENCY=0.3",
+    "consistency_3": "CONSISTENCY=3 EDIT_CONSISTENCY=3",
+    "stress_whole_z": "METRIC_DIMS=None",
+    "stress_expected": "REGULARIZE_ON=expected",
+    "stress_target_0.1": "TARGET_STRESS=0.1",
+    "stress_100_alone": ALONE + "BETA=100",
+    "stress_1000_alone": ALONE + "BETA=1000",
+    "stress_10000_alone": ALONE + "BETA=10000",
+}
+for _name, _low, _high in (("local_stress", 300, 3000), ("correlation", 300, 3000), ("log_ratio", 100, 1000),
+                           ("triplet", 300, 3000), ("batchwise", 10000, 100000), ("pointwise", 0.1, 1)):
+    SETTINGS[f"{_name}_{_low}_alone"] = ALONE + f"REGULARIZER={_name} BETA={_low}"
+    SETTINGS[f"{_name}_{_high}_alone"] = ALONE + f"REGULARIZER={_name} BETA={_high}"
+    SETTINGS[f"{_name}_{_high}"] = f"REGULARIZER={_name} BETA={_high}"
+
+# --- how
+WARM_UP = 1024              # training faces of the two short epochs that tell the time of a whole one
+SECOND_SEED = 500           # added to a seed: the second classifier, whose distances are the ceiling
+VAE_OVERHEAD = 15.0         # seconds of a VAE's warm-up and scores, on 2 cores: for the estimate only
+CLASSIFIER_SECONDS = 25.0   # of a seed's two classifiers and judge, per 1000 training faces: for the estimate only
+
+RESULTS = Path(__file__).parent / "results"
+SCORES = {                  # the table's columns: heading, decimals
+    "error": ("error", 2), "error_ratio": ("error ratio", 3), "psnr": ("PSNR, dB", 1), "kl": ("KL", 0),
+    "spearman": ("Spearman", 3), "stress": ("stress", 3), "judge_on_reconstructions": ("judge on reconstructions", 2),
+    "edit_success": ("edit success", 2), "edit_success_happy_to_sad": ("happy to sad", 2),
+    "edit_error_to_truth": ("edit error to truth", 2), "seconds": ("seconds", 1), "epochs": ("epochs", 0)}
+MARKED = {"none": ("s", 8), "ours": ("*", 14), "reference": ("D", 8)}       # in the figure: marker and its size
+
+
+def main():
+    module = sys.modules[__name__]
+    training.override(sys.argv[1:], {"": module})
+    names = list(SETTINGS) if POINTS == "all" else POINTS.split(",")
+    for name in names:
+        training.check_choice("POINTS", name, (*SETTINGS, "all"))
+    training.check_positive(SEEDS=SEEDS)
+    if SECONDS <= 0:
+        raise UserError("SECONDS", "a time above 0", SECONDS, "set it to 60, say")
+    device = training.choose_device(DEVICE)
+    precision = training.choose_precision(PRECISION, device)
+    faces = load(DATA, IMAGE_SIZE, FOLD)
+    folder = RESULTS / (re.sub(r"\W+", "_", faces.name) + f"_{faces.fingerprint[:8]}_{SECONDS:g}s")
+    folder.mkdir(parents=True, exist_ok=True)
+    training.start_settings(folder, benchmark=training.constants(module), points=SETTINGS, data=faces.about(),
+                            device=str(device), precision=precision)
+
+    settings = {name: settings_of(name, faces, device) for name in SETTINGS}
+    missing = [(seed, name) for seed in range(SEEDS) for name in names
+               if read_scores(folder / f"seed{seed}" / f"{name}.json", settings[name]) is None]
+    of_seed = CLASSIFIER_SECONDS * len(faces.rows("train")) / 1000
+    seconds = len(missing) * (SECONDS + VAE_OVERHEAD) + len({seed for seed, _ in missing}) * of_seed
+    print(f"{faces.name}: {len(faces)} faces; {device}, {precision}")
+    print(f"{len(names) * SEEDS - len(missing)} VAEs are done; {len(missing)} of {SECONDS:g} s, with their classifiers,"
+          f" take about {seconds / 60:.0f} min on 2 cores")
+    start, at_seed = time.perf_counter(), None
+    for count, (seed, name) in enumerate(missing, 1):
+        if seed != at_seed:
+            metric, judge = make_judges(folder, faces, seed, device, precision)
+            at_seed = seed
+        try:
+            scores = run_point(name, faces, metric, judge, seed, device, precision)
+        except UserError as error:                              # a weight too high for it, say
+            print(f"{name}, seed {seed}, is left out: {error}")
+            continue
+        training.write_json(folder / f"seed{seed}" / f"{name}.json", dict(settings=settings[name], scores=scores))
+        left = (time.perf_counter() - start) / count * (len(missing) - count) / 60
+        shown = ", ".join(f"{key} {scores[key]:.3f}" for key in ("error", "spearman", "edit_success") if key in scores)
+        print(f"{count} of {len(missing)}, {name}, seed {seed}: {shown}; about {left:.0f} min left")
+    write_results(folder, faces, settings, device)
+    training.finish_settings(folder)
+
+
+# --- settings and files
+
+@contextmanager
+def constants_of(name):
+    """Within it, metric_vae.run has the settings of a point, and scores skip their bootstrap: seeds are the spread."""
+    before, resamples = training.constants(vae), evaluate.RESAMPLES
+    try:
+        training.override(SETTINGS[name].split(), {"": vae})
+        vae.check_settings()
+        evaluate.RESAMPLES = 1
+        yield
+    finally:
+        evaluate.RESAMPLES = resamples
+        for constant, value in before.items():
+            setattr(vae, constant, value)
+
+
+def settings_of(name, faces, device):
+    """All that a point's result depends on, as JSON gives it back; name None: what the classifiers depend on."""
+    settings = dict(fingerprint=faces.fingerprint, device=device.type, classifier=training.constants(classifier),
+                    judge=[experiments.JUDGE_ARCHITECTURE, experiments.JUDGE_EPOCHS])
+    if name is not None:
+        with constants_of(name):
+            of_vae = training.constants(vae)
+        settings |= dict(model=model_of(name), seconds=SECONDS, sample=experiments.SAMPLE,
+                         edit_part=experiments.EDIT_PART, vae={k: v for k, v in of_vae.items() if k != "EPOCHS"})
+    return json.loads(json.dumps(settings))
+
+
+def model_of(name):
+    """The point's name among vae.MODELS, which says whether it has a metric."""
+    return "no_dist_reg" if name == "none" else "dist_reg"
+
+
+def read_scores(path, settings):
+    """The scores in a file of a point or of a seed's classifiers if these are its settings, else None."""
+    stored = training.read_json(path) if path.exists() else {}
+    return stored["scores"] if stored.get("settings") == settings else None
+
+
+# --- one seed and one point
+
+def make_judges(folder, faces, seed, device, precision):
+    """The metric and the judge (None without labelled held-out faces) of a seed, trained or read.
+
+    Writes seedN/classifiers.json: their accuracies and the ceiling, how far two classifiers' distances agree.
+    """
+    path, trained = (folder / f"seed{seed}" / name for name in ("classifiers.json", "classifiers"))
+    settings = settings_of(None, faces, device)
+    if read_scores(path, settings) is None:                     # other settings: none of these checkpoints will do
+        shutil.rmtree(trained, ignore_errors=True)
+        for part in ("first", "second"):
+            (trained / part).mkdir(parents=True)
+        training.write_json(path, dict(settings=settings, scores={}))
+    C = classifier.train(faces, trained / "first", seed, device, precision)
+    other = classifier.train(faces, trained / "second", seed + SECOND_SEED, device, precision)
+    test, rows = faces.rows("test", labelled=True), held_out(faces)
+    judge = experiments.train_judge(faces, trained, seed + experiments.JUDGE_SEED, device) if len(test) else None
+    scores = {f"{name}_accuracy": classifier.measure_accuracy(model, faces, test, device) for name, model in
+              (("classifier", C), ("second", other), ("judge", judge)) if model is not None and len(test)}
+    metrics = [Function(classifier.metric_layers(model), vae.METRIC_NORM) for model in (C, other)]
+    d, e = (given_distances(metric, faces, rows, device) for metric in metrics)
+    with constants_of("none"):
+        ceiling = evaluate.distance_scores(e, d, faces.labels[rows])
+    scores |= {f"ceiling_{name}": ceiling[name][0] for name in ("spearman", "stress") if name in ceiling}
+    training.write_json(path, dict(settings=settings, scores=scores))
+    return metrics[0], judge
+
+
+def held_out(faces):
+    """The rows of held-out faces for pair scores and edits: the sample that experiments.py takes."""
+    test = faces.rows("test")
+    return test[evaluate.stratified_rows(faces.labels[test], experiments.SAMPLE, experiments.SEED)]
+
+
+def given_distances(metric, faces, rows, device):
+    """d_D (n, n), float64, of these rows."""
+    places = torch.from_numpy(rows).to(device)
+    return metric.distances(places, Images(faces, device)(places)).cpu().numpy().astype(float)
+
+
+def run_point(name, faces, metric, judge, seed, device, precision):
+    """Train the VAE of a point for about SECONDS; returns its scores on held-out faces, one number each."""
+    model_name = model_of(name)
+    with constants_of(name), tempfile.TemporaryDirectory() as scratch:
+        scratch = Path(scratch)
+        rows = faces.rows("train", labelled=not vae.UNLABELLED)
+        few = replace(faces, split=np.full(len(faces), -1))     # the others in no split
+        few.split[rows[:WARM_UP]] = 0
+        (scratch / "warm_up").mkdir()
+        vae.EPOCHS = 2                                          # the first one is slower
+        vae.train(model_name, few, metric, scratch / "warm_up", seed, device, precision)
+        epoch = training.read_log(scratch / "warm_up")[-1]["seconds"] * len(rows) / len(rows[:WARM_UP])
+        vae.EPOCHS = max(1, round(SECONDS / epoch))
+        model = vae.train(model_name, faces, metric, scratch, seed, device, precision)
+        log = training.read_log(scratch)
+        rows, test = held_out(faces), faces.rows("test")
+        scores = experiments.score_reconstructions(model_name, model, faces, test, device)
+        latents = experiments.encode(model_name, model, faces, rows, device)
+        d = given_distances(metric, faces, rows, device)
+        scores |= evaluate.distance_scores(latents.distances(), d, faces.labels[rows])
+        if judge is not None:
+            scores |= experiments.score_edits(latents, judge, metric, faces, device)
+    kept = {key: scores[key][0] for key in (*SCORES, "judge_on_faces") if key in scores}
+    return {**kept, "seconds": sum(line["seconds"] for line in log), "epochs": len(log)}
+
+
+# --- all results
+
+def write_results(folder, faces, settings, device):
+    """Write results.json, table.md and pareto.png of all points and seeds that were run with these settings."""
+    classifiers, runs = {}, {}                                  # seed: scores; point: {seed: scores}
+    for path in sorted(folder.glob("seed*"), key=lambda path: int(path.name[4:])):
+        found = {name: read_scores(path / f"{name}.json", settings[name]) for name in SETTINGS}
+        found = {name: scores for name, scores in found.items() if scores is not None}
+        if found:
+            seed = int(path.name[4:])
+            classifiers[seed] = read_scores(path / "classifiers.json", settings_of(None, faces, device)) or {}
+        for name, scores in found.items():
+            if "none" in found:
+                scores = {**scores, "error_ratio": scores["error"] / found["none"]["error"]}
+            runs.setdefault(name, {})[seed] = scores
+    points = {name: spread(runs[name]) for name in SETTINGS if name in runs}
+    ceilings = spread(classifiers)
+    seeds = ", ".join(map(str, classifiers))
+    title = (f"{faces.name}, {len(faces.rows('train'))} faces for training and {len(faces.rows('test'))} held out; "
+             f"{SECONDS:g} s of training a VAE on {device.type}; seeds {seeds}")
+    training.write_json(folder / "results.json", dict(
+        title=title, data=faces.about(), seconds=SECONDS, classifiers=classifiers, ceilings=ceilings, settings=SETTINGS,
+        seeds=runs, points=points))
+    text = table(title, points, ceilings, {name: len(of_point) for name, of_point in runs.items()})
+    training.write_atomically(folder / "table.md", lambda file: file.write(text.encode()))
+    compared = {name: scores for name, scores in points.items() if "error_ratio" in scores}
+    if compared:
+        pareto(folder / "pareto.png", title, compared, ceilings)
+    else:
+        print("no error ratios, no pareto.png: POINTS=none runs what they are relative to")
+    print(f"{text}\nwrote the results to {folder}")
+
+
+def spread(runs):
+    """[mean, min, max] over seeds of each score; runs: {seed: scores}."""
+    names = dict.fromkeys(name for scores in runs.values() for name in scores)
+    values = {name: [scores[name] for scores in runs.values() if name in scores] for name in names}
+    return {name: [float(np.mean(v)), min(v), max(v)] for name, v in values.items()}
+
+
+def table(title, points, ceilings, counts):
+    """The results in Markdown: a row a point, a column a score."""
+    def text(scores, name, decimals=3):
+        return "{:.{d}f} ({:.{d}f}..{:.{d}f})".format(*scores[name], d=decimals) if name in scores else ""
+    lines = [f"{title}. Mean (min..max) over seeds.", "",
+             f"Ceiling, another classifier's distances: Spearman {text(ceilings, 'ceiling_spearman')}, stress "
+             f"{text(ceilings, 'ceiling_stress')}. Right on held-out faces: classifier "
+             f"{text(ceilings, 'classifier_accuracy')}, judge {text(ceilings, 'judge_accuracy')}.", "",
+             "| | point | seeds | " + " | ".join(heading for heading, _ in SCORES.values()) + " |",
+             "|---" * (len(SCORES) + 3) + "|"]
+    for number, (name, scores) in enumerate(points.items(), 1):
+        cells = [text(scores, key, decimals) for key, (_, decimals) in SCORES.items()]
+        lines.append(f"| {number} | {name} | {counts[name]} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def pareto(path, title, points, ceilings):
+    """Draw preservation and edit success against the error ratio, numbered points with bars from min to max."""
+    figure = Figure((15, 6.8), layout="constrained")
+    *panels, names = figure.subplots(1, 3, width_ratios=(1, 1, .36))
+    for axes, score, label, ceiling, of_ceiling in (
+            (panels[0], "spearman", "Spearman of latent and given distances", "ceiling_spearman", "two classifiers"),
+            (panels[1], "edit_success", "share of edits that the judge believes", "judge_accuracy",
+             "judge's accuracy on real faces")):
+        for number, (name, scores) in enumerate(points.items(), 1):
+            if score in scores:
+                (x, *x_range), (y, *y_range) = scores["error_ratio"], scores[score]
+                bars = [np.abs(np.subtract(ends, middle))[:, None] for ends, middle in ((y_range, y), (x_range, x))]
+                axes.errorbar(x, y, *bars, **style(name), elinewidth=.7, alpha=.85)
+                corner = [(5, 4), (5, -9), (-5, 4), (-5, -9)][number % 4]         # neighbours rarely meet
+                axes.annotate(number, (x, y), corner, textcoords="offset points", fontsize=8,
+                              ha="right" if corner[0] < 0 else "left", weight="bold" if name in MARKED else "normal")
+        if ceiling in ceilings:
+            axes.axhline(ceilings[ceiling][0], color="#888888", linestyle=":", zorder=0)
+            axes.annotate(of_ceiling, (1, ceilings[ceiling][0]), (-4, 3), xycoords=("axes fraction", "data"),
+                          textcoords="offset points", ha="right", fontsize=8, color="#666666")
+        axes.set(xlabel='squared error / squared error of "none"', ylabel=label)
+        if max(scores["error_ratio"][2] for scores in points.values()) > 2:
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(FixedLocator((.6, .8, 1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 15, 20)))
+            axes.xaxis.set_minor_locator(NullLocator())
+            axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.grid(alpha=.25)
+    handles = [Line2D([], [], **style(name)) for name in points]
+    names.legend(handles, [f"{number}  {name}" for number, name in enumerate(points, 1)], loc="center left",
+                 frameon=False, fontsize=8.5, title="orange: with consistency\nblue: without", alignment="left")
+    names.axis("off")
+    figure.suptitle(title + " (mean; bars: min to max)", fontsize=11)
+    save(figure, path)
+
+
+def style(name):
+    """How a point is drawn: its colour says whether it has consistency, its marker which are the three to look at."""
+    with constants_of(name):
+        consistent = max(vae.CONSISTENCY + vae.EDIT_CONSISTENCY) > 0
+    colour = "#444444" if name == "none" else "#D55E00" if consistent else "#0072B2"       # Okabe and Ito's
+    marker, size = MARKED.get(name, ("o", 6))
+    return dict(color=colour, marker=marker, markersize=size, linestyle="none")
+
+
+if __name__ == "__main__":
+    training.run_script(main, "the same command goes on after the last point that is done")

@@ -1,0 +1,150 @@
+"""benchmarks/regularizers.py on a few small faces: what it writes, when it trains again, what it leaves as it was."""
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import regularizers as benchmark
+from conftest import draw_small_images
+from training import constants
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = {"none": "", "ours": "", "stress_alone": benchmark.ALONE + "BETA=100", "too_few": "BATCH=500"}
+vae, evaluate = benchmark.vae, benchmark.evaluate
+
+
+class Bench:
+    """The script on small faces, in this process: call(...) starts it, trained lists the VAEs of its last call."""
+
+    def __init__(self, patch, house):
+        self.patch, self.results, self.trained = patch, house / "results", []
+        row = np.arange(140)
+        np.savez(house / "faces.npz", images=draw_small_images(people=20), labels=row % 7, identities=row // 7,
+                 split=np.array([0] * 14 + [1] * 2 + [2] * 4)[row // 7])
+        own = dict(DATA=str(house / "faces.npz"), IMAGE_SIZE=16, SECONDS=0.05, SEEDS=2, DEVICE="cpu", PRECISION="fp32",
+                   RESULTS=self.results, SETTINGS=dict(SMALL), WARM_UP=32)
+        for module, values in ((benchmark, own), (benchmark.classifier, dict(EPOCHS=2, BATCH=16)),
+                               (benchmark.experiments, dict(JUDGE_EPOCHS=1)), (vae, dict(Z_DIM=8, METRIC_DIMS=4))):
+            for name, value in values.items():
+                patch.setattr(module, name, value)
+        self.train = vae.train
+        patch.setattr(vae, "train", self.record)
+
+    def record(self, name, faces, metric, folder, *rest):
+        if folder.name != "warm_up":
+            self.trained.append((name, vae.BETA, vae.CONSISTENCY))
+        return self.train(name, faces, metric, folder, *rest)
+
+    def call(self, *arguments):
+        self.trained.clear()
+        self.patch.setattr(sys, "argv", ["benchmarks/regularizers.py", *arguments])
+        self.patch.setattr(benchmark, "POINTS", "all")
+        benchmark.main()
+        return next(self.results.iterdir())
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        yield Bench(patch, tmp_path_factory.mktemp("bench"))
+
+
+@pytest.fixture(scope="module")
+def folder(bench):
+    return bench.call()
+
+
+def test_a_run_writes_a_result_for_each_point_and_seed_and_one_table(folder):
+    assert folder.name.startswith("faces_") and folder.name.endswith("_0.05s")
+    for seed in (0, 1):
+        assert {path.stem for path in (folder / f"seed{seed}").glob("*.json")} == \
+            {"classifiers", "none", "ours", "stress_alone"}
+    assert (folder / "pareto.png").read_bytes().startswith(b"\x89PNG")
+    settings = json.loads((folder / "settings.json").read_text())
+    assert settings["finished"] and settings["benchmark"]["SECONDS"] == 0.05 and settings["data"]["count"] == 140
+    text = (folder / "table.md").read_text()
+    assert "Ceiling" in text and "| ours | 2 |" in text and "too_few" not in text
+
+
+def test_the_error_ratio_is_to_none_of_the_same_seed_and_the_spread_is_over_seeds(folder):
+    results = json.loads((folder / "results.json").read_text())
+    ratios = []
+    for seed in ("0", "1"):
+        none, ours = (results["seeds"][name][seed] for name in ("none", "ours"))
+        assert ours["error_ratio"] == pytest.approx(ours["error"] / none["error"]) and none["error_ratio"] == 1
+        assert set(ours) >= {*benchmark.SCORES, "judge_on_faces"} - {"edit_error_to_truth"}     # no factors here
+        ratios.append(ours["error_ratio"])
+    assert results["points"]["ours"]["error_ratio"] == pytest.approx([np.mean(ratios), min(ratios), max(ratios)])
+    assert set(results["ceilings"]) >= {"ceiling_spearman", "ceiling_stress", "classifier_accuracy", "judge_accuracy"}
+
+
+def test_a_point_that_cannot_be_trained_is_left_out_and_named(bench, folder, capsys):
+    bench.call("POINTS=too_few")
+    assert "too_few, seed 0, is left out" in capsys.readouterr().out
+
+
+def test_a_second_call_trains_nothing_anew(bench, folder):
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("seed*/classifiers/*/*.pt")}
+    assert len(before) == 4
+    bench.call()
+    assert bench.trained == []                                  # too_few fails in its warm-up
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_a_changed_point_is_run_again_alone_and_with_its_own_settings(bench, folder):
+    benchmark.SETTINGS["stress_alone"] = benchmark.ALONE + "BETA=7"
+    bench.call()
+    assert bench.trained == [("dist_reg", (7., 7.), (0., 0.))] * 2
+
+
+def test_one_point_alone_goes_on_where_one_is_missing(bench, folder):
+    (folder / "seed1" / "none.json").unlink()
+    bench.call("POINTS=none,ours")
+    assert [name for name, *_ in bench.trained] == ["no_dist_reg"]
+
+
+def test_classifiers_with_other_settings_are_trained_anew(bench, folder):
+    bench.patch.setattr(benchmark.classifier, "BALANCE", 0.25)
+    before = (folder / "seed0" / "classifiers" / "first" / "classifier.pt").read_bytes()
+    bench.call("POINTS=none", "SEEDS=1")
+    assert [name for name, *_ in bench.trained] == ["no_dist_reg"]
+    assert (folder / "seed0" / "classifiers" / "first" / "classifier.pt").read_bytes() != before
+    results = json.loads((folder / "results.json").read_text())
+    assert list(results["points"]) == ["none"] and list(results["classifiers"]) == ["0"]
+
+
+def test_constants_are_restored_also_after_an_error(bench, folder):
+    before = constants(vae), evaluate.RESAMPLES
+    with pytest.raises(ZeroDivisionError), benchmark.constants_of("stress_alone"):
+        assert max(vae.CONSISTENCY) == 0 and evaluate.RESAMPLES == 1
+        vae.EPOCHS = 1 // 0
+    assert (constants(vae), evaluate.RESAMPLES) == before
+    bench.call("POINTS=too_few,none", "SEEDS=1")
+    assert (constants(vae), evaluate.RESAMPLES) == before
+
+
+def test_an_unknown_point_is_a_users_error(bench, user_error):
+    user_error(lambda: bench.call("POINTS=stres"), "POINTS", "stres", "ours")
+
+
+def test_a_time_of_zero_is_a_users_error(bench, user_error, monkeypatch):
+    monkeypatch.setattr(benchmark, "SECONDS", 0.0)
+    user_error(bench.call, "SECONDS")
+
+
+def test_it_starts_as_a_script_from_any_folder(tmp_path):
+    done = subprocess.run([sys.executable, ROOT / "benchmarks" / "regularizers.py", "POINTS=nonsense"], cwd=tmp_path,
+                          text=True, capture_output=True)
+    assert done.returncode == 1 and "nonsense" in done.stderr and "reference" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name, settings", benchmark.SETTINGS.items())
+def test_every_point_has_settings_that_can_be(name, settings, monkeypatch):
+    monkeypatch.setattr(benchmark, "SETTINGS", {name: settings})
+    monkeypatch.setattr(vae, "Z_DIM", 128)
+    with benchmark.constants_of(name):
+        assert (vae.REGULARIZER, vae.ALPHA) == ("batchwise", (0.1, 0.1)) or name != "reference"
