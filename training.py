@@ -76,17 +76,17 @@ def _parse(argument, text, default, module, constant):
         value = text
     annotation = typing.get_type_hints(module).get(constant, type(default))
     accepted = typing.get_args(annotation) or (annotation,)
-    if str in accepted and not isinstance(value, accepted):
-        value = text                                            # DATA=7 may be a folder named 7
+    if tuple in accepted and type(value) in (int, float):       # BETA=0 for BETA=(0.0, 0.0)
+        value = (float(value),) * 2
     if float in accepted and type(value) is int:
         value = float(value)
-    if tuple in accepted and type(value) in (int, float):       # BETA=0 for BETA=(0.0, 0.0)
-        value = (float(value),) * len(default)
-    if tuple in accepted and isinstance(value, tuple) and len(value) == len(default) \
-            and all(type(v) in (int, float) for v in value):
-        value = tuple(type(d)(v) for v, d in zip(value, default))
-    elif tuple in accepted or type(value) not in accepted:
-        raise UserError(f"argument {argument}", f"a value like {default!r}", repr(value),
+    if str in accepted and type(value) not in accepted:
+        value = text                                            # DATA=7 may be a folder named 7
+    if isinstance(value, tuple):                                # every schedule is a pair: first and last epoch
+        right = len(value) == 2 and all(type(v) in (int, float) for v in value)
+        value = tuple(map(float, value)) if right else None
+    if type(value) not in accepted:
+        raise UserError(f"argument {argument}", f"a value like {default!r}", text,
                         f"write {constant}=VALUE with the type that it has at the head of {module.__file__}")
     return value
 

@@ -14,15 +14,16 @@ def script():
     """A script with one constant of each kind."""
     module = types.ModuleType("script")
     module.__file__ = "script.py"
-    vars(module).update(DATA="auto", EPOCHS=5, RATE=0.5, BETA=(1.0, 2.0), FLIP=True, DIMS=16, lower=1, PATHS=("a",),
-                        __annotations__={"DIMS": int | None})
+    vars(module).update(DATA="auto", EPOCHS=5, RATE=0.5, BETA=(1.0, 2.0), ALPHA=(.1, .1), FLIP=True, DIMS=16, lower=1, PATHS=("a",),
+                        __annotations__={"DIMS": int | None, "ALPHA": tuple | str})
     return module
 
 
 @pytest.mark.parametrize("argument, name, value", [
     ("DATA=data/x", "DATA", "data/x"), ("DATA=7", "DATA", "7"), ("EPOCHS=3", "EPOCHS", 3), ("RATE=2", "RATE", 2.0),
     ("RATE=1e-3", "RATE", 1e-3), ("BETA=0", "BETA", (0.0, 0.0)), ("BETA=(3,4)", "BETA", (3.0, 4.0)),
-    ("FLIP=False", "FLIP", False), ("DIMS=None", "DIMS", None), ("DIMS=4", "DIMS", 4)])
+    ("FLIP=False", "FLIP", False), ("ALPHA=0.2", "ALPHA", (0.2, 0.2)), ("ALPHA=optimal", "ALPHA", "optimal"),
+    ("ALPHA=(1,0)", "ALPHA", (1.0, 0.0)),  ("DIMS=None", "DIMS", None), ("DIMS=4", "DIMS", 4)])
 def test_an_override_sets_the_constant_with_its_type(script, argument, name, value):
     training.override([argument], {"": script})
     assert getattr(script, name) == value and type(getattr(script, name)) is type(value)
