@@ -62,7 +62,8 @@ def main():
     classifier.write_embeddings(model, faces, folder, device)
     test = faces.rows("test", labelled=True)
     if len(test):
-        print(f"classifier: {classifier.measure_accuracy(model, faces, test, device):.1%} right of {len(test)} test faces")
+        accuracy = classifier.measure_accuracy(model, faces, test, device)
+        print(f"classifier: {accuracy:.1%} right of {len(test)} test faces")
     if metric is None:
         metric = Function(classifier.metric_layers(model), vae.METRIC_NORM)
     for name in vae.MODELS:

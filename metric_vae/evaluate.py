@@ -261,7 +261,8 @@ def edit_hits(decode, judge, mu, labels, means, dims=slice(None)):
     hits = np.full((len(mu), EXPRESSIONS), np.nan)
     for b in np.flatnonzero(np.isfinite(means[:, 0])):
         rows = np.flatnonzero(labels != b)
-        hits[rows, b] = judge(decode(edit(mu[rows], labels[rows], b, means, dims))).argmax(1) == b
+        if len(rows):
+            hits[rows, b] = judge(decode(edit(mu[rows], labels[rows], b, means, dims))).argmax(1) == b
     return hits
 
 

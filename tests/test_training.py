@@ -14,7 +14,8 @@ def script():
     """A script with one constant of each kind."""
     module = types.ModuleType("script")
     module.__file__ = "script.py"
-    vars(module).update(DATA="auto", EPOCHS=5, RATE=0.5, BETA=(1.0, 2.0), ALPHA=(.1, .1), FLIP=True, DIMS=16, lower=1, PATHS=("a",),
+    vars(module).update(DATA="auto", EPOCHS=5, RATE=0.5, BETA=(1.0, 2.0), ALPHA=(.1, .1), FLIP=True, DIMS=16, lower=1,
+                        PATHS=("a",),
                         __annotations__={"DIMS": int | None, "ALPHA": tuple | str})
     return module
 
