@@ -49,8 +49,8 @@ SETTINGS = {
     "none": "",                                                 # without a metric: no_dist_reg
     "ours": "",
     "reference": " ".join(s.removeprefix("vae.") for s in run.REFERENCE if s.startswith("vae.")),
-    "consistency_0.3": "CONSISTENCY=0.3 EDIT_CONSISTENCY=0.3",
-    "consistency_3": "CONSISTENCY=3 EDIT_CONSISTENCY=3",
+    "consistency_0.3": "CONSISTENCY=(0,0.3) EDIT_CONSISTENCY=(0,0.3)",
+    "consistency_3": "CONSISTENCY=(0,3) EDIT_CONSISTENCY=(0,3)",
     "stress_whole_z": "METRIC_DIMS=None",
     "stress_expected": "REGULARIZE_ON=expected",
     "stress_target_0.1": "TARGET_STRESS=0.1",
