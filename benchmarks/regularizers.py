@@ -52,14 +52,19 @@ SETTINGS = {
     "consistency_0.3": "CONSISTENCY=(0,0.3) EDIT_CONSISTENCY=(0,0.3)",
     "consistency_3": "CONSISTENCY=(0,3) EDIT_CONSISTENCY=(0,3)",
     "stress_whole_z": "METRIC_DIMS=None",
+    "stress_on_z": "REGULARIZE_ON=z",
     "stress_expected": "REGULARIZE_ON=expected",
     "stress_target_0.1": "TARGET_STRESS=0.1",
     "stress_100_alone": ALONE + "BETA=100",
     "stress_1000_alone": ALONE + "BETA=1000",
     "stress_10000_alone": ALONE + "BETA=10000",
+    "stress_100_whole_z_alone": ALONE + "METRIC_DIMS=None BETA=100",
+    "stress_1000_whole_z_alone": ALONE + "METRIC_DIMS=None BETA=1000",
+    "stress_10000_whole_z_alone": ALONE + "METRIC_DIMS=None BETA=10000",
 }
 for _name, _low, _high in (("local_stress", 300, 3000), ("correlation", 300, 3000), ("log_ratio", 100, 1000),
-                           ("triplet", 300, 3000), ("batchwise", 10000, 100000), ("pointwise", 0.1, 1)):
+                           ("triplet", 300, 3000), ("batchwise", 10000, 100000), ("pointwise", 0.1, 1),
+                           ("expanding_pointwise", 0.1, 1), ("contracting_pointwise", 0.1, 1)):
     SETTINGS[f"{_name}_{_low}_alone"] = ALONE + f"REGULARIZER={_name} BETA={_low}"
     SETTINGS[f"{_name}_{_high}_alone"] = ALONE + f"REGULARIZER={_name} BETA={_high}"
     SETTINGS[f"{_name}_{_high}"] = f"REGULARIZER={_name} BETA={_high}"
@@ -289,18 +294,18 @@ def pareto(path, title, points, ceilings):
     """Draw preservation and edit success against the error ratio, numbered points with bars from min to max."""
     figure = Figure((15, 6.8), layout="constrained")
     *panels, names = figure.subplots(1, 3, width_ratios=(1, 1, .36))
+    numbered = []
     for axes, score, label, ceiling, of_ceiling in (
             (panels[0], "spearman", "Spearman of latent and given distances", "ceiling_spearman", "two classifiers"),
             (panels[1], "edit_success", "share of edits that the judge believes", "judge_accuracy",
              "judge's accuracy on real faces")):
+        shown = []                                              # number, place, colour
         for number, (name, scores) in enumerate(points.items(), 1):
             if score in scores:
                 (x, *x_range), (y, *y_range) = scores["error_ratio"], scores[score]
                 bars = [np.abs(np.subtract(ends, middle))[:, None] for ends, middle in ((y_range, y), (x_range, x))]
                 axes.errorbar(x, y, *bars, **style(name), elinewidth=.7, alpha=.85)
-                corner = [(5, 4), (5, -9), (-5, 4), (-5, -9)][number % 4]         # neighbours rarely meet
-                axes.annotate(number, (x, y), corner, textcoords="offset points", fontsize=8,
-                              ha="right" if corner[0] < 0 else "left", weight="bold" if name in MARKED else "normal")
+                shown.append((number, (x, y), style(name)["color"]))
         if ceiling in ceilings:
             axes.axhline(ceilings[ceiling][0], color="#888888", linestyle=":", zorder=0)
             axes.annotate(of_ceiling, (1, ceilings[ceiling][0]), (-4, 3), xycoords=("axes fraction", "data"),
@@ -312,12 +317,34 @@ def pareto(path, title, points, ceilings):
             axes.xaxis.set_minor_locator(NullLocator())
             axes.xaxis.set_major_formatter(ScalarFormatter())
         axes.grid(alpha=.25)
+        axes.margins(.08)
+        numbered.append((axes, shown))
     handles = [Line2D([], [], **style(name)) for name in points]
     names.legend(handles, [f"{number}  {name}" for number, name in enumerate(points, 1)], loc="center left",
                  frameon=False, fontsize=8.5, title="orange: with consistency\nblue: without", alignment="left")
     names.axis("off")
     figure.suptitle(title + " (mean; bars: min to max)", fontsize=11)
+    figure.draw_without_rendering()                             # now the axes have their places
+    for axes, shown in numbered:
+        write_numbers(axes, shown)
     save(figure, path)
+
+
+def write_numbers(axes, shown, box=(16, 12)):
+    """Write each number at the free place nearest to its point; shown: (number, (x, y), colour); box in pixels."""
+    places = [axes.transData.transform(place) for _, place, _ in shown]
+    angles = np.arange(16) * np.pi / 8
+    offsets = [r * np.array([np.cos(a), np.sin(a)]) for r in range(12, 120, 6) for a in angles]
+    taken = list(places)
+    for (number, xy, colour), place in zip(shown, places):
+        free = [o for o in offsets if axes.bbox.contains(*(place + o))
+                and all((np.abs(place + o - other) >= box).any() for other in taken)]
+        offset = (free or offsets)[0]
+        taken.append(place + offset)
+        axes.annotate(number, xy, offset * 72 / axes.figure.dpi, textcoords="offset points", ha="center", va="center",
+                      fontsize=8, color=colour, annotation_clip=False, zorder=4,
+                      arrowprops=dict(arrowstyle="-", color=colour, linewidth=.5, shrinkA=4, shrinkB=1)
+                      ).set_in_layout(False)
 
 
 def style(name):
