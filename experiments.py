@@ -51,8 +51,8 @@ CHUNK = 2048                # faces decoded and scored in one go
 
 @dataclass
 class Latents:
-    """What is known of the test faces in one VAE: rows of the data, their pixels x in 0..1 and labels, mu and sigma,
-    the mean latents of the training expressions (7, Z), a function from z to faces in 0..1, and which dimensions keep
+    """What is known of the test faces in one VAE: rows of the data, their pixels x in 0..1 and labels, mu, the
+    mean latents of the training expressions (7, Z), a function from z to faces in 0..1, and which dimensions keep
     the metric and which ones edits move.
     """
     name: str
@@ -60,7 +60,6 @@ class Latents:
     x: np.ndarray
     labels: np.ndarray
     mu: np.ndarray
-    sigma: np.ndarray
     means: np.ndarray
     decode: Callable
     metric_dims: slice
@@ -114,14 +113,13 @@ def analyse(folder, faces, seed, device):
     figures.mkdir(exist_ok=True)
     for path in figures.glob("**/*.png"):                       # none that this run's faces no longer allow
         path.unlink()
-    test = faces.rows("test")
-    rows = test[evaluate.stratified_rows(faces.labels[test], SAMPLE, SEED)]
+    test, rows = faces.rows("test"), sample_rows(faces)
     print(f"{folder}: {faces.name}, {len(test)} held-out faces" + (
         f"; of these a sample of {len(rows)} for t-SNE, pair scores and edits" if len(rows) < len(test) else ""))
     scores = {}
     C = None
     if (folder / "classifier.pt").exists():
-        C = classifier.load_classifier(folder, device)
+        C = classifier.load_classifier(folder / "classifier.pt", device)
         scores["classifier"] = analyse_classifier(C, faces, test, rows, figures, device)
         clock("classifier")
     else:
@@ -138,6 +136,12 @@ def analyse(folder, faces, seed, device):
         vae_figures.losses(figures / "losses.png", stages)
     print("seconds: " + ", ".join(f"{part} {seconds:.0f}" for part, seconds in clock.parts.items()))
     return scores
+
+
+def sample_rows(faces):
+    """The rows of the held-out faces for t-SNE, pair scores and edits: SAMPLE of them at most."""
+    test = faces.rows("test")
+    return test[evaluate.stratified_rows(faces.labels[test], SAMPLE, SEED)]
 
 
 class Clock:
@@ -191,10 +195,7 @@ def train_judge(faces, folder, seed, device):
             return None
         finally:
             classifier.ARCHITECTURE, classifier.EPOCHS = settings["ARCHITECTURE"], settings["EPOCHS"]
-        state = training.load_checkpoint(path, device)
-    judge = ARCHITECTURES[state["architecture"]](state["size"])
-    judge.load_state_dict(state["model"])
-    return judge.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    return classifier.load_classifier(path, device)
 
 
 # --- the VAEs
@@ -209,8 +210,7 @@ def analyse_vaes(models, C, judge, faces, test, rows, figures, device, clock):
     if vae.METRIC == "labels":                                  # it says nothing of unlabelled faces
         rows = rows[faces.labels[rows] >= 0]
     labels = faces.labels[rows]
-    places = torch.from_numpy(rows).to(device)
-    d = metric.distances(places, Images(faces, device)(places)).cpu().numpy().astype(float)
+    d = given_distances(metric, faces, rows, device)
     others = np.random.default_rng(SEED).permutation(len(rows))
     controls = {"pixels": evaluate.euclidean(faces.images[rows] / 255), "shuffled": d[others][:, others]}
     scores = {"controls": {name: {} for name in controls}}
@@ -245,6 +245,12 @@ def analyse_vaes(models, C, judge, faces, test, rows, figures, device, clock):
     return scores
 
 
+def given_distances(metric, faces, rows, device):
+    """d_D (n, n), float64, of these rows."""
+    places = torch.from_numpy(rows).to(device)
+    return metric.distances(places, Images(faces, device)(places)).cpu().numpy().astype(float)
+
+
 def metric_name():
     """What the given distance is, for an axis."""
     return "d_D = ||C(x1) - C(x2)||" if vae.METRIC == "embeddings" else f"METRIC={Path(str(vae.METRIC)).name}"
@@ -255,12 +261,12 @@ def encode(name, model, faces, rows, device):
     regularized = name == "dist_reg" and vae.METRIC_DIMS is not None        # else all of z is compared and moved
     k = vae.METRIC_DIMS if regularized else None
     parts = {"both": slice(None), "metric": slice(k), "rest": slice(k, None) if regularized else slice(None)}
-    mu, sigma = vae.encode(model, faces, rows, device)
+    mu, _ = vae.encode(model, faces, rows, device)
     train = faces.rows("train", labelled=True)
     means = np.full((len(EXPRESSIONS), mu.shape[1]), np.nan)
     if len(train):
         means = evaluate.expression_means(vae.encode(model, faces, train, device)[0], faces.labels[train])
-    return Latents(name, rows, faces.images[rows] / np.float32(255), faces.labels[rows], mu, sigma, means,
+    return Latents(name, rows, faces.images[rows] / np.float32(255), faces.labels[rows], mu, means,
                    lambda z: vae.decode(model, z, device).clip(0, 1), slice(k), parts[EDIT_PART])
 
 

@@ -14,7 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
@@ -27,7 +26,7 @@ import metric_vae.run as vae                                    # noqa: E402
 import run                                                      # noqa: E402
 import training                                                 # noqa: E402
 from data.drawing import save                                   # noqa: E402
-from data.faces import Images, load                             # noqa: E402
+from data.faces import load                                     # noqa: E402
 from metric_vae import evaluate                                 # noqa: E402
 from metric_vae.metrics import Function                         # noqa: E402
 from training import UserError                                  # noqa: E402
@@ -183,29 +182,17 @@ def make_judges(folder, faces, seed, device, precision):
         training.write_json(path, dict(settings=settings, scores={}))
     C = classifier.train(faces, trained / "first", seed, device, precision)
     other = classifier.train(faces, trained / "second", seed + SECOND_SEED, device, precision)
-    test, rows = faces.rows("test", labelled=True), held_out(faces)
+    test, rows = faces.rows("test", labelled=True), experiments.sample_rows(faces)
     judge = experiments.train_judge(faces, trained, seed + experiments.JUDGE_SEED, device) if len(test) else None
     scores = {f"{name}_accuracy": classifier.measure_accuracy(model, faces, test, device) for name, model in
               (("classifier", C), ("second", other), ("judge", judge)) if model is not None and len(test)}
     metrics = [Function(classifier.metric_layers(model), vae.METRIC_NORM) for model in (C, other)]
-    d, e = (given_distances(metric, faces, rows, device) for metric in metrics)
+    d, e = (experiments.given_distances(metric, faces, rows, device) for metric in metrics)
     with constants_of("none"):
         ceiling = evaluate.distance_scores(e, d, faces.labels[rows])
     scores |= {f"ceiling_{name}": ceiling[name][0] for name in ("spearman", "stress") if name in ceiling}
     training.write_json(path, dict(settings=settings, scores=scores))
     return metrics[0], judge
-
-
-def held_out(faces):
-    """The rows of held-out faces for pair scores and edits: the sample that experiments.py takes."""
-    test = faces.rows("test")
-    return test[evaluate.stratified_rows(faces.labels[test], experiments.SAMPLE, experiments.SEED)]
-
-
-def given_distances(metric, faces, rows, device):
-    """d_D (n, n), float64, of these rows."""
-    places = torch.from_numpy(rows).to(device)
-    return metric.distances(places, Images(faces, device)(places)).cpu().numpy().astype(float)
 
 
 def run_point(name, faces, metric, judge, seed, device, precision):
@@ -223,10 +210,10 @@ def run_point(name, faces, metric, judge, seed, device, precision):
         vae.EPOCHS = max(1, round(SECONDS / epoch))
         model = vae.train(model_name, faces, metric, scratch, seed, device, precision)
         log = training.read_log(scratch)
-        rows, test = held_out(faces), faces.rows("test")
+        rows, test = experiments.sample_rows(faces), faces.rows("test")
         scores = experiments.score_reconstructions(model_name, model, faces, test, device)
         latents = experiments.encode(model_name, model, faces, rows, device)
-        d = given_distances(metric, faces, rows, device)
+        d = experiments.given_distances(metric, faces, rows, device)
         scores |= evaluate.distance_scores(latents.distances(), d, faces.labels[rows])
         if judge is not None:
             scores |= experiments.score_edits(latents, judge, metric, faces, device)

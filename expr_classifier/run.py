@@ -111,9 +111,9 @@ def train(faces, folder, seed, device, precision):
     return model.eval().requires_grad_(False)
 
 
-def load_classifier(folder, device):
-    """The trained classifier of a run folder, in eval mode."""
-    state = training.load_checkpoint(folder / "classifier.pt", device)
+def load_classifier(path, device):
+    """The trained classifier of a checkpoint, in eval mode."""
+    state = training.load_checkpoint(path, device)
     model = ARCHITECTURES[state["architecture"]](state["size"])
     model.load_state_dict(state["model"])
     return model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)

@@ -11,12 +11,13 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.distance import pdist, squareform
 
+from data.faces import EXPRESSIONS
+
 RESAMPLES = 200         # bootstrap draws of n faces
 NEIGHBOURS = 12         # of trustworthiness and continuity
 VOTERS = 15             # neighbours that vote for an expression
 TRIPLETS = 100_000      # drawn at random
 ACTIVE = 0.01           # variance of mu above which a unit is active
-EXPRESSIONS = 7
 SSIM_SIGMA, SSIM_RADIUS = 1.5, 5        # pixels; an 11x11 window
 SSIM_C1, SSIM_C2 = 0.01 ** 2, 0.03 ** 2
 
@@ -169,7 +170,7 @@ def neighbours_agree(e, labels):
     Of labels with as many votes the smallest wins.
     """
     votes = labels[_neighbours(e)[:, :min(VOTERS, len(e) - 1)]]
-    return (votes[:, :, None] == np.arange(EXPRESSIONS)).sum(1).argmax(1) == labels
+    return (votes[:, :, None] == np.arange(len(EXPRESSIONS))).sum(1).argmax(1) == labels
 
 
 def _neighbours(distances):
@@ -236,7 +237,7 @@ def knn_accuracy(e, labels):
 
 def expression_means(mu, labels):
     """m_a: the mean of mu (n, Z) over the faces of each expression, (7, Z); NaN where there is none."""
-    rows = [mu[labels == a] for a in range(EXPRESSIONS)]
+    rows = [mu[labels == a] for a in range(len(EXPRESSIONS))]
     return np.stack([some.mean(0) if len(some) else np.full(mu.shape[1], np.nan) for some in rows])
 
 
@@ -258,7 +259,7 @@ def edit_hits(decode, judge, mu, labels, means, dims=slice(None)):
 
     NaN for its own expression, and for expressions without a mean. decode: latents (n, Z) to faces (n, H, W).
     """
-    hits = np.full((len(mu), EXPRESSIONS), np.nan)
+    hits = np.full((len(mu), len(EXPRESSIONS)), np.nan)
     for b in np.flatnonzero(np.isfinite(means[:, 0])):
         rows = np.flatnonzero(labels != b)
         if len(rows):
@@ -271,7 +272,7 @@ def edit_success(hits, labels):
 
     hits from edit_hits; labels (n,) of the faces before. Each pair weighs the same, whatever the number of its faces.
     """
-    faces_of = (labels[:, None] == np.arange(EXPRESSIONS)).astype(float)        # (n, 7)
+    faces_of = (labels[:, None] == np.arange(len(EXPRESSIONS))).astype(float)        # (n, 7)
     possible = np.isfinite(hits).astype(float)
     found = np.where(possible > 0, hits, 0)
 

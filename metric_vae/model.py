@@ -30,10 +30,6 @@ class VAE(nn.Module):
         x_hat = self.decoder(z).float()
         return x_hat if self.mean_face is None else x_hat + self.mean_face.face
 
-    def forward(self, x):
-        """The reconstruction of x from mu."""
-        return self.decode(self.encode(x)[0])
-
 
 def original(size, z_dim, metric_dims=None):
     """The reference implementation's: 5x5 convolutions 64, 128, 256, each pooled, batch norm; the decoder mirrored.

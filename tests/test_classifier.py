@@ -79,7 +79,7 @@ def test_the_metric_ends_in_the_chosen_layer(trained, small_faces, monkeypatch, 
 
 def test_a_saved_classifier_comes_back(trained, small_faces):
     model, folder = trained
-    again = classifier.load_classifier(folder, CPU)
+    again = classifier.load_classifier(folder / "classifier.pt", CPU)
     x = torch.rand(2, 1, 16, 16)
     assert torch.equal(again(x), model(x)) and not again.training
 

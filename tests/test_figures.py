@@ -247,7 +247,7 @@ def test_published_figures_are_those_of_the_readme(tmp_path, monkeypatch, capsys
 
 def test_pairs_are_of_one_person_first_and_take_no_face_twice(small_faces):
     rows = np.arange(70)
-    latents = experiments.Latents("dist_reg", rows, None, small_faces.labels, None, None, None, None, None, None)
+    latents = experiments.Latents("dist_reg", rows, None, small_faces.labels, None, None, None, None, None)
     happy, sad = experiments.pairs_of(latents, small_faces, experiments.HAPPY, experiments.SAD, 99)
     assert len(set(happy)) == len(set(sad)) == 10
     assert (small_faces.identities[happy] == small_faces.identities[sad]).all()
@@ -257,8 +257,7 @@ def test_pairs_are_of_one_person_first_and_take_no_face_twice(small_faces):
 
 
 def test_people_to_edit_are_of_all_expressions(small_faces, monkeypatch):
-    latents = experiments.Latents("dist_reg", np.arange(70), None, small_faces.labels, None, None, None, None, None,
-                                  None)
+    latents = experiments.Latents("dist_reg", np.arange(70), None, small_faces.labels, None, None, None, None, None)
     chosen = experiments.people_to_edit(latents, np.random.default_rng(0))
     assert len(chosen) == experiments.SHOWN
     assert set(small_faces.labels[chosen]) == set(range(len(EXPRESSIONS)))
