@@ -165,6 +165,7 @@ def main():
     test = faces.rows("test", labelled=True)
     print(f"{folder}: test accuracy {measure_accuracy(model, faces, test, device):.3f} on {len(test)} faces")
     figures.confusion(folder / "confusion.png", faces.labels[test], layer(model, faces, test, device).argmax(1))
+    training.finish_settings(folder)
     print(f"wrote embeddings.npy and confusion.png to {folder}")
 
 

@@ -113,6 +113,8 @@ def test_the_classifier_runs_alone(house):
     printed = call(house, "-m", "expr_classifier.run",
                    *(a.removeprefix("classifier.") for a in SMALL if not a.startswith("vae")))
     assert "test accuracy" in printed
+    newest = max((house / "experiments").iterdir(), key=lambda path: int(path.name))
+    assert json.loads((newest / "settings.json").read_text())["finished"]
 
 
 @pytest.mark.parametrize("arguments, words", [
