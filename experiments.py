@@ -3,12 +3,12 @@
 In: experiments/N/ as run.py, or one of the packages alone, left it. Out: its scores.json and figures/.
 python experiments.py, or for another run: python experiments.py RUN=3
 """
+import shutil
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Callable
 
 import numpy as np
 import torch
@@ -19,11 +19,11 @@ import metric_vae.figures as vae_figures
 import metric_vae.run as vae
 import run
 import training
-from data import synthetic
-from data.faces import EXPRESSIONS, Images, load
+from data.faces import EXPRESSIONS, load
 from expr_classifier.model import ARCHITECTURES
-from metric_vae import evaluate
+from metric_vae import evaluate, scores as vae_scores
 from metric_vae.metrics import Function, load_metric
+from metric_vae.scores import HAPPY, NEUTRAL, SAD
 
 RUN: int | str = "last"     # the number of a finished run, or "last", the newest
 PUBLISH = False             # also copy the README's figures to images/
@@ -38,40 +38,19 @@ STEPS = 10                  # of an interpolation, its ends included
 SHOWN = 10                  # people or pairs in a figure
 PATHS = 50                  # interpolations that are scored
 
-# --- the judge: a classifier that neither the VAE nor its metric has seen, kept in the run folder as judge.pt
-JUDGE_ARCHITECTURE = "judge"    # one of expr_classifier/model.py; "none": no scores of edits
+# --- networks that measure what the VAE has learned: trained here on the same training faces, with the settings at the
+# --- head of expr_classifier/run.py and the run's BATCH, and kept in the run folder
+JUDGE_ARCHITECTURE = "judge"    # judge.pt: says which expression a face has; neither the VAE nor its metric has seen
+                                # it. One of expr_classifier/model.py, or "none": no scores of edits
 JUDGE_EPOCHS = 6
 JUDGE_SEED = 1000               # added to the run's seed
+CEILING_SEED = 500              # second.pt: the run's classifier again, with this added to its seed: how far two agree
+IDENTITY_EPOCHS = 20            # identity.pt: tells people apart, where they are known; 0: no scores of identity
+IDENTITY_SEED = 1500
 
 IMAGES = Path(__file__).parent / "images"
-HAPPY, SAD, NEUTRAL = (EXPRESSIONS.index(name) for name in ("happy", "sad", "neutral"))
+CLASSIFIER = training.constants(classifier)     # as at the head of that file, whatever the run's own are
 PUBLISHED = ("last.png", "shepard.png", "losses.png")      # and all figures of the two VAEs
-CHUNK = 2048                # faces decoded and scored in one go
-
-
-@dataclass
-class Latents:
-    """What is known of the test faces in one VAE: rows of the data, their pixels x in 0..1 and labels, mu, the
-    mean latents of the training expressions (7, Z), a function from z to faces in 0..1, and which dimensions keep
-    the metric and which ones edits move.
-    """
-    name: str
-    rows: np.ndarray
-    x: np.ndarray
-    labels: np.ndarray
-    mu: np.ndarray
-    means: np.ndarray
-    decode: Callable
-    metric_dims: slice
-    edit_dims: slice
-
-    def distances(self):
-        """Latent distances (n, n)."""
-        return evaluate.euclidean(self.mu[:, self.metric_dims])
-
-    def edit(self, rows, target):
-        """The faces of these places with another expression: int, or one a face."""
-        return self.decode(evaluate.edit(self.mu[rows], self.labels[rows], target, self.means, self.edit_dims))
 
 
 def main():
@@ -79,8 +58,9 @@ def main():
     training.override(sys.argv[1:], {"": module})
     training.check_choice("EDIT_PART", EDIT_PART, ("both", "metric", "rest"))
     training.check_positive(SAMPLE=SAMPLE, STEPS=STEPS, SHOWN=SHOWN, PATHS=PATHS, JUDGE_EPOCHS=JUDGE_EPOCHS)
+    training.check_choice("JUDGE_ARCHITECTURE", JUDGE_ARCHITECTURE, ("none", *ARCHITECTURES))
     start = time.perf_counter()
-    folder = training.find_run(RUN, finished=True, constants_of="vae")
+    folder = training.find_run(RUN, finished=True)
     device = training.choose_device(DEVICE)
     faces, seed = load_faces(folder)
     scores = analyse(folder, faces, seed, device)
@@ -110,9 +90,8 @@ def analyse(folder, faces, seed, device):
     """Draw all figures of a run folder and return what scores.json holds."""
     clock = Clock()
     figures = folder / "figures"
-    figures.mkdir(exist_ok=True)
-    for path in figures.glob("**/*.png"):                       # none that this run's faces no longer allow
-        path.unlink()
+    shutil.rmtree(figures, ignore_errors=True)                  # none may stay that this run's faces no longer allow
+    training.make_folder(figures)
     test, rows = faces.rows("test"), sample_rows(faces)
     print(f"{folder}: {faces.name}, {len(test)} held-out faces" + (
         f"; of these a sample of {len(rows)} for t-SNE, pair scores and edits" if len(rows) < len(test) else ""))
@@ -125,12 +104,18 @@ def analyse(folder, faces, seed, device):
     else:
         print("no classifier.pt in this run: without its figures")
     models = {name: vae.load_vae(folder, name, device) for name in vae.MODELS if (folder / f"{name}.pt").exists()}
-    judge = None
-    if models and (faces.labels[rows] >= 0).any():
-        judge = train_judge(faces, folder, seed + JUDGE_SEED, device)
-        clock("judge")
     if models:
-        scores.update(analyse_vaes(models, C, judge, faces, test, rows, figures, device, clock))
+        judge = identifier = None
+        if (faces.labels[rows] >= 0).any() and JUDGE_ARCHITECTURE != "none":
+            judge = train_network("judge", faces, folder, seed + JUDGE_SEED, device, **judge_settings())
+            clock("judge")
+        if judge is not None and IDENTITY_EPOCHS:
+            identifier = train_identifier(faces, folder, seed + IDENTITY_SEED, device)
+            clock("identity network")
+        scores.update(analyse_vaes(models, C, judge, identifier, faces, test, rows, figures, device, clock))
+        if C is not None and vae.METRIC == "embeddings":
+            scores["ceiling"] = measure_ceiling(C, faces, rows, folder, seed + CEILING_SEED, device)
+            clock("ceiling")
     stages = {stage: training.read_log(folder, stage) for stage in ("classifier", *vae.MODELS)}
     if any(stages.values()):
         vae_figures.losses(figures / "losses.png", stages)
@@ -173,34 +158,64 @@ def analyse_classifier(model, faces, test, rows, figures, device):
     return {"accuracy": evaluate.accuracy(softmax, labels)}
 
 
-def train_judge(faces, folder, seed, device):
-    """The judge: a classifier of JUDGE_ARCHITECTURE, trained on the same faces or read from folder/judge.pt.
+def train_network(name, faces, folder, seed, device, classes=len(EXPRESSIONS), **settings):
+    """A further classifier, kept as folder/name.pt: read from there if it has these settings, else trained.
 
-    None where there is no such architecture, or too few faces to train it.
+    settings: constants of expr_classifier/run.py. None where there are too few faces to train it.
     """
-    if JUDGE_ARCHITECTURE not in ARCHITECTURES:
-        print(f"JUDGE_ARCHITECTURE={JUDGE_ARCHITECTURE}: no judge, no scores of edits")
-        return None
-    path = folder / "judge.pt"
+    path = folder / f"{name}.pt"
     state = training.load_checkpoint(path) if path.exists() else {}
-    if (state.get("architecture"), state.get("epoch")) != (JUDGE_ARCHITECTURE, JUDGE_EPOCHS):
-        settings = training.constants(classifier)
-        classifier.ARCHITECTURE, classifier.EPOCHS = JUDGE_ARCHITECTURE, JUDGE_EPOCHS
+    if (state.get("architecture"), state.get("epoch")) != (settings["ARCHITECTURE"], settings["EPOCHS"]):
+        own = training.constants(classifier)
+        vars(classifier).update(settings)
         try:
             with tempfile.TemporaryDirectory() as scratch:
-                classifier.train(faces, Path(scratch), seed, device, "fp32")
+                classifier.train(faces, Path(scratch), seed, device, "fp32", classes)
                 training.write_atomically(path, lambda file: file.write((Path(scratch) / "classifier.pt").read_bytes()))
         except training.UserError as error:
-            print(f"no judge, no scores of edits: {error}")
+            print(f"no {name}.pt, without its scores: {error}")
             return None
         finally:
-            classifier.ARCHITECTURE, classifier.EPOCHS = settings["ARCHITECTURE"], settings["EPOCHS"]
+            vars(classifier).update(own)
     return classifier.load_classifier(path, device)
+
+
+def judge_settings():
+    """The classifier's constants for the judge, the same whatever recipe the run followed."""
+    return {**CLASSIFIER, "BATCH": classifier.BATCH, "ARCHITECTURE": JUDGE_ARCHITECTURE, "EPOCHS": JUDGE_EPOCHS}
+
+
+def train_identifier(faces, folder, seed, device):
+    """A network whose second-last layer tells people apart: the judge's, trained on whom it sees in place of which
+    expression. None where fewer than two known people have training faces.
+    """
+    rows = faces.rows("train")
+    rows = rows[faces.identities[rows] >= 0]
+    people = np.full(len(faces), -1)
+    names, people[rows] = np.unique(faces.identities[rows], return_inverse=True)
+    if len(names) < 2:
+        return None
+    training_faces = replace(faces, labels=people, split=np.where(faces.split == 0, 0, -1))
+    return train_network("identity", training_faces, folder, seed, device, len(names),
+                         **{**judge_settings(), "EPOCHS": IDENTITY_EPOCHS})
+
+
+def measure_ceiling(C, faces, rows, folder, seed, device):
+    """How well the distances of a second classifier, which differs from C in its seed alone, keep those of C.
+
+    Beyond these scores a VAE follows what is peculiar to C.
+    """
+    second = train_network("second", faces, folder, seed, device, **training.constants(classifier))
+    if second is None:
+        return {}
+    e, d = (vae_scores.given_distances(Function(classifier.metric_layers(model), vae.METRIC_NORM), faces, rows, device)
+            for model in (second, C))
+    return evaluate.distance_scores(e, d, faces.labels[rows])
 
 
 # --- the VAEs
 
-def analyse_vaes(models, C, judge, faces, test, rows, figures, device, clock):
+def analyse_vaes(models, C, judge, identifier, faces, test, rows, figures, device, clock):
     """Draw the VAEs' figures; returns their scores and those of the controls."""
     if vae.METRIC == "embeddings" and C is not None:
         metric = Function(classifier.metric_layers(C), vae.METRIC_NORM)
@@ -210,14 +225,14 @@ def analyse_vaes(models, C, judge, faces, test, rows, figures, device, clock):
     if vae.METRIC == "labels":                                  # it says nothing of unlabelled faces
         rows = rows[faces.labels[rows] >= 0]
     labels = faces.labels[rows]
-    d = given_distances(metric, faces, rows, device)
+    d = vae_scores.given_distances(metric, faces, rows, device)
     others = np.random.default_rng(SEED).permutation(len(rows))
     controls = {"pixels": evaluate.euclidean(faces.images[rows] / 255), "shuffled": d[others][:, others]}
     scores = {"controls": {name: {} for name in controls}}
     panels = {}
     for name, model in models.items():
-        latents = encode(name, model, faces, rows, device)
-        scores[name] = score_reconstructions(name, model, faces, test, device)
+        latents = vae_scores.encode(name, model, faces, rows, device, EDIT_PART)
+        scores[name] = vae_scores.score_reconstructions(model, faces, test, device, SEED)
         e = latents.distances()
         scores[name].update(evaluate.distance_scores(e, d, labels))
         if (labels >= 0).sum() > 1:
@@ -230,25 +245,15 @@ def analyse_vaes(models, C, judge, faces, test, rows, figures, device, clock):
             scores["controls"][control][name] = evaluate.distance_scores(e, given, labels)
         clock("controls")
         if judge is not None:
-            scores[name].update(score_edits(latents, judge, metric, faces, device))
+            scores[name].update(vae_scores.score_edits(latents, judge, identifier, metric, faces, device, STEPS, PATHS,
+                                                       SEED))
             clock(f"{name} edits")
-        (figures / name).mkdir(exist_ok=True)
+        training.make_folder(figures / name)
         draw_vae(latents, faces, figures / name)
         clock(f"{name} figures")
     if panels:
         vae_figures.shepard(figures / "shepard.png", panels, metric_name())
-    if judge is not None:
-        features = apply(lambda x: judge.layers(x)["last"], faces.images[rows] / 255, device)
-        scores["controls"]["other_classifier"] = {
-            "given": evaluate.distance_scores(evaluate.euclidean(features), d, labels)}
-        clock("controls")
     return scores
-
-
-def given_distances(metric, faces, rows, device):
-    """d_D (n, n), float64, of these rows."""
-    places = torch.from_numpy(rows).to(device)
-    return metric.distances(places, Images(faces, device)(places)).cpu().numpy().astype(float)
 
 
 def metric_name():
@@ -256,106 +261,18 @@ def metric_name():
     return "d_D = ||C(x1) - C(x2)||" if vae.METRIC == "embeddings" else f"METRIC={Path(str(vae.METRIC)).name}"
 
 
-def encode(name, model, faces, rows, device):
-    """The Latents of these test faces in a VAE."""
-    regularized = name == "dist_reg" and vae.METRIC_DIMS is not None        # else all of z is compared and moved
-    k = vae.METRIC_DIMS if regularized else None
-    parts = {"both": slice(None), "metric": slice(k), "rest": slice(k, None) if regularized else slice(None)}
-    mu, _ = vae.encode(model, faces, rows, device)
-    train = faces.rows("train", labelled=True)
-    means = np.full((len(EXPRESSIONS), mu.shape[1]), np.nan)
-    if len(train):
-        means = evaluate.expression_means(vae.encode(model, faces, train, device)[0], faces.labels[train])
-    return Latents(name, rows, faces.images[rows] / np.float32(255), faces.labels[rows], mu, means,
-                   lambda z: vae.decode(model, z, device).clip(0, 1), slice(k), parts[EDIT_PART])
-
-
-def score_reconstructions(name, model, faces, test, device):
-    """error, psnr, ssim (of faces decoded from sampled z), kl and active_units on all test faces.
-
-    The error is the decoder's own, as in the loss; psnr and ssim see faces cut to 0..1, as pictures show them.
-    """
-    rng = np.random.default_rng(SEED)
-    mu, sigma = vae.encode(model, faces, test, device)
-    errors, psnrs, ssims = [], [], []
-    for start in range(0, len(test), CHUNK):
-        part = slice(start, start + CHUNK)
-        x = faces.images[test[part]] / np.float32(255)
-        x_hat = vae.decode(model, mu[part] + sigma[part] * rng.standard_normal(mu[part].shape), device)
-        errors.append(evaluate.squared_errors(x_hat, x))
-        psnrs.append(evaluate.psnr(x_hat.clip(0, 1), x))
-        ssims.append(evaluate.ssim(x_hat.clip(0, 1), x))
-    return {"error": evaluate.mean_score(np.concatenate(errors)), "psnr": evaluate.mean_score(np.concatenate(psnrs)),
-            "ssim": evaluate.mean_score(np.concatenate(ssims)), "kl": evaluate.mean_score(evaluate.kl(mu, sigma)),
-            "active_units": evaluate.active_units(mu)}
-
-
-def score_edits(latents, judge, metric, faces, device):
-    """What the judge says of reconstructions, edits, interpolations and samples, and what the truth is where known."""
-    probabilities = lambda x: apply(lambda x: judge.layers(x)["softmax"], x, device)
-    features = lambda x: apply(lambda x: judge.layers(x)["second_last"], x, device)
-    rng = np.random.default_rng(SEED)
-    known = np.flatnonzero((latents.labels >= 0) & np.isfinite(latents.means[latents.labels, 0]))
-    labels, mu, means, dims = latents.labels[known], latents.mu[known], latents.means, latents.edit_dims
-    x, x_hat = latents.x[known], latents.decode(mu)
-    hits = evaluate.edit_hits(latents.decode, probabilities, mu, labels, means, dims)
-    happy = hits[labels == HAPPY, SAD]
-    samples = latents.decode(rng.standard_normal(latents.mu.shape))
-    scores = {"judge_on_faces": evaluate.accuracy(probabilities(x), labels),
-              "judge_on_reconstructions": evaluate.accuracy(probabilities(x_hat), labels),
-              "edit_success": evaluate.edit_success(hits, labels),
-              "frechet": evaluate.frechet(features(samples), features(latents.x))}
-    if len(happy):
-        scores["edit_success_happy_to_sad"] = evaluate.mean_score(happy)
-    if faces.factors is not None:
-        target = (labels + rng.integers(1, len(EXPRESSIONS), len(labels))) % len(EXPRESSIONS)
-        truth = synthetic.with_expression(faces, latents.rows[known], target) / 255
-        scores["edit_error_to_truth"] = evaluate.edit_error_to_truth(latents.edit(known, target), truth, x_hat, x)
-    starts, ends = pairs_of(latents, faces, HAPPY, SAD, PATHS)
-    if len(starts):
-        path = evaluate.interpolate(latents.mu[starts], latents.mu[ends], STEPS)
-        decoded = latents.decode(path.reshape(-1, path.shape[2]))
-        scores["interpolation_monotonicity"] = evaluate.monotonicity(
-            probabilities(decoded)[:, SAD].reshape(path.shape[:2]))
-        if isinstance(metric, Function) and vae.METRIC_NORM != "cosine":
-            points = apply(lambda x: metric.layers(x)[-1].flatten(1), decoded, device)
-            scores["interpolation_path_ratio"] = evaluate.path_ratio(
-                points.reshape(*path.shape[:2], -1), vae.METRIC_NORM)
-    return evaluate.finite(scores)
-
-
-def pairs_of(latents, faces, a, b, count):
-    """Places of up to count faces of expression a and as many of b, drawn at random, no face twice.
-
-    Pairs of one person come first, where identities are known.
-    """
-    rng = np.random.default_rng(SEED)
-    starts, ends = (rng.permutation(np.flatnonzero(latents.labels == label)) for label in (a, b))
-    people = faces.identities[latents.rows]
-    pairs, free = [], list(ends)
-    for start in starts:
-        same = [end for end in free if people[end] == people[start] >= 0]
-        if same:
-            pairs.append((start, same[0]))
-            free.remove(same[0])
-    lonely = [start for start in starts if start not in {s for s, _ in pairs}]
-    pairs = (pairs + list(zip(lonely, free)))[:count]
-    return np.array(pairs, int).reshape(-1, 2).T
-
-
 def draw_vae(latents, faces, figures):
     """Draw the figures of one VAE."""
-    name, rng = latents.name, np.random.default_rng(SEED)
+    name, people, rng = latents.name, faces.identities[latents.rows], np.random.default_rng(SEED)
     vae_figures.latent(figures / "latent.png", name, latents.mu, latents.labels, latents.metric_dims.stop, SEED)
     some = rng.permutation(len(latents.rows))[:32]
     samples = latents.decode(rng.standard_normal((len(some), latents.mu.shape[1])))
     vae_figures.reconstructions(figures / "reconstructions.png", name, latents.x[some],
                                 latents.decode(latents.mu[some]), samples)
-    starts, ends = pairs_of(latents, faces, HAPPY, SAD, SHOWN)
+    starts, ends = vae_scores.pairs_of(latents, people, HAPPY, SAD, SHOWN, SEED)
     if len(starts):
         path = evaluate.interpolate(latents.mu[starts], latents.mu[ends], STEPS)
         decoded = latents.decode(path.reshape(-1, path.shape[2])).reshape(*path.shape[:2], *latents.x.shape[1:])
-        people = faces.identities[latents.rows]
         same = (people[starts] == people[ends]) & (people[starts] >= 0) if (people >= 0).any() else None
         vae_figures.interpolations(figures / "interpolate.png", name, latents.x[starts], decoded, latents.x[ends],
                                    ("happy", "sad"), same)
@@ -367,11 +284,11 @@ def draw_vae(latents, faces, figures):
                            np.stack([latents.x[of_a], latents.decode(latents.mu[of_a]), latents.edit(of_a, b)])))
     if blocks:
         vae_figures.changes(figures / "change.png", name, blocks)
-    people = people_to_edit(latents, rng)
-    if len(people) and np.isfinite(latents.means).all():
-        edited = np.stack([latents.edit(people, b) for b in range(len(EXPRESSIONS))], 1)
-        vae_figures.edits(figures / "edits.png", name, latents.x[people], latents.decode(latents.mu[people]), edited,
-                          latents.labels[people])
+    some = people_to_edit(latents, rng)
+    if len(some) and np.isfinite(latents.means).all():
+        edited = np.stack([latents.edit(some, b) for b in range(len(EXPRESSIONS))], 1)
+        vae_figures.edits(figures / "edits.png", name, latents.x[some], latents.decode(latents.mu[some]), edited,
+                          latents.labels[some])
     missing = [file for file in ("interpolate", "change", "edits") if not (figures / f"{file}.png").exists()]
     if missing:
         print(f"{name}: too few labelled faces for " + ", ".join(missing))
@@ -388,13 +305,6 @@ def people_to_edit(latents, rng):
     return chosen[np.argsort(latents.labels[chosen], kind="stable")]
 
 
-@torch.no_grad()
-def apply(function, faces, device, batch_size=256):
-    """A function of x (B, 1, H, W) to (B, k), for float faces (n, H, W): float32 (n, k)."""
-    x = torch.from_numpy(np.asarray(faces, np.float32))[:, None]
-    return torch.cat([function(part.to(device)).float().cpu() for part in x.split(batch_size)]).numpy()
-
-
 # --- what is printed and published
 
 def print_tables(scores):
@@ -403,6 +313,8 @@ def print_tables(scores):
     if "classifier" in scores and scores["classifier"]:
         print_table("classifier", {"classifier": scores["classifier"]})
     print_table("VAEs, held-out faces", {name: scores[name] for name in models})
+    if scores.get("ceiling"):
+        print_table("ceiling: distances of a second classifier", {"second classifier": scores["ceiling"]})
     print_table("controls: the same latents against other distances", {
         f"{control}: {name}": of_models[name] for control, of_models in scores.get("controls", {}).items()
         for name in of_models})
@@ -430,7 +342,7 @@ def publish(figures):
     """Copy the README's figures to images/."""
     for path in [*(figures / name for name in PUBLISHED), *figures.glob("*/*.png")]:
         place = IMAGES / path.relative_to(figures)
-        place.parent.mkdir(parents=True, exist_ok=True)
+        training.make_folder(place.parent)
         if path.exists():
             training.write_atomically(place, lambda file: file.write(path.read_bytes()))
     print(f"copied the figures to {IMAGES}")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import typing
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -195,13 +196,23 @@ def write_atomically(path, write):
         with open(beside, "wb") as file:
             write(file)
         os.replace(beside, path)
-    except (OSError, RuntimeError) as error:                    # torch.save reports a full disk as RuntimeError
-        beside.unlink(missing_ok=True)
-        raise UserError(path, "a file that can be written", error,
-                        "free some disk space or choose a folder you may write to") from None
-    except BaseException:
-        beside.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):                                 # where nothing may be written, there is nothing left
+            beside.unlink()
+        cause = error.__context__ if isinstance(error, RuntimeError) else error     # torch.save wraps a full disk's
+        if isinstance(cause, OSError):
+            raise UserError(path, "a file that can be written", cause,
+                            "free some disk space or choose a folder you may write to") from None
         raise
+
+
+def make_folder(path):
+    """Make a folder and those above it; one that is there stays. Raises UserError where it may not be made."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(path, "a folder that can be made", error,
+                        "free some disk space or choose a folder you may write to") from None
 
 
 def write_json(path, value):
@@ -247,24 +258,23 @@ def resume(path, model, optimizer, generator):
 
 def new_run_folder(runs=RUNS):
     """Make and return the first free experiments/N; two programs never get the same one."""
-    try:
-        runs.mkdir(exist_ok=True, parents=True)
-        number = max((int(p.name) for p in runs.iterdir() if p.name.isdigit()), default=-1) + 1
-        while True:
-            try:
-                (runs / str(number)).mkdir()
-                return runs / str(number)
-            except FileExistsError:
-                number += 1
-    except OSError as error:
-        raise UserError(runs, "a folder that can be written", error, "choose a folder you may write to") from None
+    make_folder(runs)
+    number = max((int(p.name) for p in runs.iterdir() if p.name.isdigit()), default=-1) + 1
+    while True:
+        try:
+            (runs / str(number)).mkdir()
+            return runs / str(number)
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise UserError(runs, "a folder that can be written", error, "choose a folder you may write to") from None
 
 
-def find_run(which, finished, constants_of, runs=RUNS):
+def find_run(which, finished, constants_of="data", runs=RUNS):
     """The folder of run `which`: a number, or "last", the newest that is finished (True) or unfinished (False).
 
-    constants_of: runs count whose settings hold the constants of this script: "run", "classifier" or "vae".
-    Raises UserError where there is none.
+    constants_of: runs count whose settings hold the constants of this script: "run", "classifier" or "vae"; by default
+    all count. Raises UserError where there is none.
     """
     state = "finished" if finished else "unfinished"
     found = []

@@ -27,7 +27,7 @@ import run                                                      # noqa: E402
 import training                                                 # noqa: E402
 from data.drawing import save                                   # noqa: E402
 from data.faces import load                                     # noqa: E402
-from metric_vae import evaluate                                 # noqa: E402
+from metric_vae import evaluate, scores as vae_scores           # noqa: E402
 from metric_vae.metrics import Function                         # noqa: E402
 from training import UserError                                  # noqa: E402
 
@@ -96,7 +96,7 @@ def main():
     precision = training.choose_precision(PRECISION, device)
     faces = load(DATA, IMAGE_SIZE, FOLD)
     folder = RESULTS / (re.sub(r"\W+", "_", faces.name) + f"_{faces.fingerprint[:8]}_{SECONDS:g}s")
-    folder.mkdir(parents=True, exist_ok=True)
+    training.make_folder(folder)
     training.start_settings(folder, benchmark=training.constants(module), points=SETTINGS, data=faces.about(),
                             device=str(device), precision=precision)
 
@@ -183,11 +183,14 @@ def make_judges(folder, faces, seed, device, precision):
     C = classifier.train(faces, trained / "first", seed, device, precision)
     other = classifier.train(faces, trained / "second", seed + SECOND_SEED, device, precision)
     test, rows = faces.rows("test", labelled=True), experiments.sample_rows(faces)
-    judge = experiments.train_judge(faces, trained, seed + experiments.JUDGE_SEED, device) if len(test) else None
+    judge = None
+    if len(test):
+        judge = experiments.train_network("judge", faces, trained, seed + experiments.JUDGE_SEED, device,
+                                          **experiments.judge_settings())
     scores = {f"{name}_accuracy": classifier.measure_accuracy(model, faces, test, device) for name, model in
               (("classifier", C), ("second", other), ("judge", judge)) if model is not None and len(test)}
     metrics = [Function(classifier.metric_layers(model), vae.METRIC_NORM) for model in (C, other)]
-    d, e = (experiments.given_distances(metric, faces, rows, device) for metric in metrics)
+    d, e = (vae_scores.given_distances(metric, faces, rows, device) for metric in metrics)
     with constants_of("none"):
         ceiling = evaluate.distance_scores(e, d, faces.labels[rows])
     scores |= {f"ceiling_{name}": ceiling[name][0] for name in ("spearman", "stress") if name in ceiling}
@@ -211,12 +214,12 @@ def run_point(name, faces, metric, judge, seed, device, precision):
         model = vae.train(model_name, faces, metric, scratch, seed, device, precision)
         log = training.read_log(scratch)
         rows, test = experiments.sample_rows(faces), faces.rows("test")
-        scores = experiments.score_reconstructions(model_name, model, faces, test, device)
-        latents = experiments.encode(model_name, model, faces, rows, device)
-        d = experiments.given_distances(metric, faces, rows, device)
+        scores = vae_scores.score_reconstructions(model, faces, test, device)
+        latents = vae_scores.encode(model_name, model, faces, rows, device, experiments.EDIT_PART)
+        d = vae_scores.given_distances(metric, faces, rows, device)
         scores |= evaluate.distance_scores(latents.distances(), d, faces.labels[rows])
         if judge is not None:
-            scores |= experiments.score_edits(latents, judge, metric, faces, device)
+            scores |= vae_scores.score_edits(latents, judge, None, metric, faces, device)
     kept = {key: scores[key][0] for key in (*SCORES, "judge_on_faces") if key in scores}
     return {**kept, "seconds": sum(line["seconds"] for line in log), "epochs": len(log)}
 

@@ -1,6 +1,7 @@
 """The classifier C: its last layer defines the distance between two faces, d_D(x1, x2) = ||C(x1) - C(x2)||.
 
-In: faces (B, 1, H, W) in 0..1. Out: the last layer (B, 7), one value an expression before the softmax.
+In: faces (B, 1, H, W) in 0..1. Out: the last layer (B, 7), one value an expression before the softmax, or for
+another task (B, classes).
 """
 from torch import nn
 
@@ -14,17 +15,17 @@ class Classifier(nn.Module):
     """Convolutions, then dense layers.
 
     blocks: modules run one after the other, whose outputs are the intermediate layers; dense: from the flattened
-    last block to the second-last layer; width: that layer's width.
+    last block to the second-last layer; width: that layer's width; classes: the last one's.
     """
 
-    def __init__(self, blocks, dense, width):
+    def __init__(self, blocks, dense, width, classes):
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.dense = dense
-        self.last = nn.Linear(width, len(EXPRESSIONS))
+        self.last = nn.Linear(width, classes)
 
     def features(self, x):
-        """The outputs of all layers: one (B, C, h, w) a block, then second_last (B, width) and last (B, 7)."""
+        """The outputs of all layers: one (B, C, h, w) a block, then second_last (B, width) and last (B, classes)."""
         outputs = []
         for block in self.blocks:
             x = block(x)
@@ -36,12 +37,12 @@ class Classifier(nn.Module):
         return self.features(x)[-1]
 
     def layers(self, x):
-        """The layers that figures and embeddings use, by name: last (B, 7), second_last (B, width), softmax (B, 7)."""
+        """The layers that figures and embeddings use, by name: last, second_last (B, width), softmax."""
         *_, second_last, last = self.features(x)
         return dict(last=last, second_last=second_last, softmax=last.softmax(1))
 
 
-def original(size):
+def original(size, classes=len(EXPRESSIONS)):
     """The reference implementation's: 5x5 convolutions, batch norm and ReLU after each, 1024 and 1024 dense."""
     def convolution(inputs, outputs, pool):
         return nn.Sequential(nn.Conv2d(inputs, outputs, 5, padding=2), nn.BatchNorm2d(outputs), nn.ReLU(),
@@ -52,10 +53,10 @@ def original(size):
 
     blocks = [convolution(1, 64, True), convolution(64, 128, True), convolution(128, 192, False),
               convolution(192, 192, False), convolution(192, 64, True)]
-    return Classifier(blocks, nn.Sequential(dense(64 * (size // 8) ** 2, 1024), dense(1024, 1024)), 1024)
+    return Classifier(blocks, nn.Sequential(dense(64 * (size // 8) ** 2, 1024), dense(1024, 1024)), 1024, classes)
 
 
-def light(size, dropout=0.3):
+def light(size, classes=len(EXPRESSIONS), dropout=0.3):
     """Patches of 4x4 pixels, a 3x3 convolution of 64 and a 4x4 stride-2 one of 128 channels, then 128 dense.
 
     Each face is brought to mean 0 and standard deviation 1 first, so that light and contrast matter less. No batch
@@ -67,10 +68,10 @@ def light(size, dropout=0.3):
     blocks = [nn.Sequential(nn.InstanceNorm2d(1, eps=CONTRAST), nn.PixelUnshuffle(4), *convolution(16, 64, 3, 1)),
               nn.Sequential(*convolution(64, 128, 4, 2))]
     dense = nn.Sequential(nn.Dropout(dropout), nn.Linear(128 * (size // 8) ** 2, 128), nn.LayerNorm(128), nn.ReLU())
-    return Classifier(blocks, dense, 128)
+    return Classifier(blocks, dense, 128, classes)
 
 
-def judge(size, dropout=0.4):
+def judge(size, classes=len(EXPRESSIONS), dropout=0.4):
     """Four 3x3 convolutions with batch norm: unlike the others, so that it can judge what was trained with them."""
     def convolution(inputs, outputs, stride):
         return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1), nn.BatchNorm2d(outputs),
@@ -78,7 +79,7 @@ def judge(size, dropout=0.4):
 
     blocks = [convolution(1, 24, 2), convolution(24, 48, 2), convolution(48, 96, 1), convolution(96, 96, 2)]
     dense = nn.Sequential(nn.Dropout(dropout), nn.Linear(96 * (size // 8) ** 2, 96), nn.ReLU())
-    return Classifier(blocks, dense, 96)
+    return Classifier(blocks, dense, 96, classes)
 
 
 ARCHITECTURES = {"light": light, "original": original, "judge": judge}

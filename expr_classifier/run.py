@@ -52,30 +52,31 @@ def check_settings():
 def loss_function(logits, labels, weights):
     """The mean over faces, weighted by expression: cross-entropy, or half the mean squared error to one-hot.
 
-    logits (B, 7), labels int64 (B,), weights (7,).
+    logits (B, classes), labels int64 (B,), weights (classes,).
     """
     if LOSS == "cross_entropy":
         losses = functional.cross_entropy(logits.float(), labels, reduction="none")
     else:
-        target = functional.one_hot(labels, len(EXPRESSIONS))
+        target = functional.one_hot(labels, logits.shape[1])
         losses = (logits.float().softmax(1) - target).square().mean(1) / 2
     return (losses * weights[labels]).mean()
 
 
-def train(faces, folder, seed, device, precision):
+def train(faces, folder, seed, device, precision, classes=len(EXPRESSIONS)):
     """Train the classifier on the labelled training faces; returns it, in eval mode.
 
-    Goes on from folder/classifier.pt where there is one. Raises UserError where an expression has no face.
+    classes: how many labels there are, if they are not the expressions. Goes on from folder/classifier.pt where there
+    is one. Raises UserError where an expression has no face.
     """
     train_rows = faces.rows("train", labelled=True)
-    counts = np.bincount(faces.labels[train_rows], minlength=len(EXPRESSIONS))
+    counts = np.bincount(faces.labels[train_rows], minlength=classes)
     if (counts == 0).any():
         raise UserError(faces.name, "labelled training faces of each expression",
                         "none of " + ", ".join(np.array(EXPRESSIONS)[counts == 0]), "add some, or change the split")
     training.check_batch(BATCH, len(train_rows), faces.name)
     torch.manual_seed(seed)
     generator = torch.Generator(device).manual_seed(seed)
-    model = ARCHITECTURES[ARCHITECTURE](faces.size).to(device, memory_format=torch.channels_last)
+    model = ARCHITECTURES[ARCHITECTURE](faces.size, classes).to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=WEIGHT_DECAY, fused=True)
     checkpoint = folder / "classifier.pt"
     done, _ = training.resume(checkpoint, model, optimizer, generator)
@@ -107,14 +108,14 @@ def train(faces, folder, seed, device, precision):
         training.write_log(folder, "classifier", epoch + 1, loss=loss, train_accuracy=accuracy,
                            val_accuracy=val_accuracy, seconds=seconds, images_per_second=len(train_rows) / seconds)
         training.save_checkpoint(checkpoint, model, optimizer, generator, epoch + 1, architecture=ARCHITECTURE,
-                                 size=faces.size)
+                                 size=faces.size, classes=classes)
     return model.eval().requires_grad_(False)
 
 
 def load_classifier(path, device):
     """The trained classifier of a checkpoint, in eval mode."""
     state = training.load_checkpoint(path, device)
-    model = ARCHITECTURES[state["architecture"]](state["size"])
+    model = ARCHITECTURES[state["architecture"]](state["size"], state["classes"])
     model.load_state_dict(state["model"])
     return model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
 

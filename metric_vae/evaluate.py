@@ -9,7 +9,7 @@ unlabelled; w (n,) how often each face counts; judge: a function of faces float 
 """
 import numpy as np
 from scipy.ndimage import gaussian_filter
-from scipy.spatial.distance import pdist, squareform
+from scipy.spatial.distance import cdist, pdist, squareform
 
 from data.faces import EXPRESSIONS
 
@@ -297,15 +297,23 @@ def edit_error_to_truth(edits, truth, x_hat, x):
 
 
 def identity_kept(edits, sources, people, faces):
-    """The share of edits whose nearest face, by an identity embedding, is of the same person.
+    """The share of edits whose nearest real face, by an identity embedding, is of the same person.
 
     edits (m, k): embeddings of the edited faces; faces (n, k): of real ones; sources int64 (m,): the rows of faces
-    that were edited, and which do not count as nearest; people int64 (n,). People with one face are left out.
+    that were edited, and which do not count as nearest; people int64 (n,), -1 unknown. Faces without another one of
+    their person are left out; NaN where none is left.
     """
-    rows = np.flatnonzero(np.bincount(people)[people[sources]] > 1)
-    distances = np.linalg.norm(edits[rows, None].astype(float) - faces[None], axis=2)
-    distances[np.arange(len(rows)), sources[rows]] = np.inf
-    return mean_score(people[distances.argmin(1)] == people[sources[rows]])
+    others = ((people == people[:, None]) & (people >= 0)).sum(1) - 1
+    keep = others[sources] > 0
+    if not keep.any():
+        return [float("nan")] * 3
+    edits, sources = edits[keep], sources[keep]
+    distances = cdist(edits, faces)
+    distances[np.arange(len(sources)), sources] = np.inf
+    same = people[distances.argmin(1)] == people[sources]
+    kept, edited = (np.bincount(sources, weights, len(people)) for weights in (same, None))
+    drawn = np.flatnonzero(edited)                              # the bootstrap draws faces, each with all its edits
+    return interval(lambda w: (w @ kept[drawn]) / (w @ edited[drawn]), len(drawn))
 
 
 def monotonicity(probabilities):

@@ -277,6 +277,11 @@ def test_identity_is_kept_where_the_nearest_other_face_is_of_the_same_person():
     assert evaluate.identity_kept(faces[sources], sources, people, faces)[0] == 1
     assert evaluate.identity_kept(faces[[2, 0, 4]], sources, people, faces)[0] == 0
     assert evaluate.identity_kept(faces[[0, 0, 4]], sources, people, faces)[0] == .5
+    two_of_one = evaluate.identity_kept(faces[[1, 1, 0]], np.array([0, 0, 2]), people, faces)
+    assert two_of_one == pytest.approx([2 / 3, 0, 1])           # by faces: both edits of face 0 are drawn, or none
+    unknown = np.array([-1, -1, 1, 1, 2])
+    assert evaluate.identity_kept(faces[[0, 2, 4]], sources, unknown, faces)[0] == 1
+    assert np.isnan(evaluate.identity_kept(faces[:2], np.arange(2), unknown, faces)).all()
 
 
 def test_monotonicity_of_rising_falling_still_and_wavering_paths():

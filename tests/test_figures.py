@@ -16,6 +16,7 @@ import training
 from data.drawing import face_grid, tsne
 from data.faces import EXPRESSIONS, checked
 from metric_vae.model import ARCHITECTURES
+from metric_vae.scores import HAPPY, SAD, Latents, pairs_of
 
 RNG = np.random.default_rng(0)
 LABELS = np.arange(70) % 7
@@ -153,7 +154,9 @@ def run_folder(tmp_path, monkeypatch):
     for name, value in dict(METRIC="embeddings", METRIC_NORM=2.0, METRIC_DIMS=4, Z_DIM=8).items():
         monkeypatch.setattr(vae, name, value)
     monkeypatch.setattr(classifier, "BATCH", 16)
+    monkeypatch.setattr(classifier, "EPOCHS", 1)
     monkeypatch.setattr(experiments, "JUDGE_EPOCHS", 1)
+    monkeypatch.setattr(experiments, "IDENTITY_EPOCHS", 1)
     monkeypatch.setattr(experiments, "JUDGE_ARCHITECTURE", "light")
     monkeypatch.setattr(experiments.evaluate, "RESAMPLES", 5)
 
@@ -162,7 +165,7 @@ def run_folder(tmp_path, monkeypatch):
         for stage in stages:
             model = expr_classifier.model.light(16) if stage == "classifier" else ARCHITECTURES["light"](16, 8, 4)
             training.save_checkpoint(tmp_path / f"{stage}.pt", model, torch.optim.Adam(model.parameters()),
-                                     torch.Generator(), 1, architecture="light", size=16, z_dim=8,
+                                     torch.Generator(), 1, architecture="light", size=16, classes=7, z_dim=8,
                                      metric_dims=4)
         return tmp_path
     return make
@@ -197,12 +200,13 @@ def test_experiments_draws_what_the_labels_allow(run_folder, images, labels, ide
         read(folder / "figures" / path)
     experiments.print_tables(scores)
     assert json.loads(json.dumps(scores, allow_nan=False)) == scores
-    assert set(scores) == {"classifier", "controls", *vae.MODELS}
+    assert set(scores) == {"classifier", "controls", "ceiling", *vae.MODELS}
+    assert scores["ceiling"]["spearman"][0] < 1                  # another seed
     named = {"error", "psnr", "ssim", "kl", "active_units", "pearson", "spearman", "stress", "trustworthiness",
              "continuity", "triplets"}
     if test_labels[0] == 0:
         named |= {"spearman_within", "spearman_between", "knn_accuracy", "edit_success", "judge_on_faces",
-                  "judge_on_reconstructions", "frechet"}
+                  "judge_on_reconstructions", "identity_kept", "identity_on_faces", "frechet"}
     assert named <= set(scores["dist_reg"])
     assert (folder / "judge.pt").exists() == (test_labels[0] == 0)
 
@@ -247,17 +251,17 @@ def test_published_figures_are_those_of_the_readme(tmp_path, monkeypatch, capsys
 
 def test_pairs_are_of_one_person_first_and_take_no_face_twice(small_faces):
     rows = np.arange(70)
-    latents = experiments.Latents("dist_reg", rows, None, small_faces.labels, None, None, None, None, None)
-    happy, sad = experiments.pairs_of(latents, small_faces, experiments.HAPPY, experiments.SAD, 99)
+    latents = Latents("dist_reg", rows, None, small_faces.labels, None, None, None, None, None)
+    happy, sad = pairs_of(latents, small_faces.identities, HAPPY, SAD, 99)
     assert len(set(happy)) == len(set(sad)) == 10
     assert (small_faces.identities[happy] == small_faces.identities[sad]).all()
     assert (small_faces.labels[happy] == 3).all() and (small_faces.labels[sad] == 4).all()
     small_faces.identities[:] = -1
-    assert experiments.pairs_of(latents, small_faces, experiments.HAPPY, experiments.SAD, 4).shape == (2, 4)
+    assert pairs_of(latents, small_faces.identities, HAPPY, SAD, 4).shape == (2, 4)
 
 
 def test_people_to_edit_are_of_all_expressions(small_faces, monkeypatch):
-    latents = experiments.Latents("dist_reg", np.arange(70), None, small_faces.labels, None, None, None, None, None)
+    latents = Latents("dist_reg", np.arange(70), None, small_faces.labels, None, None, None, None, None)
     chosen = experiments.people_to_edit(latents, np.random.default_rng(0))
     assert len(chosen) == experiments.SHOWN
     assert set(small_faces.labels[chosen]) == set(range(len(EXPRESSIONS)))

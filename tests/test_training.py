@@ -63,8 +63,12 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_beside_it(tmp_path
     def full(file):
         file.write(b"half")
         raise OSError(28, "No space left on device")
-    with pytest.raises(UserError, match="No space left"):
-        training.write_atomically(path, full)
+
+    def full_under_torch(file):
+        torch.save(torch.zeros(10), types.SimpleNamespace(write=lambda part: full(file)))
+    for write in (full, full_under_torch):
+        with pytest.raises(UserError, match="No space left"):
+            training.write_atomically(path, write)
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
 
 

@@ -1,0 +1,171 @@
+"""The scores of a trained VAE on held-out faces: it is encoded, decoded and edited here, and evaluate.py counts.
+
+In: a VAE, its metric, Faces and, for edits, a judge: a classifier with layers(x) as expr_classifier/model.py has it.
+Out: dicts of score: [value, low, high].
+"""
+from dataclasses import dataclass
+from typing import Callable
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+import metric_vae.run as vae
+from data import synthetic
+from data.faces import EXPRESSIONS, Images
+from metric_vae import evaluate
+from metric_vae.metrics import Function
+
+CHUNK = 2048            # faces decoded and scored in one go
+HAPPY, SAD, NEUTRAL = (EXPRESSIONS.index(name) for name in ("happy", "sad", "neutral"))
+
+
+@dataclass
+class Latents:
+    """What is known of the test faces in one VAE: rows of the data, their pixels x in 0..1 and labels, mu, the
+    mean latents of the training expressions (7, Z), a function from z to faces in 0..1, and which dimensions keep
+    the metric and which ones edits move.
+    """
+    name: str
+    rows: np.ndarray
+    x: np.ndarray
+    labels: np.ndarray
+    mu: np.ndarray
+    means: np.ndarray
+    decode: Callable
+    metric_dims: slice
+    edit_dims: slice
+
+    def distances(self):
+        """Latent distances (n, n)."""
+        return evaluate.euclidean(self.mu[:, self.metric_dims])
+
+    def edit(self, rows, target):
+        """The faces of these places with another expression: int, or one a face."""
+        return self.decode(evaluate.edit(self.mu[rows], self.labels[rows], target, self.means, self.edit_dims))
+
+
+def given_distances(metric, faces, rows, device):
+    """d_D (n, n), float64, of these rows."""
+    places = torch.from_numpy(rows).to(device)
+    return metric.distances(places, Images(faces, device)(places)).cpu().numpy().astype(float)
+
+
+def encode(name, model, faces, rows, device, edit_part="both"):
+    """The Latents of these test faces in a VAE; edit_part: "metric" edits move the first METRIC_DIMS of z, "rest" the
+    others, "both" all.
+    """
+    regularized = name == "dist_reg" and vae.METRIC_DIMS is not None        # else all of z is compared and moved
+    k = vae.METRIC_DIMS if regularized else None
+    parts = {"both": slice(None), "metric": slice(k), "rest": slice(k, None) if regularized else slice(None)}
+    mu, _ = vae.encode(model, faces, rows, device)
+    train = faces.rows("train", labelled=True)
+    means = np.full((len(EXPRESSIONS), mu.shape[1]), np.nan)
+    if len(train):
+        means = evaluate.expression_means(vae.encode(model, faces, train, device)[0], faces.labels[train])
+    return Latents(name, rows, faces.images[rows] / np.float32(255), faces.labels[rows], mu, means,
+                   lambda z: vae.decode(model, z, device).clip(0, 1), slice(k), parts[edit_part])
+
+
+def score_reconstructions(model, faces, test, device, seed=0):
+    """error, psnr, ssim (of faces decoded from sampled z), kl and active_units on all test faces.
+
+    The error is the decoder's own, as in the loss; psnr and ssim see faces cut to 0..1, as pictures show them.
+    """
+    rng = np.random.default_rng(seed)
+    mu, sigma = vae.encode(model, faces, test, device)
+    errors, psnrs, ssims = [], [], []
+    for start in range(0, len(test), CHUNK):
+        part = slice(start, start + CHUNK)
+        x = faces.images[test[part]] / np.float32(255)
+        x_hat = vae.decode(model, mu[part] + sigma[part] * rng.standard_normal(mu[part].shape), device)
+        errors.append(evaluate.squared_errors(x_hat, x))
+        psnrs.append(evaluate.psnr(x_hat.clip(0, 1), x))
+        ssims.append(evaluate.ssim(x_hat.clip(0, 1), x))
+    return {"error": evaluate.mean_score(np.concatenate(errors)), "psnr": evaluate.mean_score(np.concatenate(psnrs)),
+            "ssim": evaluate.mean_score(np.concatenate(ssims)), "kl": evaluate.mean_score(evaluate.kl(mu, sigma)),
+            "active_units": evaluate.active_units(mu)}
+
+
+def score_edits(latents, judge, identifier, metric, faces, device, steps=10, paths=50, seed=0):
+    """What the judge says of reconstructions, edits, interpolations and samples, and what the truth is where known.
+
+    identifier: a network with layers(x) whose second-last layer tells people apart, or None; steps: of an
+    interpolation, its ends included; paths: how many interpolations at most; seed: of what is drawn.
+    """
+    probabilities = lambda x: apply(lambda x: judge.layers(x)["softmax"], x, device)
+    features = lambda x: apply(lambda x: judge.layers(x)["second_last"], x, device)
+    rng = np.random.default_rng(seed)
+    known = np.flatnonzero((latents.labels >= 0) & np.isfinite(latents.means[latents.labels, 0]))
+    labels, mu, means, dims = latents.labels[known], latents.mu[known], latents.means, latents.edit_dims
+    x, x_hat = latents.x[known], latents.decode(mu)
+    hits = evaluate.edit_hits(latents.decode, probabilities, mu, labels, means, dims)
+    happy = hits[labels == HAPPY, SAD]
+    samples = latents.decode(rng.standard_normal(latents.mu.shape))
+    scores = {"judge_on_faces": evaluate.accuracy(probabilities(x), labels),
+              "judge_on_reconstructions": evaluate.accuracy(probabilities(x_hat), labels),
+              "edit_success": evaluate.edit_success(hits, labels),
+              "frechet": evaluate.frechet(features(samples), features(latents.x))}
+    if len(happy):
+        scores["edit_success_happy_to_sad"] = evaluate.mean_score(happy)
+    if faces.factors is not None:
+        target = (labels + rng.integers(1, len(EXPRESSIONS), len(labels))) % len(EXPRESSIONS)
+        truth = synthetic.with_expression(faces, latents.rows[known], target) / 255
+        scores["edit_error_to_truth"] = evaluate.edit_error_to_truth(latents.edit(known, target), truth, x_hat, x)
+    people = faces.identities[latents.rows]
+    if identifier is not None and len(known):
+        scores |= score_identity(latents, identifier, people, known, device)
+    starts, ends = pairs_of(latents, people, HAPPY, SAD, paths, seed)
+    if len(starts):
+        path = evaluate.interpolate(latents.mu[starts], latents.mu[ends], steps)
+        decoded = latents.decode(path.reshape(-1, path.shape[2]))
+        scores["interpolation_monotonicity"] = evaluate.monotonicity(
+            probabilities(decoded)[:, SAD].reshape(path.shape[:2]))
+        if isinstance(metric, Function) and vae.METRIC_NORM != "cosine":
+            points = apply(lambda x: metric.layers(x)[-1].flatten(1), decoded, device)
+            scores["interpolation_path_ratio"] = evaluate.path_ratio(
+                points.reshape(*path.shape[:2], -1), vae.METRIC_NORM)
+    return evaluate.finite(scores)
+
+
+def score_identity(latents, identifier, people, known, device):
+    """identity_kept: the share of edits, of the faces at the places known to every other expression, whose nearest
+    other real face is of the same person; identity_on_faces: the same of these faces before.
+
+    people int64 (n,), -1 unknown.
+    """
+    points = lambda x: apply(lambda x: functional.normalize(identifier.layers(x)["second_last"]), x, device)
+    sources, targets = (part.ravel() for part in np.meshgrid(known, range(len(EXPRESSIONS)), indexing="ij"))
+    keep = (latents.labels[sources] != targets) & np.isfinite(latents.means[targets, 0])
+    sources, targets = sources[keep], targets[keep]
+    edits = [points(latents.edit(sources[i:i + CHUNK], targets[i:i + CHUNK])) for i in range(0, len(sources), CHUNK)]
+    real = points(latents.x)
+    return {"identity_on_faces": evaluate.identity_kept(real[known], known, people, real),
+            "identity_kept": evaluate.identity_kept(np.concatenate(edits), sources, people, real)}
+
+
+def pairs_of(latents, people, a, b, count, seed=0):
+    """Places of up to count faces of expression a and as many of b, drawn at random, no face twice.
+
+    people int64 (n,): whose faces the latents are, -1 unknown. Pairs of one person come first.
+    """
+    rng = np.random.default_rng(seed)
+    starts, ends = (rng.permutation(np.flatnonzero(latents.labels == label)) for label in (a, b))
+    pairs, free = [], list(ends)
+    for start in starts:
+        same = [end for end in free if people[end] == people[start] >= 0]
+        if same:
+            pairs.append((start, same[0]))
+            free.remove(same[0])
+    lonely = [start for start in starts if start not in {s for s, _ in pairs}]
+    pairs = (pairs + list(zip(lonely, free)))[:count]
+    return np.array(pairs, int).reshape(-1, 2).T
+
+
+@torch.no_grad()
+def apply(function, faces, device, batch_size=256):
+    """A function of x (B, 1, H, W) to (B, k), for float faces (n, H, W): float32 (n, k)."""
+    x = torch.from_numpy(np.asarray(faces, np.float32))[:, None]
+    return torch.cat([function(part.to(device)).float().cpu() for part in x.split(batch_size)]).numpy()
+
+
