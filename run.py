@@ -11,6 +11,7 @@ import metric_vae.run as vae
 import training
 from data.faces import load
 from metric_vae.metrics import Function, load_metric
+from processes import first_process_first, join_processes
 
 # --- the faces
 DATA = "auto"               # "auto", "synthetic", "tfd", "fer2013" or a path: see data/README.md
@@ -27,9 +28,9 @@ RESUME: int | str | None = None     # go on with this unfinished run: its number
 REFERENCE = """
     classifier.ARCHITECTURE=original classifier.LOSS=squared_error classifier.BALANCE=0 classifier.EPOCHS=20
     classifier.BATCH=64 classifier.LEARNING_RATE=(1e-3,1e-4) classifier.WEIGHT_DECAY=0 classifier.FLIP=False
-    classifier.SHIFT=0 vae.ARCHITECTURE=original vae.Z_DIM=512 vae.METRIC_DIMS=None vae.ALPHA=0.1
-    vae.REGULARIZER=batchwise vae.BETA=1e5 vae.CONSISTENCY=0 vae.EDIT_CONSISTENCY=0 vae.EPOCHS=50 vae.BATCH=64
-    vae.LEARNING_RATE=1e-3 vae.FLIP=False""".split()
+    classifier.SHIFT=0 classifier.TURN=0 classifier.ZOOM=0 vae.ARCHITECTURE=original vae.Z_DIM=512
+    vae.METRIC_DIMS=None vae.ALPHA=0.1 vae.REGULARIZER=batchwise vae.BETA=1e5 vae.CONSISTENCY=0 vae.EDIT_CONSISTENCY=0
+    vae.EPOCHS=50 vae.BATCH=64 vae.LEARNING_RATE=1e-3 vae.FLIP=False""".split()
 
 
 def main():
@@ -45,9 +46,11 @@ def main():
     classifier.check_settings()
     vae.check_settings()
     device = training.choose_device(DEVICE)
+    join_processes(device)
     precision = training.choose_precision(PRECISION, device)
     start = time.perf_counter()
-    faces = load(DATA, IMAGE_SIZE, FOLD, SEED)
+    with first_process_first():
+        faces = load(DATA, IMAGE_SIZE, FOLD, SEED)
     print(f"{faces.name}: {len(faces)} faces of {faces.size}x{faces.size} pixels; {device}, {precision}")
     metric = None if vae.METRIC == "embeddings" else load_metric(vae.METRIC, faces, device, vae.METRIC_NORM)
     if folder is None:

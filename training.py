@@ -5,6 +5,7 @@ In: plain values and torch objects. Out: files in a run folder. Knows nothing of
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -14,8 +15,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from torch import distributed
+from tqdm import tqdm
+
+from processes import LOCAL_PROCESS, PROCESS, PROCESSES, of_first_process
 
 RUNS = Path(__file__).parent / "experiments"
+
 
 
 # --- errors
@@ -39,6 +45,13 @@ def run_script(main, when_stopped=""):
     except KeyboardInterrupt:
         print(f"\nstopped. {when_stopped}", file=sys.stderr)
         sys.exit(130)
+    except RuntimeError as error:
+        if PROCESSES == 1 or not re.search("gloo|nccl", str(error), re.IGNORECASE):
+            raise
+        sys.exit(f"error: process {PROCESS} of {PROCESSES} lost the others: one of them died, or cannot be reached\n"
+                 f"  found:    {error}\n  remedy:   see what that process printed. {when_stopped}")
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 # --- constants and overrides
@@ -139,9 +152,13 @@ def check_batch(batch, count, where):
 # --- device and precision
 
 def choose_device(name):
-    """torch.device of "auto" (the first GPU, else the processor), "cpu", "cuda", "cuda:1", "mps"."""
+    """torch.device of "auto" (a GPU, each process its own, else the processor), "cpu", "cuda", "cuda:1", "mps"."""
+    if name in ("auto", "cuda") and torch.cuda.is_available():
+        device = torch.device("cuda", LOCAL_PROCESS % torch.cuda.device_count())
+        torch.cuda.set_device(device)
+        return device
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cpu")
     try:
         torch.empty(1, device=name)
         return torch.device(name)
@@ -157,7 +174,8 @@ def choose_precision(name, device):
         return name
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
-    return "bf16" if _matmul_seconds(torch.bfloat16) < 0.7 * _matmul_seconds(torch.float32) else "fp32"
+    faster = _matmul_seconds(torch.bfloat16) < 0.7 * _matmul_seconds(torch.float32)
+    return of_first_process("bf16" if faster else "fp32")
 
 
 def _matmul_seconds(dtype, size=256):
@@ -177,6 +195,11 @@ def autocast(device, precision):
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
+def epochs(name, done, count):
+    """The epochs that are left, from 0, under one progress bar; quiet where the output is not a terminal."""
+    return tqdm(range(done, count), name, count, initial=done, disable=True if PROCESS else None, unit="epoch")
+
+
 def linear(schedule, epoch, epochs):
     """The value at an epoch (from 0) of a (first, last) schedule that is linear between."""
     first, last = schedule
@@ -186,10 +209,12 @@ def linear(schedule, epoch, epochs):
 # --- files
 
 def write_atomically(path, write):
-    """Write a file beside its place and rename it: write(file) gets a binary file.
+    """Write a file beside its place and rename it: write(file) gets a binary file. Of several processes the first does.
 
     Raises UserError where the disk is full or the folder may not be written to; the old file stays.
     """
+    if PROCESS > 0:
+        return
     path = Path(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -257,13 +282,15 @@ def resume(path, model, optimizer, generator):
 # --- run folders
 
 def new_run_folder(runs=RUNS):
-    """Make and return the first free experiments/N; two programs never get the same one."""
+    """Make and return the first free experiments/N; two programs never get the same one, the processes of one do."""
+    if PROCESS > 0:
+        return of_first_process(None)
     make_folder(runs)
     number = max((int(p.name) for p in runs.iterdir() if p.name.isdigit()), default=-1) + 1
     while True:
         try:
             (runs / str(number)).mkdir()
-            return runs / str(number)
+            return of_first_process(runs / str(number))
         except FileExistsError:
             number += 1
         except OSError as error:
@@ -296,13 +323,14 @@ def start_settings(folder, **settings):
     names = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "matplotlib")
     settings = dict(finished=False, command=sys.argv, started=time.strftime("%Y-%m-%d %H:%M:%S"), **settings,
                     versions=dict(python=sys.version.split()[0], **{name: version(name) for name in names}),
-                    git_commit=_git_commit(), threads=torch.get_num_threads())
+                    git_commit=_git_commit(), threads=torch.get_num_threads(), processes=PROCESSES)
     write_json(folder / "settings.json", settings)
 
 
 def finish_settings(folder):
     """Mark a run as finished."""
-    write_json(folder / "settings.json", {**read_json(folder / "settings.json"), "finished": True})
+    if PROCESS == 0:
+        write_json(folder / "settings.json", {**read_json(folder / "settings.json"), "finished": True})
 
 
 def _git_commit():
@@ -327,6 +355,8 @@ def read_log(folder, stage=None):
 
 def write_log(folder, stage, epoch, **values):
     """Set the line of one stage and epoch (from 1); drops later epochs of that stage, which a resumed run repeats."""
+    if PROCESS > 0:
+        return
     lines = [line for line in read_log(folder) if line["stage"] != stage or line["epoch"] < epoch]
     for value in values.values():
         assert value is None or isinstance(value, (int, float, list)), value

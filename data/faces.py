@@ -3,6 +3,7 @@
 In: a data set's name or a path. Out: Faces. `python -m data.faces PATH` prints what was found and draws it.
 """
 import hashlib
+import math
 import sys
 import warnings
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from training import UserError, run_script
 
@@ -154,7 +156,7 @@ def resized(images, size):
     out = np.empty((len(images), size, size), np.uint8)
     for start in range(0, len(images), CHUNK):
         x = torch.from_numpy(np.array(images[start:start + CHUNK])).unsqueeze(1).float()
-        x = torch.nn.functional.interpolate(x, (size, size), mode="bilinear", antialias=True)
+        x = functional.interpolate(x, (size, size), mode="bilinear", antialias=True)
         out[start:start + CHUNK] = x.round_().clamp_(0, 255)[:, 0].byte().numpy()
     return out
 
@@ -231,11 +233,11 @@ class Images:
         self.device = device
         self.images = faces.images if mapped else torch.from_numpy(faces.images).to(device)
 
-    def __call__(self, rows, generator=None, flip=False, shift=0):
+    def __call__(self, rows, generator=None, flip=False, shift=0, turn=0., zoom=0.):
         """float32 (B, 1, H, W) in 0..1 of rows int64 (B,).
 
-        With a generator each face is mirrored with probability 1/2 (flip) and moved by up to shift pixels each way,
-        its border repeated.
+        With a generator each face is mirrored with probability 1/2 (flip), moved by up to shift pixels each way, turned
+        by up to turn degrees and stretched each way by up to the share zoom, its border repeated.
         """
         if isinstance(self.images, np.memmap):
             x = torch.from_numpy(self.images[rows.cpu().numpy()]).to(self.device)
@@ -243,7 +245,8 @@ class Images:
             x = self.images[rows]
         if generator is not None and (flip or shift):
             x = _augment(x, generator, flip, shift)
-        return x.unsqueeze(1).to(torch.float32, memory_format=torch.channels_last) / 255
+        x = x.unsqueeze(1).to(torch.float32, memory_format=torch.channels_last) / 255
+        return _warp(x, generator, turn, zoom) if generator is not None and (turn or zoom) else x
 
 
 def _augment(x, generator, flip, shift):
@@ -256,6 +259,16 @@ def _augment(x, generator, flip, shift):
         across = torch.where(draw(0, 2) == 1, size - 1 - across, across)
     face = torch.arange(count, device=x.device)[:, None, None]
     return x[face, down.clamp(0, size - 1)[:, :, None], across.clamp(0, size - 1)[:, None, :]]
+
+
+def _warp(x, generator, turn, zoom):
+    """Turn and stretch float32 (B, 1, H, W), each face by its own draw, bilinearly."""
+    draw = lambda most: most * (2 * torch.rand(len(x), generator=generator, device=x.device) - 1)
+    angle, across, down = draw(math.radians(turn)), 1 + draw(zoom), 1 + draw(zoom)
+    rows = [angle.cos() * across, -angle.sin() * down, torch.zeros_like(angle),
+            angle.sin() * across, angle.cos() * down, torch.zeros_like(angle)]
+    grid = functional.affine_grid(torch.stack(rows, 1).view(-1, 2, 3), x.shape, align_corners=False)
+    return functional.grid_sample(x, grid, padding_mode="border", align_corners=False)
 
 
 def batches(rows, batch_size, generator=None):

@@ -9,11 +9,11 @@ import time
 import numpy as np
 import torch
 from torch.nn import functional
-from tqdm import tqdm
 
 import training
 from data.faces import EXPRESSIONS, Images, batches, load
 from expr_classifier.model import ARCHITECTURES, LAYERS
+from processes import add_up, add_up_gradients, first_process_first, gather, join_processes, own_part
 from training import UserError
 
 # --- the network and its loss
@@ -22,12 +22,14 @@ LOSS = "cross_entropy"          # or "squared_error": the reference's, between s
 BALANCE = 0.5                   # loss weights of expressions: count ** -BALANCE; 0 none, 1 each expression the same
 
 # --- training
-EPOCHS = 12
-BATCH = 64                      # faces
-LEARNING_RATE = (2e-3, 1e-4)    # Adam's, at the first and the last epoch, linear between
+EPOCHS = 16
+BATCH = 32                      # faces
+LEARNING_RATE = (1.5e-3, 1e-4)  # Adam's, at the first and the last epoch, linear between
 WEIGHT_DECAY = 1e-2
 FLIP = True                     # mirror every other training face
 SHIFT = 2                       # pixels that a training face is moved by at most
+TURN = 12.0                     # degrees that it is turned by at most
+ZOOM = 0.12                     # share that it is stretched or shrunk by at most, across and down each by its own
 
 # --- what is written
 LAYER = "last"                  # the layer in embeddings.npy: "last", "second_last" or "softmax"
@@ -50,7 +52,7 @@ def check_settings():
 
 
 def loss_function(logits, labels, weights):
-    """The mean over faces, weighted by expression: cross-entropy, or half the mean squared error to one-hot.
+    """Each face's loss (B,), weighted by expression: cross-entropy, or half the mean squared error to one-hot.
 
     logits (B, classes), labels int64 (B,), weights (classes,).
     """
@@ -59,7 +61,7 @@ def loss_function(logits, labels, weights):
     else:
         target = functional.one_hot(labels, logits.shape[1])
         losses = (logits.float().softmax(1) - target).square().mean(1) / 2
-    return (losses * weights[labels]).mean()
+    return losses * weights[labels]
 
 
 def train(faces, folder, seed, device, precision, classes=len(EXPRESSIONS)):
@@ -85,23 +87,25 @@ def train(faces, folder, seed, device, precision, classes=len(EXPRESSIONS)):
     weights = torch.from_numpy(counts ** -float(BALANCE)).float().to(device)
     weights *= len(train_rows) / weights[labels[torch.from_numpy(train_rows)]].sum()
 
-    for epoch in tqdm(range(done, EPOCHS), "classifier", EPOCHS, initial=done, disable=None, unit="epoch"):
+    for epoch in training.epochs("classifier", done, EPOCHS):
         start = time.perf_counter()
         optimizer.param_groups[0]["lr"] = training.linear(LEARNING_RATE, epoch, EPOCHS)
         model.train()
-        torch.manual_seed(seed * 1000 + epoch)                      # dropout draws from torch's own generator
+        torch.manual_seed(seed * 1000 + epoch)  # the judge's dropout draws from torch's own generator
         total = torch.zeros(2, device=device)                       # loss and right answers, summed over faces
         for rows in batches(train_rows, BATCH, generator):
-            x = images(rows, generator, FLIP, SHIFT)
+            x = images(rows, generator, FLIP, SHIFT, TURN, ZOOM)
+            own = own_part(len(rows))
             with training.autocast(device, precision):
-                logits = model(x)
-            loss = loss_function(logits, labels[rows], weights)
+                logits = model(x[own])
+            losses = loss_function(logits, labels[rows][own], weights)
             optimizer.zero_grad()
-            loss.backward()
+            (losses.sum() / len(rows)).backward()
+            add_up_gradients(model)
             optimizer.step()
-            total += torch.stack([loss.detach() * len(rows), (logits.argmax(1) == labels[rows]).sum()])
+            total += torch.stack([losses.detach().sum(), (logits.argmax(1) == labels[rows][own]).sum()])
+        loss, accuracy = (add_up(total) / len(train_rows)).tolist()
         seconds = time.perf_counter() - start
-        loss, accuracy = (total / len(train_rows)).tolist()
         training.check_finite(dict(loss=loss), "classifier", epoch + 1, checkpoint)
         model.eval()
         val_accuracy = measure_accuracy(model, faces, faces.rows("val", labelled=True), device)
@@ -124,8 +128,8 @@ def load_classifier(path, device):
 def layer(model, faces, rows, device, name="last", batch_size=256):
     """A layer of the classifier, float32 (len(rows), k), for the faces of these rows."""
     images = Images(faces, device)
-    parts = [model.layers(images(part))[name].float().cpu() for part in batches(rows, batch_size)]
-    return torch.cat(parts).numpy()
+    parts = [model.layers(images(part))[name].float() for part in batches(rows[own_part(len(rows))], batch_size)]
+    return gather(torch.cat(parts), len(rows)).cpu().numpy()
 
 
 def metric_layers(model):
@@ -156,8 +160,10 @@ def main():
     training.override(sys.argv[1:], {"": module})
     check_settings()
     device = training.choose_device(DEVICE)
+    join_processes(device)
     precision = training.choose_precision(PRECISION, device)
-    faces = load(DATA, IMAGE_SIZE, FOLD, SEED)
+    with first_process_first():
+        faces = load(DATA, IMAGE_SIZE, FOLD, SEED)
     folder = training.new_run_folder()
     training.start_settings(folder, data=faces.about(), classifier=training.constants(module),
                             device=str(device), precision=precision)

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from data.faces import EXPRESSIONS
 from metric_vae.regularizers import pairwise_distances
+from processes import gather, own_part
 from training import UserError, read_json
 
 CHECKED = 4096          # rows looked at in one go; of a matrix with more, a sample is looked at before training,
@@ -62,7 +63,8 @@ class Function(Metric):
 
     @torch.no_grad()
     def __call__(self, rows, x):
-        layers = [layer.float() for layer in self.layers(x)]
+        own = own_part(len(x))                                  # several processes share the work
+        layers = [gather(layer.float(), len(x)) for layer in self.layers(x[own])]
         points = layers[-1].flatten(1)
         return Given(distances_of(points, self.norm), points, layers)
 

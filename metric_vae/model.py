@@ -63,6 +63,23 @@ class MeanFace(nn.Module):
         return (x - self.face) / SPREAD
 
 
+class Patches(nn.Module):
+    """(B, 1, H, W) as patches of side^2 pixels, (B, side^2, H/side, W/side).
+
+    nn.PixelUnshuffle does not change the shape of an empty batch, which a process may have.
+    """
+
+    def __init__(self, side):
+        super().__init__()
+        self.side = side
+
+    def forward(self, x):
+        count, _, height, width = x.shape
+        x = x.reshape(count, height // self.side, self.side, width // self.side, self.side)
+        x = x.permute(0, 2, 4, 1, 3).reshape(count, self.side ** 2, height // self.side, width // self.side)
+        return x.contiguous(memory_format=torch.channels_last)
+
+
 class Branches(nn.Module):
     """An encoder of two: the first dimensions of mu and sigma from one branch, the others from the other."""
 
@@ -112,7 +129,7 @@ def light(size, z_dim, metric_dims=None):
     encoder = initialise(nn.Sequential(mean_face, *down(1, 32), *down(32, 64), *down(64, 128), nn.Flatten(),
                                        nn.Linear(features, 2 * (z_dim - metric_dims))))
     if metric_dims:
-        metric = nn.Sequential(nn.InstanceNorm2d(1, eps=CONTRAST), nn.PixelUnshuffle(4),
+        metric = nn.Sequential(nn.InstanceNorm2d(1, eps=CONTRAST), Patches(4),
                                nn.Conv2d(16, 64, 3, padding=1), nn.GroupNorm(8, 64), nn.ReLU(),
                                nn.Conv2d(64, 128, 4, stride=2, padding=1), nn.GroupNorm(8, 128), nn.ReLU(),
                                nn.Flatten(), nn.Linear(features, 128), nn.LayerNorm(128), nn.ReLU(),
@@ -128,13 +145,13 @@ ARCHITECTURES = {"light": light, "original": original}
 
 
 def squared_error(x_hat, x):
-    """Squared error summed over pixels, mean over faces; both (B, 1, H, W)."""
-    return (x_hat - x).square().sum((1, 2, 3)).mean()
+    """Squared error summed over pixels, (B,); both (B, 1, H, W)."""
+    return (x_hat - x).square().sum((1, 2, 3))
 
 
 def kl_divergence(mu, sigma):
-    """KL(N(mu, sigma^2) || N(0, 1)) summed over dimensions, mean over faces; both (B, z_dim).
+    """KL(N(mu, sigma^2) || N(0, 1)) summed over dimensions, (B,); both (B, z_dim).
 
     Kingma and Welling 2014, appendix B.
     """
-    return (mu.square() + sigma.square() - 1 - 2 * sigma.log()).sum(1).mean() / 2
+    return (mu.square() + sigma.square() - 1 - 2 * sigma.log()).sum(1) / 2

@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 import training
 from data.faces import Images, batches, load
 from metric_vae.metrics import Function, Matrix, load_metric
 from metric_vae.model import ARCHITECTURES, kl_divergence, squared_error
 from metric_vae.regularizers import REGULARIZERS, TINY, expected_distances, pairwise_distances
+from processes import PROCESSES, add_up, add_up_gradients, first_process_first, gather, join_processes, own_part
 from training import UserError
 
 # --- the network
@@ -91,7 +91,7 @@ def check_metric(metric):
 # --- the loss
 
 class Terms(NamedTuple):
-    """The terms of the loss of one batch, unweighted; scalars."""
+    """The terms of the loss of one batch, unweighted; scalars. Of several processes: the share of one of them."""
     error: torch.Tensor                 # squared error summed over pixels, sampled z
     kl: torch.Tensor
     regularizer: torch.Tensor
@@ -114,10 +114,12 @@ class Weights:
             self.beta = torch.full_like(self.beta, weight(BETA))
         self.consistency, self.edit_consistency = weight(CONSISTENCY), weight(EDIT_CONSISTENCY)
 
-    def total(self, terms):
-        """The loss that is minimised. The consistencies are shares, so their unit is the error itself, held fixed."""
+    def total(self, terms, error):
+        """The loss that is minimised. The consistencies are shares of variance, so their unit is the error itself, held
+        fixed; of several processes that of all.
+        """
         lost = self.consistency * terms.consistency + self.edit_consistency * terms.edit_consistency
-        return terms.error + self.alpha * terms.kl + self.beta * terms.regularizer + terms.error.detach() * lost
+        return terms.error + self.alpha * terms.kl + self.beta * terms.regularizer + error * lost
 
     @torch.no_grad()
     def update(self, terms, pixels):
@@ -146,34 +148,40 @@ def regularize(given, mu, sigma, z):
     return function(pairwise_distances(mu if latent == "mu" else z), given.distances)
 
 
-def lost_share(layer_hat, layer, variance_of):
-    """The mean squared difference of a layer as a share of the layer's variance over a batch, variance_of (B, ...)."""
+def lost_share(layer_hat, layer, count, variance_of):
+    """The squared differences of a layer (b, ...), mean over count faces, as a share of its variance over a batch,
+    variance_of (B, ...).
+    """
     variance = (variance_of - variance_of.mean(0)).square().sum() / len(variance_of)
-    return (layer_hat.float() - layer).square().sum() / len(layer) / variance.clamp(min=TINY)
+    return (layer_hat.float() - layer).square().sum() / count / variance.clamp(min=TINY)
 
 
 def measure_terms(vae, metric, rows, x, noise):
     """Terms of the faces x (B, 1, H, W) of rows; noise (B, Z) standard normal.
 
-    Without a metric, or of a single face (a ragged last batch of one has no pairs): error and KL alone.
+    Of several processes each computes b of the faces, and its share of each term. Without a metric, or of a single
+    face (a ragged last batch of one has no pairs): error and KL alone.
     """
-    mu, sigma = vae.encode(x)                                   # (B, Z), (B, Z)
-    z = mu + sigma * noise
-    x_hat = vae.decode(z)                                       # (B, 1, H, W)
-    error, kl = squared_error(x_hat, x), kl_divergence(mu, sigma)
+    count, own = len(x), own_part(len(x))
+    mu, sigma = vae.encode(x[own])                              # (b, Z), (b, Z)
+    z = mu + sigma * noise[own]
+    x_hat = vae.decode(z)                                       # (b, 1, H, W)
+    error, kl = squared_error(x_hat, x[own]).sum() / count, kl_divergence(mu, sigma).sum() / count
     distance = lost = edit_lost = torch.zeros((), device=x.device)
-    if metric is not None and len(x) > 1:
+    if metric is not None and count > 1:
         given = metric(rows, x)
+        mu, sigma, z = gather(torch.stack([mu, sigma, z], 1), count).unbind(1)      # (B, Z) each
         if REGULARIZER != "none":
-            distance = regularize(given, mu, sigma, z)
+            distance = regularize(given, mu, sigma, z) / PROCESSES
         if max(CONSISTENCY) > 0 and given.layers:
             pairs = zip(metric.layers(x_hat), given.layers)
-            lost = torch.stack([lost_share(a, b, b) for a, b in pairs]).mean()
+            lost = torch.stack([lost_share(a, b[own], count, b) for a, b in pairs]).mean()
         if max(EDIT_CONSISTENCY) > 0 and given.layers and METRIC_DIMS:
             # every other face gets the next one's metric part
             edited = torch.cat([z.roll(-1, 0)[:, :METRIC_DIMS], z[:, METRIC_DIMS:]], 1)[::2]
-            points = given.layers[-1]
-            edit_lost = lost_share(metric.layers(vae.decode(edited))[-1], points.roll(-1, 0)[::2], points)
+            wanted, points = given.layers[-1].roll(-1, 0)[::2], given.layers[-1]
+            own = own_part(len(edited))
+            edit_lost = lost_share(metric.layers(vae.decode(edited[own]))[-1], wanted[own], len(edited), points)
     return Terms(error, kl, distance, lost, edit_lost)
 
 
@@ -206,7 +214,7 @@ def train(name, faces, metric, folder, seed, device, precision):
     if vae.mean_face is not None and not done:
         vae.mean_face.face.copy_(images(torch.as_tensor(train_rows[:MEAN_OF])).mean(0))
 
-    for epoch in tqdm(range(done, EPOCHS), name, EPOCHS, initial=done, disable=None, unit="epoch"):
+    for epoch in training.epochs(name, done, EPOCHS):
         start = time.perf_counter()
         weights.schedule(epoch)
         rate = training.linear(LEARNING_RATE, epoch, EPOCHS)
@@ -218,12 +226,14 @@ def train(name, faces, metric, folder, seed, device, precision):
             noise = torch.randn(len(rows), Z_DIM, generator=generator, device=device)
             with training.autocast(device, precision):
                 terms = measure_terms(vae, metric, rows, x, noise)
-            loss = weights.total(terms)
+            of_all = Terms(*add_up(torch.stack(terms)))
+            loss = weights.total(terms, of_all.error)
             optimizer.zero_grad()
             loss.backward()
+            add_up_gradients(vae)
             optimizer.step()
-            weights.update(terms, x[0].numel())
-            sums += torch.stack([*terms, loss]).detach() * len(rows)
+            sums += torch.stack([*of_all, weights.total(of_all, of_all.error)]) * len(rows)
+            weights.update(of_all, x[0].numel())
         means = dict(zip((*Terms._fields, "loss"), (sums / len(train_rows)).tolist()))
         seconds = time.perf_counter() - start
         means |= validate(vae, metric, weights, images, val_rows, seed, precision)
@@ -245,8 +255,8 @@ def validate(vae, metric, weights, images, rows, seed, precision):
     for part in batches(rows, BATCH):
         noise = torch.randn(len(part), Z_DIM, generator=generator, device=images.device)
         with training.autocast(images.device, precision):
-            terms = measure_terms(vae, metric, part, images(part), noise)
-        sums += torch.stack([*terms, weights.total(terms)]) * len(part)
+            terms = Terms(*add_up(torch.stack(measure_terms(vae, metric, part, images(part), noise))))
+        sums += torch.stack([*terms, weights.total(terms, terms.error)]) * len(part)
     return dict(zip((f"val_{term}" for term in (*Terms._fields, "loss")), (sums / max(len(rows), 1)).tolist()))
 
 
@@ -281,8 +291,10 @@ def main():
         raise UserError("METRIC", 'when run alone: "pixels", "labels" or the path of an .npy', "embeddings",
                         "METRIC=experiments/0/embeddings.npy, or python run.py, which trains the classifier too")
     device = training.choose_device(DEVICE)
+    join_processes(device)
     precision = training.choose_precision(PRECISION, device)
-    faces = load(DATA, IMAGE_SIZE, FOLD, SEED)
+    with first_process_first():
+        faces = load(DATA, IMAGE_SIZE, FOLD, SEED)
     metric = load_metric(METRIC, faces, device, METRIC_NORM)
     folder = training.new_run_folder()
     training.start_settings(folder, data=faces.about(), vae=training.constants(module), device=str(device),

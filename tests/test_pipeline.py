@@ -1,6 +1,8 @@
 """The real scripts, run as a user runs them, in a copy of the project, on a few small faces."""
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -10,11 +12,14 @@ import numpy as np
 import pytest
 import torch
 
+import processes
 from training import read_log
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ("DATA=faces.npz", "IMAGE_SIZE=16", "DEVICE=cpu", "classifier.EPOCHS=2", "classifier.BATCH=16", "vae.EPOCHS=3",
          "vae.BATCH=16", "vae.Z_DIM=8", "vae.METRIC_DIMS=4")
+
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
 
 
 def start(house, *arguments):
@@ -28,6 +33,11 @@ def call(house, *arguments, code=0):
     out, error = process.communicate(timeout=200)
     assert process.returncode == code, out + error
     return out + error
+
+
+def newest(house):
+    """The newest run folder."""
+    return max((house / "experiments").iterdir(), key=lambda path: int(path.name))
 
 
 def timeless(folder):
@@ -113,8 +123,7 @@ def test_the_classifier_runs_alone(house):
     printed = call(house, "-m", "expr_classifier.run",
                    *(a.removeprefix("classifier.") for a in SMALL if not a.startswith("vae")))
     assert "test accuracy" in printed
-    newest = max((house / "experiments").iterdir(), key=lambda path: int(path.name))
-    assert json.loads((newest / "settings.json").read_text())["finished"]
+    assert json.loads((newest(house) / "settings.json").read_text())["finished"]
 
 
 @pytest.mark.parametrize("arguments, words", [
@@ -135,3 +144,52 @@ def test_a_damaged_data_file_ends_with_one_message(house):
     (house / "cut.npz").write_bytes((house / "faces.npz").read_bytes()[:5000])
     printed = call(house, "run.py", "DATA=cut.npz", code=1)
     assert "cut.npz" in printed and "Traceback" not in printed
+
+
+# --- several processes
+
+def assert_same_log(folder, other):
+    """The losses in both logs are the same within 1e-4, and every other number within 1e-4 of the loss."""
+    for line, line2 in zip(timeless(folder), timeless(other), strict=True):
+        assert line.keys() == line2.keys()
+        for name, value in line.items():
+            assert value == line2[name] if isinstance(value, str) else abs(value - line2[name]) < 1e-4 * line["loss"]
+
+
+def test_two_processes_give_the_numbers_of_one(house):
+    uneven = [*SMALL, "classifier.BATCH=15", "vae.BATCH=15", "vae.ALPHA=optimal", "PRECISION=fp32"]
+    logs = []
+    for launcher in ((), TORCHRUN):
+        call(house, *launcher, "run.py", *uneven)
+        logs.append(newest(house))
+    assert_same_log(*logs)
+    one, two = (np.load(folder / "embeddings.npy") for folder in logs)
+    assert two == pytest.approx(one, abs=1e-3)
+    assert json.loads((logs[1] / "settings.json").read_text())["processes"] == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the processes in /proc")
+def test_a_process_that_dies_ends_the_run_and_one_process_goes_on_with_it(house):
+    parent = start(house, *TORCHRUN, "run.py", *SMALL, "PRECISION=fp32")
+    before = newest(house)
+    while newest(house) == before or not (newest(house) / "no_dist_reg.pt").exists():
+        assert parent.poll() is None, parent.communicate()
+        time.sleep(0.01)
+    children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+    os.kill(int(children[1]), signal.SIGKILL)
+    out, error = parent.communicate(timeout=100)
+    assert parent.returncode != 0 and "RESUME" in error
+    call(house, "run.py", "RESUME=last")
+    assert_same_log(newest(house), house / "experiments" / "0")
+
+
+def test_the_parts_of_processes_make_up_every_batch(monkeypatch):
+    monkeypatch.setattr(processes, "PROCESSES", 3)
+    for count in range(8):
+        faces = list(range(count))
+        parts = []
+        for process in range(3):
+            monkeypatch.setattr(processes, "PROCESS", process)
+            parts.append(faces[processes.own_part(count)])
+        assert sum(parts, []) == faces
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
