@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 import expr_classifier.figures as classifier_figures
 import expr_classifier.run as classifier

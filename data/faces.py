@@ -1,9 +1,8 @@
-"""The Faces record, its checks, splits and batches.
+"""The Faces record, its checks and splits.
 
 In: a data set's name or a path. Out: Faces. `python -m data.faces PATH` prints what was found and draws it.
 """
 import hashlib
-import math
 import sys
 import warnings
 from dataclasses import dataclass
@@ -60,6 +59,13 @@ class Faces:
         for array in (self.labels, self.identities, self.split):
             digest.update(np.ascontiguousarray(array, dtype="<i8"))
         return digest.hexdigest()
+
+    def images_on(self, device):
+        """The images as a uint8 tensor on a device, copied there once."""
+        copies = self.__dict__.setdefault("_copies", {})
+        if device not in copies:
+            copies[device] = torch.from_numpy(self.images).to(device)
+        return copies[device]
 
     def about(self):
         """What settings.json says of the data."""
@@ -221,65 +227,6 @@ def load(data="auto", image_size=48, fold=0, seed=0):
     if arrays.found(path):
         return arrays.load(path, image_size, seed)
     return folder.load(path, image_size, seed)
-
-
-# --- batches
-
-class Images:
-    """The faces' pixels as batches on a device: uint8 there, or read batch by batch where they are memory-mapped."""
-
-    def __init__(self, faces, device):
-        mapped = isinstance(faces.images, np.memmap)
-        self.device = device
-        self.images = faces.images if mapped else torch.from_numpy(faces.images).to(device)
-
-    def __call__(self, rows, generator=None, flip=False, shift=0, turn=0., zoom=0.):
-        """float32 (B, 1, H, W) in 0..1 of rows int64 (B,).
-
-        With a generator each face is mirrored with probability 1/2 (flip), moved by up to shift pixels each way, turned
-        by up to turn degrees and stretched each way by up to the share zoom, its border repeated.
-        """
-        if isinstance(self.images, np.memmap):
-            x = torch.from_numpy(self.images[rows.cpu().numpy()]).to(self.device)
-        else:
-            x = self.images[rows]
-        if generator is not None and (flip or shift):
-            x = _augment(x, generator, flip, shift)
-        x = x.unsqueeze(1).to(torch.float32, memory_format=torch.channels_last) / 255
-        return _warp(x, generator, turn, zoom) if generator is not None and (turn or zoom) else x
-
-
-def _augment(x, generator, flip, shift):
-    """Mirror and move uint8 (B, H, W), each face by its own draw."""
-    count, size, _ = x.shape
-    draw = lambda low, high: torch.randint(low, high, (count, 1), generator=generator, device=x.device)
-    line = torch.arange(size, device=x.device)
-    down, across = line + draw(-shift, shift + 1), line + draw(-shift, shift + 1)       # (B, size)
-    if flip:
-        across = torch.where(draw(0, 2) == 1, size - 1 - across, across)
-    face = torch.arange(count, device=x.device)[:, None, None]
-    return x[face, down.clamp(0, size - 1)[:, :, None], across.clamp(0, size - 1)[:, None, :]]
-
-
-def _warp(x, generator, turn, zoom):
-    """Turn and stretch float32 (B, 1, H, W), each face by its own draw, bilinearly."""
-    draw = lambda most: most * (2 * torch.rand(len(x), generator=generator, device=x.device) - 1)
-    angle, across, down = draw(math.radians(turn)), 1 + draw(zoom), 1 + draw(zoom)
-    rows = [angle.cos() * across, -angle.sin() * down, torch.zeros_like(angle),
-            angle.sin() * across, angle.cos() * down, torch.zeros_like(angle)]
-    grid = functional.affine_grid(torch.stack(rows, 1).view(-1, 2, 3), x.shape, align_corners=False)
-    return functional.grid_sample(x, grid, padding_mode="border", align_corners=False)
-
-
-def batches(rows, batch_size, generator=None):
-    """Row numbers, int64 (B,) each, the last one ragged, none empty; in random order if a generator is given."""
-    rows = torch.as_tensor(rows, dtype=torch.int64)
-    if len(rows) == 0:
-        return ()
-    if generator is not None:
-        order = torch.randperm(len(rows), generator=generator, device=generator.device)
-        rows = rows.to(generator.device)[order]
-    return rows.split(batch_size)
 
 
 # --- python -m data.faces PATH

@@ -11,7 +11,8 @@ import torch
 from torch.nn import functional
 
 import training
-from data.faces import EXPRESSIONS, Images, batches, load
+from data.batches import Images, batches
+from data.faces import EXPRESSIONS, load
 from expr_classifier.model import ARCHITECTURES, LAYERS
 from processes import add_up, add_up_gradients, first_process_first, gather, join_processes, own_part
 from training import UserError
@@ -22,7 +23,7 @@ LOSS = "cross_entropy"          # or "squared_error": the reference's, between s
 BALANCE = 0.5                   # loss weights of expressions: count ** -BALANCE; 0 none, 1 each expression the same
 
 # --- training
-EPOCHS = 16
+EPOCHS = 18
 BATCH = 32                      # faces
 LEARNING_RATE = (1.5e-3, 1e-4)  # Adam's, at the first and the last epoch, linear between
 WEIGHT_DECAY = 1e-2

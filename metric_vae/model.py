@@ -5,6 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from data.batches import Patches
+
 SIGMA_MIN = 1e-5        # the reference's clip
 SPREAD = 0.25           # standard deviation of a pixel over faces, about
 CONTRAST = 4e-4         # variance of a face, on 0..1, below which its contrast is not raised in full
@@ -61,23 +63,6 @@ class MeanFace(nn.Module):
 
     def forward(self, x):
         return (x - self.face) / SPREAD
-
-
-class Patches(nn.Module):
-    """(B, 1, H, W) as patches of side^2 pixels, (B, side^2, H/side, W/side).
-
-    nn.PixelUnshuffle does not change the shape of an empty batch, which a process may have.
-    """
-
-    def __init__(self, side):
-        super().__init__()
-        self.side = side
-
-    def forward(self, x):
-        count, _, height, width = x.shape
-        x = x.reshape(count, height // self.side, self.side, width // self.side, self.side)
-        x = x.permute(0, 2, 4, 1, 3).reshape(count, self.side ** 2, height // self.side, width // self.side)
-        return x.contiguous(memory_format=torch.channels_last)
 
 
 class Branches(nn.Module):

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 import training
-from data.faces import Images, batches, load
+from data.batches import Images, batches
+from data.faces import load
 from metric_vae.metrics import Function, Matrix, load_metric
 from metric_vae.model import ARCHITECTURES, kl_divergence, squared_error
 from metric_vae.regularizers import REGULARIZERS, TINY, expected_distances, pairwise_distances

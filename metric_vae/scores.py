@@ -12,7 +12,8 @@ from torch.nn import functional
 
 import metric_vae.run as vae
 from data import synthetic
-from data.faces import EXPRESSIONS, Images
+from data.batches import Images
+from data.faces import EXPRESSIONS
 from metric_vae import evaluate
 from metric_vae.metrics import Function
 

@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.ndimage import map_coordinates
 
 from data import faces as module
 from data.drawing import contact_sheet
-from data.faces import Faces, Images, batches, checked, load, resized, split_faces, summary
+from data.batches import Images, Patches, batches
+from data.faces import Faces, checked, load, resized, split_faces, summary
 from training import UserError
 
 
@@ -217,6 +219,32 @@ def test_augmentation_that_is_switched_off_changes_nothing(small_faces):
     images, rows = Images(small_faces, torch.device("cpu")), torch.arange(70)
     assert torch.equal(images(rows, torch.Generator()), images(rows))
     assert torch.equal(images(rows, None, flip=True, shift=3), images(rows))
+
+
+def test_turned_and_stretched_faces_are_those_of_scipy(small_faces):
+    images, rows = Images(small_faces, torch.device("cpu")), torch.arange(5)
+    x = images(rows, torch.Generator().manual_seed(3), turn=30., zoom=.2)[:, 0].numpy()
+    generator = torch.Generator().manual_seed(3)
+    angle, across, down = (most * (2 * torch.rand(5, generator=generator).numpy() - 1)
+                           for most in (np.pi / 6, .2, .2))
+    centre, line = 7.5, np.arange(16) - 7.5                     # of 16 pixels
+    for face in range(5):
+        v, u = np.meshgrid(line * (1 + down[face]), line * (1 + across[face]), indexing="ij")
+        cos, sin = np.cos(angle[face]), np.sin(angle[face])
+        places = np.array([u * sin + v * cos, u * cos - v * sin]) + centre
+        expected = map_coordinates(small_faces.images[face] / 255, places, order=1, mode="nearest")
+        assert x[face] == pytest.approx(expected, abs=1e-4)
+    assert np.abs(angle).max() > .1
+
+
+def test_patches_are_those_of_torch_and_none_for_an_empty_batch(small_faces):
+    x = Images(small_faces, torch.device("cpu"))(torch.arange(3))
+    assert Patches(4)(x[:0]).shape == (0, 16, 4, 4)
+    assert torch.equal(Patches(4)(x), torch.nn.functional.pixel_unshuffle(x, 4))
+
+
+def test_faces_are_copied_to_a_device_once(small_faces):
+    assert Images(small_faces, torch.device("cpu")).images is Images(small_faces, torch.device("cpu")).images
 
 
 # --- sizes

@@ -1,0 +1,150 @@
+"""Time and memory of loading, embedding and training against the number of faces, up to a million, read from the disk.
+
+Out: benchmarks/results/scale_<device>/ with table.md, results.json and scale.png. Each number of faces gets an images.npy
+of its own in a temporary folder (2.3 GB for a million) and is measured in a process of its own.
+python benchmarks/scale.py
+"""
+import json
+import multiprocessing
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import expr_classifier.run as classifier                        # noqa: E402, after the path
+import metric_vae.run as vae                                    # noqa: E402
+import training                                                 # noqa: E402
+from data import synthetic                                      # noqa: E402
+from data.drawing import save                                   # noqa: E402
+from data.faces import load                                     # noqa: E402
+from metric_vae.metrics import Function                         # noqa: E402
+
+COUNTS = "1000,10000,102000,1000000"    # numbers of faces; TFD has 102,000
+STEPS = 100                 # of training the VAE, on faces from everywhere in the file
+DEVICE = "auto"
+SEED = 0
+
+RESULTS = Path(__file__).parent / "results"
+INTERVAL = 0.02             # seconds between two looks at the memory
+CHUNK = 20_000              # faces written in one go
+COLUMNS = dict(load_seconds=("loading and checks, s", 1), embed_seconds=("embedding, s", 1),
+               embed_per_second=("embedding, faces/s", 0), train_per_second=("training, faces/s", 0),
+               load_mib=("memory of loading, MiB", 0), embed_mib=("of embedding", 0), train_mib=("of training", 0))
+
+
+def main():
+    module = sys.modules[__name__]
+    training.override(sys.argv[1:], {"": module})
+    device = training.choose_device(DEVICE)
+    folder = RESULTS / f"scale_{device.type}"
+    training.make_folder(folder)
+    results = []
+    for count in map(int, COUNTS.split(",")):
+        with tempfile.TemporaryDirectory() as scratch, multiprocessing.get_context("spawn").Pool(1) as pool:
+            write_faces(Path(scratch), count)
+            results.append(dict(faces=count, **pool.apply(measure, (scratch, str(device)))))
+        print(json.dumps(results[-1]))
+    training.write_json(folder / "results.json", results)
+    lines = ["| faces | " + " | ".join(name for name, _ in COLUMNS.values()) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
+    for result in results:
+        cells = [f"{result[key]:,.{decimals}f}" for key, (_, decimals) in COLUMNS.items()]
+        lines.append(f"| {result['faces']:,} | " + " | ".join(cells) + " |")
+    text = "\n".join(lines) + "\n"
+    training.write_atomically(folder / "table.md", lambda file: file.write(text.encode()))
+    draw(folder / "scale.png", results)
+    print(f"{text}\nwrote the results to {folder}")
+
+
+def write_faces(folder, count):
+    """Write images.npy and labels.npy of count faces: the synthetic ones, again and again with other noise."""
+    faces, rng = synthetic.load(seed=SEED), np.random.default_rng(SEED)
+    images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (count, faces.size, faces.size))
+    for start in range(0, count, CHUNK):
+        rows = np.arange(start, min(start + CHUNK, count)) % len(faces)
+        noise = rng.integers(0, 5, (len(rows), faces.size, faces.size), dtype=np.uint8)
+        images[start:start + CHUNK] = np.minimum(faces.images[rows], 250) + noise
+    images.flush()
+    np.save(folder / "labels.npy", faces.labels[np.arange(count) % len(faces)])
+
+
+class Memory(threading.Thread):
+    """The most memory of its own that this process has had, in bytes, while the thread runs.
+
+    Pages of a mapped file are not counted: the system takes them back when it needs them.
+    """
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.peak, self.start_bytes = 0, own_memory()
+        self.start()
+
+    def run(self):
+        while True:
+            self.peak = max(self.peak, own_memory())
+            time.sleep(INTERVAL)
+
+    def since_last(self):
+        """MiB above the beginning, at most, since this was last asked."""
+        peak, self.peak = max(self.peak, own_memory()), 0
+        return (peak - self.start_bytes) / 2 ** 20
+
+
+def own_memory():
+    """Anonymous memory of this process in bytes (Linux)."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("RssAnon:")[1].split()[0]) * 1024
+
+
+def measure(path, device):
+    """Load, embed and train on the faces at path; returns what COLUMNS names."""
+    device = training.choose_device(device)
+    model = classifier.ARCHITECTURES[classifier.ARCHITECTURE](48).to(device).eval().requires_grad_(False)
+    metric = Function(classifier.metric_layers(model))
+    memory = Memory()
+    start = time.perf_counter()
+    faces = load(path, 48, seed=SEED)
+    faces.fingerprint
+    loaded, load_mib = time.perf_counter() - start, memory.since_last()
+    start = time.perf_counter()
+    classifier.layer(model, faces, np.arange(len(faces)), device)
+    embedded, embed_mib = time.perf_counter() - start, memory.since_last()
+    count = min(STEPS * vae.BATCH, len(faces))
+    rng = np.random.default_rng(SEED)
+    split = np.full(len(faces), -1)
+    split[rng.choice(len(faces), count, replace=False)] = 0
+    split[rng.choice(len(faces), vae.BATCH, replace=False)] = 1
+    vae.EPOCHS = 1
+    with tempfile.TemporaryDirectory() as scratch:
+        vae.train("dist_reg", replace(faces, split=split), metric, Path(scratch), SEED, device, "fp32")
+        speed = training.read_log(Path(scratch))[-1]["images_per_second"]
+    return dict(load_seconds=loaded, embed_seconds=embedded, embed_per_second=len(faces) / embedded,
+                train_per_second=speed, load_mib=load_mib, embed_mib=embed_mib, train_mib=memory.since_last())
+
+
+def draw(path, results):
+    """Draw seconds and memory against the number of faces."""
+    figure = Figure((10, 4.2), layout="constrained")
+    counts = [result["faces"] for result in results]
+    for axes, keys, label in zip(figure.subplots(1, 2), (("load_seconds", "embed_seconds"),
+                                                         ("load_mib", "embed_mib", "train_mib")),
+                                 ("seconds", "memory above an empty program, MiB")):
+        for key, colour in zip(keys, ("#0072B2", "#D55E00", "#444444")):
+            axes.plot(counts, [max(result[key], 1e-3) for result in results], "o-", color=colour,
+                      label={"load": "loading and checks", "embed": "embedding", "train": "training"}[key.split("_")[0]])
+        axes.set(xscale="log", xlabel="faces on the disk, 48x48 pixels", ylabel=label)
+        axes.grid(alpha=.25)
+        axes.legend(frameon=False)
+    figure.axes[0].set_yscale("log")
+    figure.axes[1].set_ylim(bottom=0)
+    save(figure, path)
+
+
+if __name__ == "__main__":
+    training.run_script(main)

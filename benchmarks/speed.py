@@ -1,0 +1,330 @@
+"""Times training, embedding, t-SNE and drawing: here, in a plain PyTorch loop and in pythae, in turn.
+
+Out: benchmarks/results/speed_<device>/ with table.md and results.json. python benchmarks/speed.py, or parts of it alone:
+PARTS=training,others. For pythae's column: pip install pythae==0.1.2
+"""
+import importlib.util
+import platform
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import expr_classifier.run as classifier                        # noqa: E402, after the path
+import metric_vae.run as vae                                    # noqa: E402
+import training                                                 # noqa: E402
+from data import synthetic                                      # noqa: E402
+from data.drawing import tsne                                   # noqa: E402
+from metric_vae.model import kl_divergence, original, squared_error        # noqa: E402
+
+PARTS = "matrix,training,quality,others,memory"     # which are measured now; the others keep their last results
+ROUNDS = 5                  # measurements of each, in turn; their median counts
+DEVICE = "auto"
+PRECISION = "auto"          # of our column: "auto", "fp32", "bf16"
+SEED = 0
+
+MATRIX = 2048               # rows and columns of the product that tells the machine's rate
+TRAINING_FACES = 256        # of one measurement of training
+QUALITY_FACES = 756         # training faces, as of a small data set
+QUALITY_EPOCHS = 50         # of the reference recipe, as its authors set them
+OUR_EPOCHS = 40             # of ours, to get where the recipe ends
+EMBEDDED_FACES = 4096
+TSNE_FACES = 600
+DRAWN_FACES = 400
+
+Z_DIM, ALPHA, BATCH, LEARNING_RATE = 512, 0.1, 64, 1e-3         # the reference recipe, without its regulariser
+RESULTS = Path(__file__).parent / "results"
+
+
+def main():
+    module = sys.modules[__name__]
+    training.override(sys.argv[1:], {"": module})
+    for part in PARTS.split(","):
+        training.check_choice("PARTS", part, MEASURES)
+    training.check_positive(ROUNDS=ROUNDS)
+    device = training.choose_device(DEVICE)
+    precision = training.choose_precision(PRECISION, device)
+    faces = synthetic.load()
+    folder = RESULTS / f"speed_{device.type}"
+    training.make_folder(folder)
+    path = folder / "results.json"
+    results = training.read_json(path) if path.exists() else {}
+    results["machine"] = dict(device=name_of(device), threads=torch.get_num_threads(), torch=torch.__version__,
+                              precision=precision)
+    for part in PARTS.split(","):
+        print(f"measuring: {part}")
+        results[part] = MEASURES[part](faces, device, precision)
+        training.write_json(path, results)
+    text = table(results)
+    training.write_atomically(folder / "table.md", lambda file: file.write(text.encode()))
+    print(f"{text}\nwrote table.md and results.json to {folder}")
+
+
+def name_of(device):
+    """The GPU's or the processor's name."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    with open("/proc/cpuinfo") as file:
+        models = [line.split(":")[1].strip() for line in file if line.startswith("model name")]
+    return f"{models[0] if models else platform.processor()}, {torch.get_num_threads()} threads"
+
+
+def seconds_of(call, device):
+    """Seconds that call() takes, the device's own work included."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    call()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def in_turn(calls, device):
+    """The seconds of each call, {name: [one a round]}: a round runs each of them once, after one unmeasured round."""
+    for call in calls.values():
+        call()
+    seconds = {name: [] for name in calls}
+    for _ in range(ROUNDS):
+        for name, call in calls.items():
+            seconds[name].append(seconds_of(call, device))
+    return seconds
+
+
+# --- the machine
+
+def measure_matrix(faces, device, precision):
+    """Floating-point operations a second of a square matrix product, in fp32 and bf16."""
+    products = {}
+    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        a = torch.randn(MATRIX, MATRIX, device=device).to(dtype)
+        products[name] = lambda a=a: a @ a
+    rate = {name: 2 * MATRIX ** 3 / statistics.median(s) for name, s in in_turn(products, device).items()}
+    return {f"{name}_flops_per_second": value for name, value in rate.items()}
+
+
+# --- training of one network
+
+def measure_training(faces, device, precision):
+    """Images a second of training the reference's network, here, in a plain loop and in pythae."""
+    faces = few(faces, TRAINING_FACES, BATCH)
+    with tempfile.TemporaryDirectory() as scratch:
+        calls = dict(plain=PlainLoop(faces, device).train_epoch)
+        if importlib.util.find_spec("pythae"):
+            calls["pythae"] = pythae_epoch(faces, device, scratch)
+        else:
+            print("pythae is not installed: without its column; pip install pythae==0.1.2")
+        calls["here"] = OurLoop(faces, device, precision, Path(scratch)).train_epoch
+        seconds = in_turn(calls, device)
+    counter = FlopCounterMode(display=False)
+    with counter:
+        PlainLoop(few(faces, BATCH, BATCH), device).train_epoch()
+    return dict(images_per_second={name: [TRAINING_FACES / s for s in of] for name, of in seconds.items()},
+                flops_per_image=counter.get_total_flops() / BATCH)
+
+
+def few(faces, count, val):
+    """The first training faces and the first validation faces; the others in no split."""
+    split = np.full(len(faces), -1)
+    split[faces.rows("train")[:count]] = 0
+    split[faces.rows("val")[:val]] = 1
+    return replace(faces, split=split)
+
+
+class PlainLoop:
+    """The reference recipe as anyone would write it in PyTorch: fp32, default layout, default Adam."""
+
+    def __init__(self, faces, device):
+        torch.manual_seed(SEED)
+        as_float = lambda split: torch.from_numpy(faces.images[faces.rows(split)]).float()[:, None].to(device) / 255
+        self.train, self.val = as_float("train"), as_float("val")
+        self.vae = original(faces.size, Z_DIM).to(device)
+        self.optimizer = torch.optim.Adam(self.vae.parameters(), LEARNING_RATE)
+
+    def loss(self, x):
+        mu, sigma = self.vae.encode(x)
+        z = mu + sigma * torch.randn_like(mu)
+        return (squared_error(self.vae.decode(z), x) + ALPHA * kl_divergence(mu, sigma)).mean()
+
+    def train_epoch(self):
+        self.vae.train()
+        for rows in torch.randperm(len(self.train)).split(BATCH):
+            self.optimizer.zero_grad()
+            self.loss(self.train[rows]).backward()
+            self.optimizer.step()
+
+    @torch.no_grad()
+    def val_loss(self):
+        self.vae.eval()
+        return sum(float(self.loss(x)) * len(x) for x in self.val.split(BATCH)) / len(self.val)
+
+
+class OurLoop:
+    """Our own training, an epoch at a time: each call goes on from the checkpoint of the one before."""
+
+    def __init__(self, faces, device, precision, folder, **settings):
+        self.arguments = faces, None, folder, SEED, device, precision
+        self.log = folder
+        self.settings = dict(ARCHITECTURE="original", Z_DIM=Z_DIM, METRIC_DIMS=None, ALPHA=(ALPHA, ALPHA), BATCH=BATCH,
+                             LEARNING_RATE=(LEARNING_RATE, LEARNING_RATE), FLIP=False, EPOCHS=0) | settings
+
+    def train_epoch(self):
+        """One more epoch."""
+        self.settings["EPOCHS"] += 1
+        self.run()
+
+    def run(self):
+        """All epochs that are not done; returns the log."""
+        own = training.constants(vae)
+        vars(vae).update(self.settings)
+        try:
+            vae.train("no_dist_reg", *self.arguments)
+        finally:
+            vars(vae).update(own)
+        return training.read_log(self.log)
+
+
+def pythae_epoch(faces, device, folder):
+    """A function that trains the reference's network for an epoch with pythae's own trainer."""
+    from pythae.data.datasets import BaseDataset
+    from pythae.models import VAE, VAEConfig
+    from pythae.models.base.base_utils import ModelOutput
+    from pythae.models.nn import BaseDecoder, BaseEncoder
+    from pythae.trainers import BaseTrainer, BaseTrainerConfig
+
+    class Encoder(BaseEncoder):
+        def __init__(self):
+            super().__init__()
+            self.net = original(faces.size, Z_DIM).encoder
+
+        def forward(self, x):
+            mu, log_variance = self.net(x).chunk(2, 1)
+            return ModelOutput(embedding=mu, log_covariance=log_variance)
+
+    class Decoder(BaseDecoder):
+        def __init__(self):
+            super().__init__()
+            self.net = original(faces.size, Z_DIM).decoder
+
+        def forward(self, z):
+            return ModelOutput(reconstruction=self.net(z))
+
+    x = torch.from_numpy(faces.images[faces.rows("train")]).float()[:, None] / 255
+    config = VAEConfig(input_dim=(1, faces.size, faces.size), latent_dim=Z_DIM, reconstruction_loss="mse")
+    trainer = BaseTrainer(VAE(config, Encoder(), Decoder()).to(device), BaseDataset(x, torch.zeros(len(x))),
+                          training_config=BaseTrainerConfig(folder, per_device_train_batch_size=BATCH,
+                                                            learning_rate=LEARNING_RATE, no_cuda=device.type == "cpu"))
+    trainer.prepare_training()
+    return lambda: trainer.train_step(1)
+
+
+# --- the reference's quality
+
+def measure_quality(faces, device, precision):
+    """Seconds of training until the loss on held-out faces is that of the reference recipe after its last epoch.
+
+    The loss is the recipe's: squared error + ALPHA KL on sampled z. Ours has the light networks and our schedule, and
+    the same faces and loss. Seconds are those of training alone.
+    """
+    faces = few(faces, QUALITY_FACES, len(faces))
+    loop, curve = PlainLoop(faces, device), []
+    for epoch in range(QUALITY_EPOCHS):
+        seconds = seconds_of(loop.train_epoch, device)
+        curve.append([seconds, loop.val_loss()])
+        print(f"reference recipe, epoch {epoch + 1} of {QUALITY_EPOCHS}: {seconds:.1f} s, loss {curve[-1][1]:.2f}")
+    target = curve[-1][1]
+    with tempfile.TemporaryDirectory() as scratch:
+        own = training.constants(vae)
+        ours = OurLoop(faces, device, precision, Path(scratch), EPOCHS=OUR_EPOCHS, **{
+            name: own[name] for name in ("ARCHITECTURE", "Z_DIM", "METRIC_DIMS", "BATCH", "LEARNING_RATE", "FLIP")})
+        log = ours.run()
+    our_curve = [[line["seconds"], line["val_error"] + ALPHA * line["val_kl"]] for line in log]
+    total, reached = 0.0, None
+    for seconds, loss in our_curve:
+        total += seconds
+        if loss <= target:
+            reached = total
+            break
+    return dict(faces=QUALITY_FACES, target=target, reference_seconds=sum(seconds for seconds, _ in curve),
+                our_seconds=reached, reference_curve=curve, our_curve=our_curve)
+
+
+# --- everything else
+
+def measure_others(faces, device, precision):
+    """Faces a second of embedding, t-SNE and drawing synthetic faces."""
+    model = classifier.ARCHITECTURES[classifier.ARCHITECTURE](faces.size).to(device).eval()
+    rows = np.arange(len(faces))[:EMBEDDED_FACES]
+    points = np.random.default_rng(SEED).normal(size=(TSNE_FACES, 16))
+    calls = dict(embedding=(len(rows), lambda: classifier.layer(model, faces, rows, device)),
+                 tsne=(TSNE_FACES, lambda: tsne(points, 20, SEED)),
+                 drawing=(DRAWN_FACES, lambda: synthetic.make(faces.size, SEED, DRAWN_FACES, DRAWN_FACES // 7)))
+    seconds = in_turn({name: call for name, (_, call) in calls.items()}, device)
+    return {name: [count / s for s in seconds[name]] for name, (count, _) in calls.items()}
+
+
+def measure_memory(faces, device, precision):
+    """The peak memory in bytes of run.py with an epoch of each training, in a copy of the project."""
+    with tempfile.TemporaryDirectory() as scratch:
+        for path in ROOT.glob("*.py"):
+            shutil.copy(path, scratch)
+        for package in ("data", "expr_classifier", "metric_vae"):
+            shutil.copytree(ROOT / package, Path(scratch) / package)
+        subprocess.run([sys.executable, "run.py", "DATA=synthetic", f"DEVICE={device}", f"PRECISION={precision}",
+                        "classifier.EPOCHS=1", "vae.EPOCHS=1"], cwd=scratch, check=True, stdout=subprocess.DEVNULL)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1024 if sys.platform == "linux" else 1)
+    return dict(run_py_bytes=peak)
+
+
+MEASURES = dict(matrix=measure_matrix, training=measure_training, quality=measure_quality, others=measure_others,
+                memory=measure_memory)
+
+
+# --- the table
+
+def table(results):
+    """What was measured, in Markdown."""
+    machine, lines = results["machine"], []
+    lines += [f"{machine['device']}, torch {machine['torch']}, {machine['precision']} here. Medians of {ROUNDS} rounds, "
+              "in turn.", "", "| | |", "|---|---|"]
+    row = lambda name, value: lines.append(f"| {name} | {value} |")
+    if "matrix" in results:
+        for name, rate in results["matrix"].items():
+            row(f"matrix product, {name.split('_')[0]}", f"{rate / 1e9:,.0f} GFLOP/s")
+    if "training" in results:
+        speeds = {name: statistics.median(of) for name, of in results["training"]["images_per_second"].items()}
+        for name, speed in speeds.items():
+            row(f"the reference's VAE, training, {name}", f"{speed:.1f} images/s")
+        for name in speeds.keys() - {"here"}:
+            row(f"here / {name}", f"{speeds['here'] / speeds[name]:.2f}")
+        if "matrix" in results:
+            rate = results["matrix"][f"{machine['precision']}_flops_per_second"]
+            share = speeds["here"] * results["training"]["flops_per_image"] / rate
+            row(f"share of the {machine['precision']} matrix rate, here", f"{share:.0%}")
+    if "quality" in results:
+        q = results["quality"]
+        row(f"the reference recipe on {q['faces']} faces, {len(q['reference_curve'])} epochs",
+            f"{q['reference_seconds']:.0f} s, to a held-out loss of {q['target']:.2f}")
+        row("here, until that loss", "not reached" if q["our_seconds"] is None else
+            f"{q['our_seconds']:.1f} s, 1/{q['reference_seconds'] / q['our_seconds']:.0f} of it")
+    for name, speeds in results.get("others", {}).items():
+        row(name, f"{statistics.median(speeds):,.0f} faces/s")
+    if "memory" in results:
+        row("run.py, peak memory", f"{results['memory']['run_py_bytes'] / 2 ** 30:.2f} GiB")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    training.run_script(main)

@@ -1,0 +1,84 @@
+"""Faces as batches of pixels on a device.
+
+In: Faces and row numbers. Out: float32 (B, 1, H, W) in 0..1, as they are or augmented.
+"""
+import math
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+class Images:
+    """The faces' pixels as batches on a device: uint8 there, or read batch by batch where they are memory-mapped."""
+
+    def __init__(self, faces, device):
+        mapped = isinstance(faces.images, np.memmap)
+        self.device = device
+        self.images = faces.images if mapped else faces.images_on(device)
+
+    def __call__(self, rows, generator=None, flip=False, shift=0, turn=0., zoom=0.):
+        """float32 (B, 1, H, W) in 0..1 of rows int64 (B,).
+
+        With a generator each face is mirrored with probability 1/2 (flip), moved by up to shift pixels each way, turned
+        by up to turn degrees and stretched each way by up to the share zoom, its border repeated.
+        """
+        if isinstance(self.images, np.memmap):
+            x = torch.from_numpy(self.images[rows.cpu().numpy()]).to(self.device)
+        else:
+            x = self.images[rows]
+        if generator is not None and (flip or shift):
+            x = _augment(x, generator, flip, shift)
+        x = x.unsqueeze(1).to(torch.float32, memory_format=torch.channels_last) / 255
+        return _warp(x, generator, turn, zoom) if generator is not None and (turn or zoom) else x
+
+
+def _augment(x, generator, flip, shift):
+    """Mirror and move uint8 (B, H, W), each face by its own draw."""
+    count, size, _ = x.shape
+    draw = lambda low, high: torch.randint(low, high, (count, 1), generator=generator, device=x.device)
+    line = torch.arange(size, device=x.device)
+    down, across = line + draw(-shift, shift + 1), line + draw(-shift, shift + 1)       # (B, size)
+    if flip:
+        across = torch.where(draw(0, 2) == 1, size - 1 - across, across)
+    face = torch.arange(count, device=x.device)[:, None, None]
+    return x[face, down.clamp(0, size - 1)[:, :, None], across.clamp(0, size - 1)[:, None, :]]
+
+
+def _warp(x, generator, turn, zoom):
+    """Turn and stretch float32 (B, 1, H, W), each face by its own draw, bilinearly."""
+    draw = lambda most: most * (2 * torch.rand(len(x), generator=generator, device=x.device) - 1)
+    angle, across, down = draw(math.radians(turn)), 1 + draw(zoom), 1 + draw(zoom)
+    rows = [angle.cos() * across, -angle.sin() * down, torch.zeros_like(angle),
+            angle.sin() * across, angle.cos() * down, torch.zeros_like(angle)]
+    grid = functional.affine_grid(torch.stack(rows, 1).view(-1, 2, 3), x.shape, align_corners=False)
+    return functional.grid_sample(x, grid, padding_mode="border", align_corners=False)
+
+
+def batches(rows, batch_size, generator=None):
+    """Row numbers, int64 (B,) each, the last one ragged, none empty; in random order if a generator is given."""
+    rows = torch.as_tensor(rows, dtype=torch.int64)
+    if len(rows) == 0:
+        return ()
+    if generator is not None:
+        order = torch.randperm(len(rows), generator=generator, device=generator.device)
+        rows = rows.to(generator.device)[order]
+    return rows.split(batch_size)
+
+
+class Patches(nn.Module):
+    """(B, 1, H, W) as patches of side^2 pixels, (B, side^2, H/side, W/side).
+
+    nn.PixelUnshuffle does not change the shape of an empty batch, which a process may have.
+    """
+
+    def __init__(self, side):
+        super().__init__()
+        self.side = side
+
+    def forward(self, x):
+        count, _, height, width = x.shape
+        x = x.reshape(count, height // self.side, self.side, width // self.side, self.side)
+        x = x.permute(0, 2, 4, 1, 3).reshape(count, self.side ** 2, height // self.side, width // self.side)
+        return x.contiguous(memory_format=torch.channels_last)
