@@ -57,12 +57,17 @@ def run_script(main, when_stopped=""):
 # --- constants and overrides
 
 def constants(module):
-    """The UPPER_CASE constants of a script, as a dict of plain values: text, numbers, None, tuples of numbers."""
+    """The UPPER_CASE constants that a script sets itself, not those it imports, as a dict of plain values: text,
+    numbers, None, tuples of numbers.
+    """
     def plain(value):
         if isinstance(value, tuple):
             return all(isinstance(v, (int, float)) for v in value)
         return value is None or isinstance(value, (str, int, float))
-    return {name: value for name, value in vars(module).items() if name.isupper() and plain(value)}
+    lines = ast.parse(Path(module.__file__).read_text()).body
+    names = [target.id for line in lines if isinstance(line, (ast.Assign, ast.AnnAssign)) for target in
+             (line.targets if isinstance(line, ast.Assign) else [line.target]) if isinstance(target, ast.Name)]
+    return {name: vars(module)[name] for name in names if name.isupper() and plain(vars(module)[name])}
 
 
 def override(arguments, modules):

@@ -1,4 +1,5 @@
 """training.py: overrides, atomic files, run folders, logs, checkpoints."""
+import importlib.util
 import json
 import types
 
@@ -10,14 +11,31 @@ from training import UserError
 
 
 @pytest.fixture
-def script():
-    """A script with one constant of each kind."""
-    module = types.ModuleType("script")
-    module.__file__ = "script.py"
-    vars(module).update(DATA="auto", EPOCHS=5, RATE=0.5, BETA=(1.0, 2.0), ALPHA=(.1, .1), FLIP=True, DIMS=16, lower=1,
-                        PATHS=("a",),
-                        __annotations__={"DIMS": int | None, "ALPHA": tuple | str})
+def script(tmp_path):
+    """A script with one constant of each kind, and one that it imports."""
+    path = tmp_path / "script.py"
+    path.write_text("""
+from training import UserError as IMPORTED
+from metric_vae.regularizers import TINY
+
+DATA = "auto"
+EPOCHS = 5
+RATE = 0.5
+BETA = (1.0, 2.0)
+ALPHA: tuple | str = (.1, .1)
+FLIP = True
+DIMS: int | None = 16
+PATHS = ("a",)
+lower = 1
+""")
+    spec = importlib.util.spec_from_file_location("script", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
     return module
+
+
+def test_imported_constants_are_not_a_scripts_own(script):
+    assert list(training.constants(script)) == ["DATA", "EPOCHS", "RATE", "BETA", "ALPHA", "FLIP", "DIMS"]
 
 
 @pytest.mark.parametrize("argument, name, value", [
