@@ -14,9 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -25,7 +22,7 @@ import expr_classifier.run as classifier                        # noqa: E402
 import metric_vae.run as vae                                    # noqa: E402
 import run                                                      # noqa: E402
 import training                                                 # noqa: E402
-from data.drawing import save                                   # noqa: E402
+from benchmarks.pareto import pareto                            # noqa: E402
 from data.faces import load                                     # noqa: E402
 from metric_vae import evaluate, scores as vae_scores           # noqa: E402
 from metric_vae.metrics import Function                         # noqa: E402
@@ -251,7 +248,7 @@ def write_results(folder, faces, settings, device):
     training.write_atomically(folder / "table.md", lambda file: file.write(text.encode()))
     compared = {name: scores for name, scores in points.items() if "error_ratio" in scores}
     if compared:
-        pareto(folder / "pareto.png", title, compared, ceilings)
+        pareto(folder / "pareto.png", title, compared, ceilings, {name: style(name) for name in compared})
     else:
         print("no error ratios, no pareto.png: POINTS=none runs what they are relative to")
     print(f"{text}\nwrote the results to {folder}")
@@ -278,63 +275,6 @@ def table(title, points, ceilings, counts):
         cells = [text(scores, key, decimals) for key, (_, decimals) in SCORES.items()]
         lines.append(f"| {number} | {name} | {counts[name]} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
-
-
-def pareto(path, title, points, ceilings):
-    """Draw preservation and edit success against the error ratio, numbered points with bars from min to max."""
-    figure = Figure((15, 6.8), layout="constrained")
-    *panels, names = figure.subplots(1, 3, width_ratios=(1, 1, .36))
-    numbered = []
-    for axes, score, label, ceiling, of_ceiling in (
-            (panels[0], "spearman", "Spearman of latent and given distances", "ceiling_spearman", "two classifiers"),
-            (panels[1], "edit_success", "share of edits that the judge believes", "judge_accuracy",
-             "judge's accuracy on real faces")):
-        shown = []                                              # number, place, colour
-        for number, (name, scores) in enumerate(points.items(), 1):
-            if score in scores:
-                (x, *x_range), (y, *y_range) = scores["error_ratio"], scores[score]
-                bars = [np.abs(np.subtract(ends, middle))[:, None] for ends, middle in ((y_range, y), (x_range, x))]
-                axes.errorbar(x, y, *bars, **style(name), elinewidth=.7, alpha=.85)
-                shown.append((number, (x, y), style(name)["color"]))
-        if ceiling in ceilings:
-            axes.axhline(ceilings[ceiling][0], color="#888888", linestyle=":", zorder=0)
-            axes.annotate(of_ceiling, (1, ceilings[ceiling][0]), (-4, 3), xycoords=("axes fraction", "data"),
-                          textcoords="offset points", ha="right", fontsize=8, color="#666666")
-        axes.set(xlabel='squared error / squared error of "none"', ylabel=label)
-        if max(scores["error_ratio"][2] for scores in points.values()) > 2:
-            axes.set_xscale("log")
-            axes.xaxis.set_major_locator(FixedLocator((.6, .8, 1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 15, 20)))
-            axes.xaxis.set_minor_locator(NullLocator())
-            axes.xaxis.set_major_formatter(ScalarFormatter())
-        axes.grid(alpha=.25)
-        axes.margins(.08)
-        numbered.append((axes, shown))
-    handles = [Line2D([], [], **style(name)) for name in points]
-    names.legend(handles, [f"{number}  {name}" for number, name in enumerate(points, 1)], loc="center left",
-                 frameon=False, fontsize=8.5, title="orange: with consistency\nblue: without", alignment="left")
-    names.axis("off")
-    figure.suptitle(title + " (mean; bars: min to max)", fontsize=11)
-    figure.draw_without_rendering()                             # now the axes have their places
-    for axes, shown in numbered:
-        write_numbers(axes, shown)
-    save(figure, path)
-
-
-def write_numbers(axes, shown, box=(16, 12)):
-    """Write each number at the free place nearest to its point; shown: (number, (x, y), colour); box in pixels."""
-    places = [axes.transData.transform(place) for _, place, _ in shown]
-    angles = np.arange(16) * np.pi / 8
-    offsets = [r * np.array([np.cos(a), np.sin(a)]) for r in range(12, 120, 6) for a in angles]
-    taken = list(places)
-    for (number, xy, colour), place in zip(shown, places):
-        free = [o for o in offsets if axes.bbox.contains(*(place + o))
-                and all((np.abs(place + o - other) >= box).any() for other in taken)]
-        offset = (free or offsets)[0]
-        taken.append(place + offset)
-        axes.annotate(number, xy, offset * 72 / axes.figure.dpi, textcoords="offset points", ha="center", va="center",
-                      fontsize=8, color=colour, annotation_clip=False, zorder=4,
-                      arrowprops=dict(arrowstyle="-", color=colour, linewidth=.5, shrinkA=4, shrinkB=1)
-                      ).set_in_layout(False)
 
 
 def style(name):

@@ -1,4 +1,4 @@
-"""benchmarks/regularizers.py on a few small faces: what it writes, when it trains again, what it leaves as it was."""
+"""The benchmarks on a few small faces: what they write, when they train again, what they leave as it was."""
 import json
 import subprocess
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import regularizers as benchmark
+from benchmarks import regularizers as benchmark, scale, speed
 from conftest import draw_small_images
 from training import constants
 
@@ -148,3 +148,38 @@ def test_every_point_has_settings_that_can_be(name, settings, monkeypatch):
     monkeypatch.setattr(vae, "Z_DIM", 128)
     with benchmark.constants_of(name):
         assert (vae.REGULARIZER, vae.ALPHA) == ("batchwise", (0.1, 0.1)) or name != "reference"
+
+
+# --- speed and scale
+
+def test_speed_measures_every_part_and_writes_a_row_of_each(monkeypatch, tmp_path):
+    small = dict(RESULTS=tmp_path, ROUNDS=1, MATRIX=64, TRAINING_FACES=8, QUALITY_FACES=16, QUALITY_EPOCHS=1,
+                 OUR_EPOCHS=2, EMBEDDED_FACES=64, TSNE_FACES=40, DRAWN_FACES=28, BATCH=8, DEVICE="cpu",
+                 PRECISION="fp32", PARTS="matrix,training,quality,others")
+    for name, value in small.items():
+        monkeypatch.setattr(speed, name, value)
+    monkeypatch.setattr(sys, "argv", ["benchmarks/speed.py"])
+    faces = speed.synthetic.load(count=140, identities=30, cache=tmp_path)
+    monkeypatch.setattr(speed.synthetic, "load", lambda: faces)
+    before = constants(vae)
+    speed.main()
+    assert constants(vae) == before
+    text = (tmp_path / "speed_cpu" / "table.md").read_text()
+    for row in ("matrix product, bf16", "training, plain", "training, here", "here / plain", "share of the fp32 matrix",
+                "the reference recipe on 16 faces, 1 epochs", "here, until that loss", "embedding", "tsne", "drawing"):
+        assert row in text, row
+    results = json.loads((tmp_path / "speed_cpu" / "results.json").read_text())
+    assert len(results["training"]["images_per_second"]["here"]) == 1
+    assert len(results["quality"]["our_curve"]) == 2
+
+
+def test_scale_measures_each_number_of_faces(monkeypatch, tmp_path):
+    for name, value in dict(RESULTS=tmp_path, COUNTS="40,80", STEPS=1, DEVICE="cpu").items():
+        monkeypatch.setattr(scale, name, value)
+    monkeypatch.setattr(sys, "argv", ["benchmarks/scale.py"])
+    scale.main()
+    results = json.loads((tmp_path / "scale_cpu" / "results.json").read_text())
+    assert [result["faces"] for result in results] == [40, 80]
+    assert all(result[key] > 0 for result in results for key in scale.COLUMNS)
+    assert (tmp_path / "scale_cpu" / "scale.png").stat().st_size > 1000
+    assert "| 80 |" in (tmp_path / "scale_cpu" / "table.md").read_text()
