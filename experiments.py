@@ -37,11 +37,15 @@ STEPS = 10                  # of an interpolation, its ends included
 SHOWN = 10                  # people or pairs in a figure
 PATHS = 50                  # interpolations that are scored
 
-# --- networks that measure what the VAE has learned: trained here on the same training faces, with the settings at the
-# --- head of expr_classifier/run.py and the run's BATCH, and kept in the run folder
+# --- networks that measure what the VAE has learned: trained here on the same training faces, for the rest with the
+# --- settings at the head of expr_classifier/run.py, and kept in the run folder
 JUDGE_ARCHITECTURE = "judge"    # judge.pt: says which expression a face has; neither the VAE nor its metric has seen
                                 # it. One of expr_classifier/model.py, or "none": no scores of edits
-JUDGE_EPOCHS = 6
+JUDGE_EPOCHS = 12
+JUDGE_BALANCE = 1.0             # its classifier.BALANCE: each expression weighs the same, as in edit_success: else it
+                                # would never say disgust, of which FER2013 has 1.5 %, whatever the edit
+JUDGE_BATCH = 64                # faces
+JUDGE_RATE = (2e-3, 1e-4)       # Adam's, at the first and the last epoch
 JUDGE_SEED = 1000               # added to the run's seed
 CEILING_SEED = 500              # second.pt: the run's classifier again, with this added to its seed: how far two agree
 IDENTITY_EPOCHS = 20            # identity.pt: tells people apart, where they are known; 0: no scores of identity
@@ -181,7 +185,8 @@ def train_network(name, faces, folder, seed, device, classes=len(EXPRESSIONS), *
 
 def judge_settings():
     """The classifier's constants for the judge, the same whatever recipe the run followed."""
-    return {**CLASSIFIER, "BATCH": classifier.BATCH, "ARCHITECTURE": JUDGE_ARCHITECTURE, "EPOCHS": JUDGE_EPOCHS}
+    return {**CLASSIFIER, "ARCHITECTURE": JUDGE_ARCHITECTURE, "EPOCHS": JUDGE_EPOCHS, "BALANCE": JUDGE_BALANCE,
+            "BATCH": JUDGE_BATCH, "LEARNING_RATE": JUDGE_RATE}
 
 
 def train_identifier(faces, folder, seed, device):

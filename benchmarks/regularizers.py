@@ -143,7 +143,7 @@ def constants_of(name):
 def settings_of(name, faces, device):
     """All that a point's result depends on, as JSON gives it back; name None: what the classifiers depend on."""
     settings = dict(fingerprint=faces.fingerprint, device=device.type, classifier=training.constants(classifier),
-                    judge=[experiments.JUDGE_ARCHITECTURE, experiments.JUDGE_EPOCHS])
+                    judge=experiments.judge_settings())
     if name is not None:
         with constants_of(name):
             of_vae = training.constants(vae)

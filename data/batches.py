@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional
 
 
@@ -65,20 +64,3 @@ def batches(rows, batch_size, generator=None):
         order = torch.randperm(len(rows), generator=generator, device=generator.device)
         rows = rows.to(generator.device)[order]
     return rows.split(batch_size)
-
-
-class Patches(nn.Module):
-    """(B, 1, H, W) as patches of side^2 pixels, (B, side^2, H/side, W/side).
-
-    nn.PixelUnshuffle does not change the shape of an empty batch, which a process may have.
-    """
-
-    def __init__(self, side):
-        super().__init__()
-        self.side = side
-
-    def forward(self, x):
-        count, _, height, width = x.shape
-        x = x.reshape(count, height // self.side, self.side, width // self.side, self.side)
-        x = x.permute(0, 2, 4, 1, 3).reshape(count, self.side ** 2, height // self.side, width // self.side)
-        return x.contiguous(memory_format=torch.channels_last)

@@ -134,9 +134,12 @@ def layer(model, faces, rows, device, name="last", batch_size=256):
 
 
 def metric_layers(model):
-    """The function x (B, 1, H, W) to the list of the classifier's layers up to LAYER, whose distances are d_D."""
+    """The function x (B, 1, H, W) to the list of the classifier's layers up to LAYER, whose distances are d_D.
+
+    Without the first block, which sees edges: the squared error keeps these.
+    """
     def layers(x):
-        outputs = model.features(x)
+        _, *outputs = model.features(x)
         return dict(last=outputs, second_last=outputs[:-1], softmax=[*outputs, outputs[-1].softmax(1)])[LAYER]
     return layers
 

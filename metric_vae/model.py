@@ -5,8 +5,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from data.batches import Patches
-
 SIGMA_MIN = 1e-5        # the reference's clip
 SPREAD = 0.25           # standard deviation of a pixel over faces, about
 CONTRAST = 4e-4         # variance of a face, on 0..1, below which its contrast is not raised in full
@@ -114,11 +112,11 @@ def light(size, z_dim, metric_dims=None):
     encoder = initialise(nn.Sequential(mean_face, *down(1, 32), *down(32, 64), *down(64, 128), nn.Flatten(),
                                        nn.Linear(features, 2 * (z_dim - metric_dims))))
     if metric_dims:
-        metric = nn.Sequential(nn.InstanceNorm2d(1, eps=CONTRAST), Patches(4),
-                               nn.Conv2d(16, 64, 3, padding=1), nn.GroupNorm(8, 64), nn.ReLU(),
-                               nn.Conv2d(64, 128, 4, stride=2, padding=1), nn.GroupNorm(8, 128), nn.ReLU(),
-                               nn.Flatten(), nn.Linear(features, 128), nn.LayerNorm(128), nn.ReLU(),
-                               nn.Linear(128, 2 * metric_dims))
+        convolution = lambda inputs, outputs: nn.Conv2d(inputs, outputs, 4, stride=2, padding=1)
+        metric = nn.Sequential(nn.InstanceNorm2d(1, eps=CONTRAST), convolution(1, 32), nn.ReLU(),
+                               convolution(32, 64), nn.GroupNorm(8, 64), nn.ReLU(),
+                               convolution(64, 128), nn.GroupNorm(8, 128), nn.ReLU(), nn.Flatten(),
+                               nn.Linear(features, 128), nn.LayerNorm(128), nn.ReLU(), nn.Linear(128, 2 * metric_dims))
         encoder = Branches(metric, encoder)
     decoder = initialise(nn.Sequential(
         nn.Linear(z_dim, features), nn.ReLU(), nn.Unflatten(1, (128, size // 8, size // 8)),

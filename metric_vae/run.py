@@ -36,13 +36,13 @@ BETA = (1000.0, 1000.0)
 TARGET_STRESS: float | None = None      # BETA that finds itself: raised while Kruskal's stress is above this
 REGULARIZE_ON: str | None = None        # "mu", "z", "expected" (E|zi - zj|^2); None: what each regulariser says
 METRIC_DIMS: int | None = 16    # the first dimensions of z keep the metric; None: the whole of z
-CONSISTENCY = (0.0, 1.0)        # what d_D's layers lose from x to x_hat, as a share of their variance; 1: losing all of
+CONSISTENCY = (0.0, 0.5)        # what d_D's layers lose from x to x_hat, as a share of their variance; 1: losing all of
                                 # it costs as much as the squared error. Only for a METRIC that is a function of x.
                                 # From 0, since pixels come first: (1, 1) ends worse in everything
-EDIT_CONSISTENCY = (0.0, 1.0)   # what its last layer loses from a face to another one that got its metric part
+EDIT_CONSISTENCY = (0.0, 0.4)   # what its last layer loses from a face to another one that got its metric part
 
 # --- training
-EPOCHS = 10
+EPOCHS = 9
 BATCH = 16                      # faces: small ones make many steps, which counts most in a short training
 LEARNING_RATE = (1e-3, 1e-4)    # Adam's, at the first and the last epoch, linear between
 FLIP = True                     # mirror every other training face

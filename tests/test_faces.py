@@ -9,7 +9,7 @@ from scipy.ndimage import map_coordinates
 
 from data import faces as module
 from data.drawing import contact_sheet
-from data.batches import Images, Patches, batches
+from data.batches import Images, batches
 from data.faces import Faces, checked, load, resized, split_faces, summary
 from training import UserError
 
@@ -235,12 +235,6 @@ def test_turned_and_stretched_faces_are_those_of_scipy(small_faces):
         expected = map_coordinates(small_faces.images[face] / 255, places, order=1, mode="nearest")
         assert x[face] == pytest.approx(expected, abs=1e-4)
     assert np.abs(angle).max() > .1
-
-
-def test_patches_are_those_of_torch_and_none_for_an_empty_batch(small_faces):
-    x = Images(small_faces, torch.device("cpu"))(torch.arange(3))
-    assert Patches(4)(x[:0]).shape == (0, 16, 4, 4)
-    assert torch.equal(Patches(4)(x), torch.nn.functional.pixel_unshuffle(x, 4))
 
 
 def test_faces_are_copied_to_a_device_once(small_faces):

@@ -156,6 +156,7 @@ def run_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(classifier, "BATCH", 16)
     monkeypatch.setattr(classifier, "EPOCHS", 1)
     monkeypatch.setattr(experiments, "JUDGE_EPOCHS", 1)
+    monkeypatch.setattr(experiments, "JUDGE_BATCH", 16)
     monkeypatch.setattr(experiments, "IDENTITY_EPOCHS", 1)
     monkeypatch.setattr(experiments, "JUDGE_ARCHITECTURE", "light")
     monkeypatch.setattr(experiments.evaluate, "RESAMPLES", 5)
