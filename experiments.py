@@ -41,14 +41,14 @@ PATHS = 50                  # interpolations that are scored
 # --- settings at the head of expr_classifier/run.py, and kept in the run folder
 JUDGE_ARCHITECTURE = "judge"    # judge.pt: says which expression a face has; neither the VAE nor its metric has seen
                                 # it. One of expr_classifier/model.py, or "none": no scores of edits
-JUDGE_EPOCHS = 12
+JUDGE_EPOCHS = 8
 JUDGE_BALANCE = 1.0             # its classifier.BALANCE: each expression weighs the same, as in edit_success: else it
                                 # would never say disgust, of which FER2013 has 1.5 %, whatever the edit
 JUDGE_BATCH = 64                # faces
 JUDGE_RATE = (2e-3, 1e-4)       # Adam's, at the first and the last epoch
 JUDGE_SEED = 1000               # added to the run's seed
 CEILING_SEED = 500              # second.pt: the run's classifier again, with this added to its seed: how far two agree
-IDENTITY_EPOCHS = 20            # identity.pt: tells people apart, where they are known; 0: no scores of identity
+IDENTITY_EPOCHS = 8             # identity.pt: tells people apart, where they are known; 0: no scores of identity
 IDENTITY_SEED = 1500
 
 IMAGES = Path(__file__).parent / "images"
@@ -190,8 +190,9 @@ def judge_settings():
 
 
 def train_identifier(faces, folder, seed, device):
-    """A network whose second-last layer tells people apart: the judge's, trained on whom it sees in place of which
-    expression. None where fewer than two known people have training faces.
+    """A network whose second-last layer tells people apart: a classifier of who it is in place of which expression.
+
+    None where fewer than two known people have training faces.
     """
     rows = faces.rows("train")
     rows = rows[faces.identities[rows] >= 0]
@@ -200,8 +201,8 @@ def train_identifier(faces, folder, seed, device):
     if len(names) < 2:
         return None
     training_faces = replace(faces, labels=people, split=np.where(faces.split == 0, 0, -1))
-    return train_network("identity", training_faces, folder, seed, device, len(names),
-                         **{**judge_settings(), "EPOCHS": IDENTITY_EPOCHS})
+    settings = {**judge_settings(), "ARCHITECTURE": "light", "EPOCHS": IDENTITY_EPOCHS, "TURN": 0., "ZOOM": 0.}
+    return train_network("identity", training_faces, folder, seed, device, len(names), **settings)
 
 
 def measure_ceiling(C, faces, rows, folder, seed, device):
