@@ -39,7 +39,7 @@ METRIC_DIMS: int | None = 16    # the first dimensions of z keep the metric; Non
 CONSISTENCY = (0.0, 0.5)        # what d_D's layers lose from x to x_hat, as a share of their variance; 1: losing all of
                                 # it costs as much as the squared error. Only for a METRIC that is a function of x.
                                 # From 0, since pixels come first: (1, 1) ends worse in everything
-EDIT_CONSISTENCY = (0.0, 0.4)   # what its last layer loses from a face to another one that got its metric part
+EDIT_CONSISTENCY = (0.0, 0.3)   # what its last layer loses from a face to another one that got its metric part
 
 # --- training
 EPOCHS = 9
