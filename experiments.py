@@ -3,6 +3,7 @@
 In: experiments/N/ as run.py, or one of the packages alone, left it. Out: its scores.json and figures/.
 python experiments.py, or for another run: python experiments.py RUN=3
 """
+import json
 import shutil
 import sys
 import tempfile
@@ -11,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 import expr_classifier.figures as classifier_figures
 import expr_classifier.run as classifier
@@ -41,7 +43,7 @@ PATHS = 50                  # interpolations that are scored
 # --- settings at the head of expr_classifier/run.py, and kept in the run folder
 JUDGE_ARCHITECTURE = "judge"    # judge.pt: says which expression a face has; neither the VAE nor its metric has seen
                                 # it. One of expr_classifier/model.py, or "none": no scores of edits
-JUDGE_EPOCHS = 8
+JUDGE_EPOCHS = 10
 JUDGE_BALANCE = 1.0             # its classifier.BALANCE: each expression weighs the same, as in edit_success: else it
                                 # would never say disgust, of which FER2013 has 1.5 %, whatever the edit
 JUDGE_BATCH = 64                # faces
@@ -162,24 +164,24 @@ def analyse_classifier(model, faces, test, rows, figures, device):
 
 
 def train_network(name, faces, folder, seed, device, classes=len(EXPRESSIONS), **settings):
-    """A further classifier, kept as folder/name.pt: read from there if it has these settings, else trained.
+    """A further classifier, kept as folder/name.pt: read from there if it was trained with these settings, else trained.
 
     settings: constants of expr_classifier/run.py. None where there are too few faces to train it.
     """
-    path = folder / f"{name}.pt"
-    state = training.load_checkpoint(path) if path.exists() else {}
-    if (state.get("architecture"), state.get("epoch")) != (settings["ARCHITECTURE"], settings["EPOCHS"]):
+    path, wanted = folder / f"{name}.pt", json.dumps([seed, faces.fingerprint, settings], sort_keys=True)
+    if not path.exists() or training.load_checkpoint(path).get("settings") != wanted:
         own = training.constants(classifier)
         vars(classifier).update(settings)
         try:
             with tempfile.TemporaryDirectory() as scratch:
                 classifier.train(faces, Path(scratch), seed, device, "fp32", classes)
-                training.write_atomically(path, lambda file: file.write((Path(scratch) / "classifier.pt").read_bytes()))
+                state = training.load_checkpoint(Path(scratch) / "classifier.pt")
         except training.UserError as error:
             print(f"no {name}.pt, without its scores: {error}")
             return None
         finally:
             vars(classifier).update(own)
+        training.write_atomically(path, lambda file: torch.save({**state, "settings": wanted}, file))
     return classifier.load_classifier(path, device)
 
 
