@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import regularizers as benchmark, scale, speed
+from benchmarks import regularizers as benchmark, scale, seeds, speed
 from conftest import draw_small_images
 from training import constants
 
@@ -183,3 +183,37 @@ def test_scale_measures_each_number_of_faces(monkeypatch, tmp_path):
     assert all(result[key] > 0 for result in results for key in scale.COLUMNS)
     assert (tmp_path / "scale_cpu" / "scale.png").stat().st_size > 1000
     assert "| 80 |" in (tmp_path / "scale_cpu" / "table.md").read_text()
+
+
+# --- seeds
+
+@pytest.fixture
+def finished_runs(monkeypatch, tmp_path):
+    """Runs 0 and 1, of seeds 0 and 1, with an error of 2 and 4 without and of 3 and 5 with the regulariser."""
+    for seed in (0, 1):
+        (tmp_path / str(seed)).mkdir()
+        settings = dict(run=dict(SEED=seed), vae=dict(BETA=5), data=dict(name="small", split=dict(train=9, test=3)))
+        scores = dict(classifier=dict(accuracy=[.5 + seed / 4, 0, 1]), ceiling=dict(stress=[.25, 0, 1]),
+                      no_dist_reg=dict(error=[2 + 2 * seed, 0, 9], frechet=7.0),
+                      dist_reg=dict(error=[3 + 2 * seed, 0, 9], frechet=7.0))
+        for name, content in (("settings", settings), ("scores", scores)):
+            (tmp_path / str(seed) / f"{name}.json").write_text(json.dumps(content))
+    monkeypatch.setattr(seeds.training, "find_run", lambda number, finished: tmp_path / str(number))
+    monkeypatch.setattr(sys, "argv", ["benchmarks/seeds.py", "RUNS=0,1"])
+    return tmp_path
+
+
+def test_seeds_are_summed_up_by_their_mean_and_range(finished_runs, capsys):
+    seeds.main()
+    printed = capsys.readouterr().out
+    assert "2 seeds" in printed and "0.625 (0.500..0.750)" in printed
+    assert "| 3.00 (2.00..4.00) | 4.00 (3.00..5.00) |  |" in printed
+    assert "| the same, without = 1 | 1 | 1.375 (1.250..1.500) | |" in printed
+    assert "| 7 (7..7) | 7 (7..7) |  |" in printed and "0.250 (0.250..0.250) |" in printed
+
+
+def test_runs_that_differ_in_more_than_their_seed_are_not_summed_up(finished_runs, user_error):
+    settings = json.loads((finished_runs / "1" / "settings.json").read_text())
+    settings["vae"]["BETA"] = 6
+    (finished_runs / "1" / "settings.json").write_text(json.dumps(settings))
+    user_error(seeds.main, "BETA")
