@@ -44,8 +44,6 @@ PATHS = 50                  # interpolations that are scored
 JUDGE_ARCHITECTURE = "judge"    # judge.pt: says which expression a face has; neither the VAE nor its metric has seen
                                 # it. One of expr_classifier/model.py, or "none": no scores of edits
 JUDGE_EPOCHS = 10
-JUDGE_BALANCE = 1.0             # its classifier.BALANCE: each expression weighs the same, as in edit_success: else it
-                                # would never say disgust, of which FER2013 has 1.5 %, whatever the edit
 JUDGE_BATCH = 64                # faces
 JUDGE_RATE = (2e-3, 1e-4)       # Adam's, at the first and the last epoch
 JUDGE_SEED = 1000               # added to the run's seed
@@ -187,8 +185,8 @@ def train_network(name, faces, folder, seed, device, classes=len(EXPRESSIONS), *
 
 def judge_settings():
     """The classifier's constants for the judge, the same whatever recipe the run followed."""
-    return {**CLASSIFIER, "ARCHITECTURE": JUDGE_ARCHITECTURE, "EPOCHS": JUDGE_EPOCHS, "BALANCE": JUDGE_BALANCE,
-            "BATCH": JUDGE_BATCH, "LEARNING_RATE": JUDGE_RATE}
+    return {**CLASSIFIER, "ARCHITECTURE": JUDGE_ARCHITECTURE, "EPOCHS": JUDGE_EPOCHS, "BATCH": JUDGE_BATCH,
+            "LEARNING_RATE": JUDGE_RATE}
 
 
 def train_identifier(faces, folder, seed, device):
