@@ -6,6 +6,7 @@ import ast
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -37,7 +38,10 @@ class UserError(Exception):
 
 
 def run_script(main, when_stopped=""):
-    """Call main(); a UserError ends the program with its message and exit code 1, Ctrl-C with 130 and when_stopped."""
+    """Call main(); a UserError ends the program with its message and exit code 1, Ctrl-C or SIGTERM, which torchrun and
+    Slurm send, with 130 and when_stopped.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         main()
     except UserError as error:
