@@ -109,8 +109,8 @@ def analyse(folder, faces, seed, device):
     models = {name: vae.load_vae(folder, name, device) for name in vae.MODELS if (folder / f"{name}.pt").exists()}
     if models:
         judge = identifier = None
-        if (faces.labels[rows] >= 0).any() and JUDGE_ARCHITECTURE != "none":
-            judge = train_network("judge", faces, folder, seed + JUDGE_SEED, device, **judge_settings())
+        if (faces.labels[rows] >= 0).any():
+            judge = train_judge(faces, folder, seed, device)
             clock("judge")
         if judge is not None and IDENTITY_EPOCHS:
             identifier = train_identifier(faces, folder, seed + IDENTITY_SEED, device)
@@ -162,23 +162,19 @@ def analyse_classifier(model, faces, test, rows, figures, device):
 
 
 def train_network(name, faces, folder, seed, device, classes=len(EXPRESSIONS), **settings):
-    """A further classifier, kept as folder/name.pt: read from there if it was trained with these settings, else trained.
+    """A further classifier, kept as folder/name.pt: read from there if it has these settings, else trained.
 
     settings: constants of expr_classifier/run.py. None where there are too few faces to train it.
     """
     path, wanted = folder / f"{name}.pt", json.dumps([seed, faces.fingerprint, settings], sort_keys=True)
     if not path.exists() or training.load_checkpoint(path).get("settings") != wanted:
-        own = training.constants(classifier)
-        vars(classifier).update(settings)
         try:
-            with tempfile.TemporaryDirectory() as scratch:
+            with training.changed_constants(classifier, **settings), tempfile.TemporaryDirectory() as scratch:
                 classifier.train(faces, Path(scratch), seed, device, "fp32", classes)
                 state = training.load_checkpoint(Path(scratch) / "classifier.pt")
         except training.UserError as error:
             print(f"no {name}.pt, without its scores: {error}")
             return None
-        finally:
-            vars(classifier).update(own)
         training.write_atomically(path, lambda file: torch.save({**state, "settings": wanted}, file))
     return classifier.load_classifier(path, device)
 
@@ -187,6 +183,13 @@ def judge_settings():
     """The classifier's constants for the judge, the same whatever recipe the run followed."""
     return {**CLASSIFIER, "ARCHITECTURE": JUDGE_ARCHITECTURE, "EPOCHS": JUDGE_EPOCHS, "BATCH": JUDGE_BATCH,
             "LEARNING_RATE": JUDGE_RATE}
+
+
+def train_judge(faces, folder, seed, device):
+    """The judge of a run with this seed; None where JUDGE_ARCHITECTURE is "none" or there are too few faces."""
+    if JUDGE_ARCHITECTURE == "none":
+        return None
+    return train_network("judge", faces, folder, seed + JUDGE_SEED, device, **judge_settings())
 
 
 def train_identifier(faces, folder, seed, device):

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import typing
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -72,6 +72,17 @@ def constants(module):
     names = [target.id for line in lines if isinstance(line, (ast.Assign, ast.AnnAssign)) for target in
              (line.targets if isinstance(line, ast.Assign) else [line.target]) if isinstance(target, ast.Name)]
     return {name: vars(module)[name] for name in names if name.isupper() and plain(vars(module)[name])}
+
+
+@contextmanager
+def changed_constants(module, **values):
+    """Within it constants of a script have these values, or what is set there; after it all have their own again."""
+    own = constants(module)
+    vars(module).update(values)
+    try:
+        yield
+    finally:
+        vars(module).update(own)
 
 
 def override(arguments, modules):
@@ -249,9 +260,14 @@ def make_folder(path):
                         "free some disk space or choose a folder you may write to") from None
 
 
+def write_text(path, text):
+    """Write a text, atomically."""
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
 def write_json(path, value):
     """Write a value as indented JSON, atomically."""
-    write_atomically(path, lambda file: file.write((json.dumps(value, indent=2) + "\n").encode()))
+    write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def read_json(path):
@@ -370,8 +386,7 @@ def write_log(folder, stage, epoch, **values):
     for value in values.values():
         assert value is None or isinstance(value, (int, float, list)), value
     lines.append(dict(stage=stage, epoch=epoch, **values))
-    text = "".join(json.dumps(line) + "\n" for line in lines)
-    write_atomically(folder / "log.jsonl", lambda file: file.write(text.encode()))
+    write_text(folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
 
 
 def check_finite(values, stage, epoch, checkpoint):

@@ -67,7 +67,6 @@ for _name, _low, _high in (("local_stress", 300, 3000), ("correlation", 300, 300
 
 # --- how
 WARM_UP = 1024              # training faces of the two short epochs that tell the time of a whole one
-SECOND_SEED = 500           # added to a seed: the second classifier, whose distances are the ceiling
 VAE_OVERHEAD = 15.0         # seconds of a VAE's warm-up and scores, on 2 cores: for the estimate only
 CLASSIFIER_SECONDS = 25.0   # of a seed's two classifiers and judge, per 1000 training faces: for the estimate only
 
@@ -128,16 +127,10 @@ def main():
 @contextmanager
 def constants_of(name):
     """Within it, metric_vae.run has the settings of a point, and scores skip their bootstrap: seeds are the spread."""
-    before, resamples = training.constants(vae), evaluate.RESAMPLES
-    try:
+    with training.changed_constants(vae), training.changed_constants(evaluate, RESAMPLES=1):
         training.override(SETTINGS[name].split(), {"": vae})
         vae.check_settings()
-        evaluate.RESAMPLES = 1
         yield
-    finally:
-        evaluate.RESAMPLES = resamples
-        for constant, value in before.items():
-            setattr(vae, constant, value)
 
 
 def settings_of(name, faces, device):
@@ -178,12 +171,9 @@ def make_judges(folder, faces, seed, device, precision):
             (trained / part).mkdir(parents=True)
         training.write_json(path, dict(settings=settings, scores={}))
     C = classifier.train(faces, trained / "first", seed, device, precision)
-    other = classifier.train(faces, trained / "second", seed + SECOND_SEED, device, precision)
+    other = classifier.train(faces, trained / "second", seed + experiments.CEILING_SEED, device, precision)
     test, rows = faces.rows("test", labelled=True), experiments.sample_rows(faces)
-    judge = None
-    if len(test):
-        judge = experiments.train_network("judge", faces, trained, seed + experiments.JUDGE_SEED, device,
-                                          **experiments.judge_settings())
+    judge = experiments.train_judge(faces, trained, seed, device) if len(test) else None
     scores = {f"{name}_accuracy": classifier.measure_accuracy(model, faces, test, device) for name, model in
               (("classifier", C), ("second", other), ("judge", judge)) if model is not None and len(test)}
     metrics = [Function(classifier.metric_layers(model), vae.METRIC_NORM) for model in (C, other)]
@@ -245,7 +235,7 @@ def write_results(folder, faces, settings, device):
         title=title, data=faces.about(), seconds=SECONDS, classifiers=classifiers, ceilings=ceilings, settings=SETTINGS,
         seeds=runs, points=points))
     text = table(title, points, ceilings, {name: len(of_point) for name, of_point in runs.items()})
-    training.write_atomically(folder / "table.md", lambda file: file.write(text.encode()))
+    training.write_text(folder / "table.md", text)
     compared = {name: scores for name, scores in points.items() if "error_ratio" in scores}
     if compared:
         pareto(folder / "pareto.png", title, compared, ceilings, {name: style(name) for name in compared})

@@ -1,7 +1,7 @@
 """Time and memory of loading, embedding and training against the number of faces, up to a million, read from the disk.
 
-Out: benchmarks/results/scale_<device>/ with table.md, results.json and scale.png. Each number of faces gets an images.npy
-of its own in a temporary folder (2.3 GB for a million) and is measured in a process of its own.
+Out: benchmarks/results/scale_<device>/ with table.md, results.json and scale.png. Each number of faces gets an
+images.npy of its own in a temporary folder (2.3 GB for a million) and is measured in a process of its own.
 python benchmarks/scale.py
 """
 import json
@@ -57,7 +57,7 @@ def main():
         cells = [f"{result[key]:,.{decimals}f}" for key, (_, decimals) in COLUMNS.items()]
         lines.append(f"| {result['faces']:,} | " + " | ".join(cells) + " |")
     text = "\n".join(lines) + "\n"
-    training.write_atomically(folder / "table.md", lambda file: file.write(text.encode()))
+    training.write_text(folder / "table.md", text)
     draw(folder / "scale.png", results)
     print(f"{text}\nwrote the results to {folder}")
 
@@ -135,9 +135,9 @@ def draw(path, results):
     for axes, keys, label in zip(figure.subplots(1, 2), (("load_seconds", "embed_seconds"),
                                                          ("load_mib", "embed_mib", "train_mib")),
                                  ("seconds", "memory above an empty program, MiB")):
-        for key, colour in zip(keys, ("#0072B2", "#D55E00", "#444444")):
-            axes.plot(counts, [max(result[key], 1e-3) for result in results], "o-", color=colour,
-                      label={"load": "loading and checks", "embed": "embedding", "train": "training"}[key.split("_")[0]])
+        for key, name, colour in zip(keys, ("loading and checks", "embedding", "training"),
+                                     ("#0072B2", "#D55E00", "#444444")):
+            axes.plot(counts, [max(result[key], 1e-3) for result in results], "o-", color=colour, label=name)
         axes.set(xscale="log", xlabel="faces on the disk, 48x48 pixels", ylabel=label)
         axes.grid(alpha=.25)
         axes.legend(frameon=False)

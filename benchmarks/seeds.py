@@ -39,8 +39,8 @@ def main():
     differ = {name for one in settings for part in ("run", "classifier", "vae") for name in one.get(part, {})
               if one.get(part, {}).get(name) != settings[0].get(part, {}).get(name)} - {"SEED"}
     if not settings or differ:
-        raise UserError(f"RUNS={RUNS}", "runs that differ in SEED alone", f"other settings: {sorted(differ) or 'no run'}",
-                        "choose others")
+        raise UserError(f"RUNS={RUNS}", "runs that differ in SEED alone",
+                        f"other settings: {sorted(differ) or 'no run'}", "choose others")
     print(table(scores, settings))
 
 

@@ -1,7 +1,7 @@
 """Times training, embedding, t-SNE and drawing: here, in a plain PyTorch loop and in pythae, in turn.
 
-Out: benchmarks/results/speed_<device>/ with table.md and results.json. python benchmarks/speed.py, or parts of it alone:
-PARTS=training,others. For pythae's column: pip install pythae==0.1.2
+Out: benchmarks/results/speed_<device>/ with table.md and results.json. python benchmarks/speed.py, or parts of it
+alone: PARTS=training,others. For pythae's column: pip install pythae==0.1.2
 """
 import importlib.util
 import platform
@@ -68,7 +68,7 @@ def main():
         results[part] = MEASURES[part](faces, device, precision)
         training.write_json(path, results)
     text = table(results)
-    training.write_atomically(folder / "table.md", lambda file: file.write(text.encode()))
+    training.write_text(folder / "table.md", text)
     print(f"{text}\nwrote table.md and results.json to {folder}")
 
 
@@ -176,7 +176,7 @@ class OurLoop:
 
     def __init__(self, faces, device, precision, folder, **settings):
         self.arguments = faces, None, folder, SEED, device, precision
-        self.log = folder
+        self.folder = folder
         self.settings = dict(ARCHITECTURE="original", Z_DIM=Z_DIM, METRIC_DIMS=None, ALPHA=(ALPHA, ALPHA), BATCH=BATCH,
                              LEARNING_RATE=(LEARNING_RATE, LEARNING_RATE), FLIP=False, EPOCHS=0) | settings
 
@@ -187,13 +187,9 @@ class OurLoop:
 
     def run(self):
         """All epochs that are not done; returns the log."""
-        own = training.constants(vae)
-        vars(vae).update(self.settings)
-        try:
+        with training.changed_constants(vae, **self.settings):
             vae.train("no_dist_reg", *self.arguments)
-        finally:
-            vars(vae).update(own)
-        return training.read_log(self.log)
+        return training.read_log(self.folder)
 
 
 def pythae_epoch(faces, device, folder):
@@ -296,9 +292,9 @@ MEASURES = dict(matrix=measure_matrix, training=measure_training, quality=measur
 
 def table(results):
     """What was measured, in Markdown."""
-    machine, lines = results["machine"], []
-    lines += [f"{machine['device']}, torch {machine['torch']}, {machine['precision']} here. Medians of {ROUNDS} rounds, "
-              "in turn.", "", "| | |", "|---|---|"]
+    machine = results["machine"]
+    lines = [f"{machine['device']}, torch {machine['torch']}, {machine['precision']} here. Medians of {ROUNDS} rounds, "
+             "in turn.", "", "| | |", "|---|---|"]
     row = lambda name, value: lines.append(f"| {name} | {value} |")
     if "matrix" in results:
         for name, rate in results["matrix"].items():

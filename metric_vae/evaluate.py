@@ -272,7 +272,7 @@ def edit_success(hits, labels):
 
     hits from edit_hits; labels (n,) of the faces before. Each pair weighs the same, whatever the number of its faces.
     """
-    faces_of = (labels[:, None] == np.arange(len(EXPRESSIONS))).astype(float)        # (n, 7)
+    faces_of = (labels[:, None] == np.arange(len(EXPRESSIONS))).astype(float)  # (n, 7)
     possible = np.isfinite(hits).astype(float)
     found = np.where(possible > 0, hits, 0)
 

@@ -66,7 +66,6 @@ MEAN_OF = 4096                  # training faces at most that make the mean face
 MODELS = ("no_dist_reg", "dist_reg")        # without and with the regulariser: the names of their files
 
 
-
 def check_settings():
     """Raise UserError for a constant that cannot be."""
     training.check_choice("ARCHITECTURE", ARCHITECTURE, ARCHITECTURES)

@@ -168,5 +168,3 @@ def apply(function, faces, device, batch_size=256):
     """A function of x (B, 1, H, W) to (B, k), for float faces (n, H, W): float32 (n, k)."""
     x = torch.from_numpy(np.asarray(faces, np.float32))[:, None]
     return torch.cat([function(part.to(device)).float().cpu() for part in x.split(batch_size)]).numpy()
-
-

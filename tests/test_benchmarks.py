@@ -27,7 +27,8 @@ class Bench:
         own = dict(DATA=str(house / "faces.npz"), IMAGE_SIZE=16, SECONDS=0.05, SEEDS=2, DEVICE="cpu", PRECISION="fp32",
                    RESULTS=self.results, SETTINGS=dict(SMALL), WARM_UP=32)
         for module, values in ((benchmark, own), (benchmark.classifier, dict(EPOCHS=2, BATCH=16)),
-                               (benchmark.experiments, dict(JUDGE_EPOCHS=1, JUDGE_BATCH=16)), (vae, dict(Z_DIM=8, METRIC_DIMS=4))):
+                               (benchmark.experiments, dict(JUDGE_EPOCHS=1, JUDGE_BATCH=16)),
+                               (vae, dict(Z_DIM=8, METRIC_DIMS=4))):
             for name, value in values.items():
                 patch.setattr(module, name, value)
         self.train = vae.train
