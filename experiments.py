@@ -34,7 +34,7 @@ SEED = 0                    # of that sample, of noise, prior samples, t-SNE and
 DEVICE = "auto"             # "auto", "cpu", "cuda", ...
 
 # --- edits and interpolations
-EDIT_PART = "both"          # what they move: the first vae.METRIC_DIMS of z ("metric"), the others ("rest"), or "both"
+EDIT_PART = "metric"        # what they move: the first vae.METRIC_DIMS of z ("metric"), the others ("rest"), or "both"
 STEPS = 10                  # of an interpolation, its ends included
 SHOWN = 10                  # people or pairs in a figure
 PATHS = 50                  # interpolations that are scored

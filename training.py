@@ -220,10 +220,10 @@ def epochs(name, done, count):
     return tqdm(range(done, count), name, count, initial=done, disable=True if PROCESS else None, unit="epoch")
 
 
-def linear(schedule, epoch, epochs):
-    """The value at an epoch (from 0) of a (first, last) schedule that is linear between."""
+def scheduled(schedule, epoch, epochs, power=1):
+    """The value at an epoch (from 0) of a (first, last) schedule that is linear between; with power 2 slow at first."""
     first, last = schedule
-    return first + (last - first) * epoch / max(epochs - 1, 1)
+    return first + (last - first) * (epoch / max(epochs - 1, 1)) ** power
 
 
 # --- files

@@ -78,7 +78,7 @@ def judge(size, classes=len(EXPRESSIONS), dropout=0.4):
         return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1), nn.BatchNorm2d(outputs),
                              nn.ReLU())
 
-    blocks = [convolution(1, 24, 2), convolution(24, 48, 2), convolution(48, 96, 1), convolution(96, 96, 2)]
+    blocks = [convolution(1, 24, 2), convolution(24, 48, 2), convolution(48, 96, 2), convolution(96, 96, 1)]
     dense = nn.Sequential(nn.Dropout(dropout), nn.Linear(96 * (size // 8) ** 2, 96), nn.ReLU())
     return Classifier(blocks, dense, 96, classes)
 

@@ -90,7 +90,7 @@ def train(faces, folder, seed, device, precision, classes=len(EXPRESSIONS)):
 
     for epoch in training.epochs("classifier", done, EPOCHS):
         start = time.perf_counter()
-        optimizer.param_groups[0]["lr"] = training.linear(LEARNING_RATE, epoch, EPOCHS)
+        optimizer.param_groups[0]["lr"] = training.scheduled(LEARNING_RATE, epoch, EPOCHS)
         model.train()
         torch.manual_seed(seed * 1000 + epoch)  # the judge's dropout draws from torch's own generator
         total = torch.zeros(2, device=device)                       # loss and right answers, summed over faces

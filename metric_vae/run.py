@@ -39,7 +39,8 @@ METRIC_DIMS: int | None = 16    # the first dimensions of z keep the metric; Non
 CONSISTENCY = (0.0, 0.5)        # what d_D's layers lose from x to x_hat, as a share of their variance; 1: losing all of
                                 # it costs as much as the squared error. Only for a METRIC that is a function of x.
                                 # From 0, since pixels come first: (1, 1) ends worse in everything
-EDIT_CONSISTENCY = (0.0, 0.3)   # what its last layer loses from a face to another one that got its metric part
+EDIT_CONSISTENCY = (0.0, 0.7)   # what its last layer loses from a face to another one that got its metric part; rises
+                                # with the square of the epoch, which costs less squared error than a straight rise
 
 # --- training
 EPOCHS = 9
@@ -107,12 +108,12 @@ class Weights:
 
     def schedule(self, epoch):
         """Set the weights of an epoch (from 0)."""
-        weight = lambda schedule: training.linear(schedule, epoch, EPOCHS)
+        weight = lambda schedule, power=1: training.scheduled(schedule, epoch, EPOCHS, power)
         if ALPHA != "optimal":
             self.alpha = torch.full_like(self.alpha, weight(ALPHA))
         if TARGET_STRESS is None or epoch == 0:
             self.beta = torch.full_like(self.beta, weight(BETA))
-        self.consistency, self.edit_consistency = weight(CONSISTENCY), weight(EDIT_CONSISTENCY)
+        self.consistency, self.edit_consistency = weight(CONSISTENCY), weight(EDIT_CONSISTENCY, 2)
 
     def total(self, terms, error):
         """The loss that is minimised. The consistencies are shares of variance, so their unit is the error itself, held
@@ -217,7 +218,7 @@ def train(name, faces, metric, folder, seed, device, precision):
     for epoch in training.epochs(name, done, EPOCHS):
         start = time.perf_counter()
         weights.schedule(epoch)
-        rate = training.linear(LEARNING_RATE, epoch, EPOCHS)
+        rate = training.scheduled(LEARNING_RATE, epoch, EPOCHS)
         optimizer.param_groups[0]["lr"] = rate
         vae.train()
         sums = torch.zeros(len(Terms._fields) + 1, device=device)       # of each term and the loss, over faces

@@ -162,8 +162,9 @@ def test_a_loss_that_is_not_finite_names_the_checkpoint_that_is_kept(tmp_path):
 
 
 def test_a_schedule_is_linear_from_the_first_to_the_last_epoch():
-    assert [training.linear((1.0, 0.0), epoch, 5) for epoch in range(5)] == [1, .75, .5, .25, 0]
-    assert training.linear((3.0, 0.0), 0, 1) == 3
+    assert [training.scheduled((1.0, 0.0), epoch, 5) for epoch in range(5)] == [1, .75, .5, .25, 0]
+    assert training.scheduled((3.0, 0.0), 0, 1) == 3
+    assert [training.scheduled((0.0, 1.0), epoch, 3, power=2) for epoch in range(3)] == [0, .25, 1]
 
 
 def test_bf16_is_taken_only_where_it_is_seen_to_be_faster(monkeypatch):

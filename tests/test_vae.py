@@ -111,6 +111,18 @@ def test_the_metric_part_of_the_light_vae_comes_first_and_sees_no_contrast(dims)
         assert change[:3].max() < 0.03
 
 
+def test_the_rest_is_told_the_metric_part_and_does_not_pull_at_it():
+    model = ARCHITECTURES["light"](16, 8, 3)
+    x = torch.rand(4, 1, 16, 16)
+    before = model.encode(x)[0]
+    torch.nn.init.ones_(model.encoder.told.weight)
+    after = model.encode(x)[0]
+    assert torch.allclose(after[:, 3:] - before[:, 3:], before[:, :3].sum(1, keepdim=True).expand(-1, 5), atol=1e-5)
+    after[:, 3:].sum().backward()
+    assert not any(parameter.grad.any() for parameter in model.encoder.metric.parameters())
+    assert model.encoder.told.weight.grad.abs().max() > 0
+
+
 def test_edits_are_compared_with_the_face_whose_metric_part_they_got(settings):
     """A decoder that shows z itself, and a metric that reads the metric part back: swapping loses nothing."""
     settings(EDIT_CONSISTENCY=(1.0, 1.0), METRIC_DIMS=4)
