@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -45,8 +46,9 @@ SETTINGS = {
     "none": "",                                                 # without a metric: no_dist_reg
     "ours": "",
     "reference": " ".join(s.removeprefix("vae.") for s in run.REFERENCE if s.startswith("vae.")),
-    "consistency_0.3": "CONSISTENCY=(0,0.3) EDIT_CONSISTENCY=(0,0.3)",
-    "consistency_3": "CONSISTENCY=(0,3) EDIT_CONSISTENCY=(0,3)",
+    "edits_0": "EDIT_CONSISTENCY=0",                            # consistency of reconstructions alone
+    "edits_0.3": "EDIT_CONSISTENCY=(0,0.3)",
+    "edits_2": "EDIT_CONSISTENCY=(0,2)",
     "stress_whole_z": "METRIC_DIMS=None",
     "stress_on_z": "REGULARIZE_ON=z",
     "stress_expected": "REGULARIZE_ON=expected",
@@ -66,6 +68,7 @@ for _name, _low, _high in (("local_stress", 300, 3000), ("correlation", 300, 300
     SETTINGS[f"{_name}_{_high}"] = f"REGULARIZER={_name} BETA={_high}"
 
 # --- how
+EDIT_PARTS = ("metric", "both")     # of z that edits move: for each point the part counts that the judge believes more
 WARM_UP = 1024              # training faces of the two short epochs that tell the time of a whole one
 VAE_OVERHEAD = 15.0         # seconds of a VAE's warm-up and scores, on 2 cores: for the estimate only
 CLASSIFIER_SECONDS = 25.0   # of a seed's two classifiers and judge, per 1000 training faces: for the estimate only
@@ -105,20 +108,23 @@ def main():
     print(f"{len(names) * SEEDS - len(missing)} VAEs are done; {len(missing)} of {SECONDS:g} s, with their classifiers,"
           f" take about {seconds / 60:.0f} min on 2 cores")
     start, at_seed = time.perf_counter(), None
-    for count, (seed, name) in enumerate(missing, 1):
-        if seed != at_seed:
-            metric, judge = make_judges(folder, faces, seed, device, precision)
-            at_seed = seed
-        try:
-            scores = run_point(name, faces, metric, judge, seed, device, precision)
-        except UserError as error:                              # a weight too high for it, say
-            print(f"{name}, seed {seed}, is left out: {error}")
-            continue
-        training.write_json(folder / f"seed{seed}" / f"{name}.json", dict(settings=settings[name], scores=scores))
-        left = (time.perf_counter() - start) / count * (len(missing) - count) / 60
-        shown = ", ".join(f"{key} {scores[key]:.3f}" for key in ("error", "spearman", "edit_success") if key in scores)
-        print(f"{count} of {len(missing)}, {name}, seed {seed}: {shown}; about {left:.0f} min left")
-    write_results(folder, faces, settings, device)
+    try:
+        for count, (seed, name) in enumerate(missing, 1):
+            if seed != at_seed:
+                metric, judge = make_judges(folder, faces, seed, device, precision)
+                at_seed = seed
+            try:
+                scores = run_point(name, faces, metric, judge, seed, device, precision)
+            except UserError as error:                          # a weight too high for it, say
+                print(f"{name}, seed {seed}, is left out: {error}")
+                continue
+            training.write_json(folder / f"seed{seed}" / f"{name}.json", dict(settings=settings[name], scores=scores))
+            left = (time.perf_counter() - start) / count * (len(missing) - count) / 60
+            shown = ", ".join(f"{key} {scores[key]:.3f}" for key in ("error", "spearman", "edit_success")
+                              if key in scores)
+            print(f"{count} of {len(missing)}, {name}, seed {seed}: {shown}; about {left:.0f} min left", flush=True)
+    finally:                                                    # stopped, too, it shows what there is
+        write_results(folder, faces, settings, device)
     training.finish_settings(folder)
 
 
@@ -140,8 +146,8 @@ def settings_of(name, faces, device):
     if name is not None:
         with constants_of(name):
             of_vae = training.constants(vae)
-        settings |= dict(model=model_of(name), seconds=SECONDS, sample=experiments.SAMPLE,
-                         edit_part=experiments.EDIT_PART, vae={k: v for k, v in of_vae.items() if k != "EPOCHS"})
+        settings |= dict(model=model_of(name), seconds=SECONDS, threads=torch.get_num_threads(), edit_parts=EDIT_PARTS,
+                         sample=experiments.SAMPLE, vae={k: v for k, v in of_vae.items() if k != "EPOCHS"})
     return json.loads(json.dumps(settings))
 
 
@@ -202,11 +208,13 @@ def run_point(name, faces, metric, judge, seed, device, precision):
         log = training.read_log(scratch)
         rows, test = experiments.sample_rows(faces), faces.rows("test")
         scores = vae_scores.score_reconstructions(model, faces, test, device)
-        latents = vae_scores.encode(model_name, model, faces, rows, device, experiments.EDIT_PART)
+        latents = vae_scores.encode(model_name, model, faces, rows, device)
         d = vae_scores.given_distances(metric, faces, rows, device)
         scores |= evaluate.distance_scores(latents.distances(), d, faces.labels[rows])
         if judge is not None:
-            scores |= vae_scores.score_edits(latents, judge, None, metric, faces, device)
+            parts = [vae_scores.encode(model_name, model, faces, rows, device, part) for part in EDIT_PARTS]
+            edits = [vae_scores.score_edits(part, judge, None, metric, faces, device) for part in parts]
+            scores |= max(edits, key=lambda of_part: of_part.get("edit_success", [0])[0])
     kept = {key: scores[key][0] for key in (*SCORES, "judge_on_faces") if key in scores}
     return {**kept, "seconds": sum(line["seconds"] for line in log), "epochs": len(log)}
 
@@ -230,7 +238,7 @@ def write_results(folder, faces, settings, device):
     ceilings = spread(classifiers)
     seeds = ", ".join(map(str, classifiers))
     title = (f"{faces.name}, {len(faces.rows('train'))} faces for training and {len(faces.rows('test'))} held out; "
-             f"{SECONDS:g} s of training a VAE on {device.type}; seeds {seeds}")
+             f"{SECONDS:g} s of training a VAE on {device.type}, {torch.get_num_threads()} threads; seeds {seeds}")
     training.write_json(folder / "results.json", dict(
         title=title, data=faces.about(), seconds=SECONDS, classifiers=classifiers, ceilings=ceilings, settings=SETTINGS,
         seeds=runs, points=points))
