@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +24,11 @@ sys.path.insert(0, str(ROOT))
 import expr_classifier.run as classifier                        # noqa: E402, after the path
 import metric_vae.run as vae                                    # noqa: E402
 import training                                                 # noqa: E402
+from benchmarks.loops import ALPHA, BATCH, OurLoop, PlainLoop, few, pythae_epoch       # noqa: E402
 from data import synthetic                                      # noqa: E402
 from data.drawing import tsne                                   # noqa: E402
-from metric_vae.model import kl_divergence, original, squared_error        # noqa: E402
 
-PARTS = "matrix,training,quality,others,memory"     # which are measured now; the others keep their last results
+PARTS = "matrix,training,quality,others,memory,processes"       # what is measured now; the rest keeps its last results
 ROUNDS = 5                  # measurements of each, in turn; their median counts
 DEVICE = "auto"
 PRECISION = "auto"          # of our column: "auto", "fp32", "bf16"
@@ -43,8 +42,9 @@ OUR_EPOCHS = 40             # of ours, to get where the recipe ends
 EMBEDDED_FACES = 4096
 TSNE_FACES = 600
 DRAWN_FACES = 400
+PROCESS_RUN = "DATA=synthetic classifier.BATCH=64 vae.BATCH=64 classifier.EPOCHS=2 vae.EPOCHS=2"
+PROCESS_ROUNDS = 2
 
-Z_DIM, ALPHA, BATCH, LEARNING_RATE = 512, 0.1, 64, 1e-3         # the reference recipe, without its regulariser
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -137,97 +137,6 @@ def measure_training(faces, device, precision):
                 flops_per_image=counter.get_total_flops() / BATCH)
 
 
-def few(faces, count, val):
-    """The first training faces and the first validation faces; the others in no split."""
-    split = np.full(len(faces), -1)
-    split[faces.rows("train")[:count]] = 0
-    split[faces.rows("val")[:val]] = 1
-    return replace(faces, split=split)
-
-
-class PlainLoop:
-    """The reference recipe as anyone would write it in PyTorch: fp32, default layout, default Adam."""
-
-    def __init__(self, faces, device):
-        torch.manual_seed(SEED)
-        as_float = lambda split: torch.from_numpy(faces.images[faces.rows(split)]).float()[:, None].to(device) / 255
-        self.train, self.val = as_float("train"), as_float("val")
-        self.vae = original(faces.size, Z_DIM).to(device)
-        self.optimizer = torch.optim.Adam(self.vae.parameters(), LEARNING_RATE)
-
-    def loss(self, x):
-        mu, sigma = self.vae.encode(x)
-        z = mu + sigma * torch.randn_like(mu)
-        return (squared_error(self.vae.decode(z), x) + ALPHA * kl_divergence(mu, sigma)).mean()
-
-    def train_epoch(self):
-        self.vae.train()
-        for rows in torch.randperm(len(self.train)).split(BATCH):
-            self.optimizer.zero_grad()
-            self.loss(self.train[rows]).backward()
-            self.optimizer.step()
-
-    @torch.no_grad()
-    def val_loss(self):
-        self.vae.eval()
-        return sum(float(self.loss(x)) * len(x) for x in self.val.split(BATCH)) / len(self.val)
-
-
-class OurLoop:
-    """Our own training, an epoch at a time: each call goes on from the checkpoint of the one before."""
-
-    def __init__(self, faces, device, precision, folder, **settings):
-        self.arguments = faces, None, folder, SEED, device, precision
-        self.folder = folder
-        self.settings = dict(ARCHITECTURE="original", Z_DIM=Z_DIM, METRIC_DIMS=None, ALPHA=(ALPHA, ALPHA), BATCH=BATCH,
-                             LEARNING_RATE=(LEARNING_RATE, LEARNING_RATE), FLIP=False, EPOCHS=0) | settings
-
-    def train_epoch(self):
-        """One more epoch."""
-        self.settings["EPOCHS"] += 1
-        self.run()
-
-    def run(self):
-        """All epochs that are not done; returns the log."""
-        with training.changed_constants(vae, **self.settings):
-            vae.train("no_dist_reg", *self.arguments)
-        return training.read_log(self.folder)
-
-
-def pythae_epoch(faces, device, folder):
-    """A function that trains the reference's network for an epoch with pythae's own trainer."""
-    from pythae.data.datasets import BaseDataset
-    from pythae.models import VAE, VAEConfig
-    from pythae.models.base.base_utils import ModelOutput
-    from pythae.models.nn import BaseDecoder, BaseEncoder
-    from pythae.trainers import BaseTrainer, BaseTrainerConfig
-
-    class Encoder(BaseEncoder):
-        def __init__(self):
-            super().__init__()
-            self.net = original(faces.size, Z_DIM).encoder
-
-        def forward(self, x):
-            mu, log_variance = self.net(x).chunk(2, 1)
-            return ModelOutput(embedding=mu, log_covariance=log_variance)
-
-    class Decoder(BaseDecoder):
-        def __init__(self):
-            super().__init__()
-            self.net = original(faces.size, Z_DIM).decoder
-
-        def forward(self, z):
-            return ModelOutput(reconstruction=self.net(z))
-
-    x = torch.from_numpy(faces.images[faces.rows("train")]).float()[:, None] / 255
-    config = VAEConfig(input_dim=(1, faces.size, faces.size), latent_dim=Z_DIM, reconstruction_loss="mse")
-    trainer = BaseTrainer(VAE(config, Encoder(), Decoder()).to(device), BaseDataset(x, torch.zeros(len(x))),
-                          training_config=BaseTrainerConfig(folder, per_device_train_batch_size=BATCH,
-                                                            learning_rate=LEARNING_RATE, no_cuda=device.type == "cpu"))
-    trainer.prepare_training()
-    return lambda: trainer.train_step(1)
-
-
 # --- the reference's quality
 
 def measure_quality(faces, device, precision):
@@ -273,21 +182,49 @@ def measure_others(faces, device, precision):
     return {name: [count / s for s in seconds[name]] for name, (count, _) in calls.items()}
 
 
-def measure_memory(faces, device, precision):
-    """The peak memory in bytes of run.py with an epoch of each training, in a copy of the project."""
+def run_copy(*command):
+    """Run python with this command in a copy of the project; returns its log."""
     with tempfile.TemporaryDirectory() as scratch:
         for path in ROOT.glob("*.py"):
             shutil.copy(path, scratch)
         for package in ("data", "expr_classifier", "metric_vae"):
             shutil.copytree(ROOT / package, Path(scratch) / package)
-        subprocess.run([sys.executable, "run.py", "DATA=synthetic", f"DEVICE={device}", f"PRECISION={precision}",
-                        "classifier.EPOCHS=1", "vae.EPOCHS=1"], cwd=scratch, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([sys.executable, *command], cwd=scratch, check=True, stdout=subprocess.DEVNULL)
+        return training.read_log(Path(scratch) / "experiments" / "0")
+
+
+def measure_processes(faces, device, precision):
+    """Seconds of training by run.py in one process and in two on the same cores, and how far the losses differ.
+
+    seconds: the sum over the three trainings of an epoch's median; loss_difference: of the first epoch's losses, as a
+    share, the largest of the two trainings that do not build on another network.
+    """
+    if device.type == "cuda" and torch.cuda.device_count() < 2:
+        return {}
+    run = ["run.py", *PROCESS_RUN.split(), f"DEVICE={device.type}", "PRECISION=fp32"]
+    commands = dict(one=run, two=["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *run])
+    lines = {name: [] for name in commands}
+    for _ in range(PROCESS_ROUNDS):
+        for name, command in commands.items():
+            lines[name] += run_copy(*command)
+    stages = ("classifier", *vae.MODELS)
+    seconds = {name: sum(statistics.median(line["seconds"] for line in of if line["stage"] == stage)
+                         for stage in stages) for name, of in lines.items()}
+    firsts = ([next(line["loss"] for line in of if line["stage"] == stage) for stage in stages[:2]]
+              for of in lines.values())
+    return dict(run=PROCESS_RUN, seconds=seconds, loss_difference=max(abs(b / a - 1) for a, b in zip(*firsts)))
+
+
+def measure_memory(faces, device, precision):
+    """The peak memory in bytes of run.py with an epoch of each training."""
+    run_copy("run.py", "DATA=synthetic", f"DEVICE={device}", f"PRECISION={precision}", "classifier.EPOCHS=1",
+             "vae.EPOCHS=1")
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1024 if sys.platform == "linux" else 1)
     return dict(run_py_bytes=peak)
 
 
 MEASURES = dict(matrix=measure_matrix, training=measure_training, quality=measure_quality, others=measure_others,
-                memory=measure_memory)
+                processes=measure_processes, memory=measure_memory)
 
 
 # --- the table
@@ -319,6 +256,11 @@ def table(results):
             f"{q['our_seconds']:.1f} s, 1/{q['reference_seconds'] / q['our_seconds']:.0f} of it")
     for name, speeds in results.get("others", {}).items():
         row(name, f"{statistics.median(speeds):,.0f} faces/s")
+    if results.get("processes"):
+        of, runs = results["processes"]["seconds"], results["processes"]
+        row(f"an epoch of each training, one process, two processes ({runs['run']})",
+            f"{of['one']:.1f} s, {of['two']:.1f} s, {of['two'] / of['one']:.2f} of it")
+        row("the losses of their first epoch differ by", f"{runs['loss_difference']:.0e} of the loss")
     if "memory" in results:
         row("run.py, peak memory", f"{results['memory']['run_py_bytes'] / 2 ** 30:.2f} GiB")
     return "\n".join(lines) + "\n"

@@ -1,0 +1,106 @@
+"""What benchmarks/speed.py times: the reference recipe in a plain PyTorch loop and in pythae, and our own training.
+
+In: Faces with a training and a validation split. Out: objects whose train_epoch() trains for an epoch.
+"""
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+import metric_vae.run as vae
+import training
+from metric_vae.model import kl_divergence, original, squared_error
+
+SEED = 0
+Z_DIM, ALPHA, BATCH, LEARNING_RATE = 512, 0.1, 64, 1e-3         # the reference recipe, without its regulariser
+
+
+def few(faces, count, val):
+    """The first training faces and the first validation faces; the others in no split."""
+    split = np.full(len(faces), -1)
+    split[faces.rows("train")[:count]] = 0
+    split[faces.rows("val")[:val]] = 1
+    return replace(faces, split=split)
+
+
+class PlainLoop:
+    """The reference recipe as anyone would write it in PyTorch: fp32, default layout, default Adam."""
+
+    def __init__(self, faces, device):
+        torch.manual_seed(SEED)
+        as_float = lambda split: torch.from_numpy(faces.images[faces.rows(split)]).float()[:, None].to(device) / 255
+        self.train, self.val = as_float("train"), as_float("val")
+        self.vae = original(faces.size, Z_DIM).to(device)
+        self.optimizer = torch.optim.Adam(self.vae.parameters(), LEARNING_RATE)
+
+    def loss(self, x):
+        mu, sigma = self.vae.encode(x)
+        z = mu + sigma * torch.randn_like(mu)
+        return (squared_error(self.vae.decode(z), x) + ALPHA * kl_divergence(mu, sigma)).mean()
+
+    def train_epoch(self):
+        self.vae.train()
+        for rows in torch.randperm(len(self.train)).split(BATCH):
+            self.optimizer.zero_grad()
+            self.loss(self.train[rows]).backward()
+            self.optimizer.step()
+
+    @torch.no_grad()
+    def val_loss(self):
+        self.vae.eval()
+        return sum(float(self.loss(x)) * len(x) for x in self.val.split(BATCH)) / len(self.val)
+
+
+class OurLoop:
+    """Our own training, an epoch at a time: each call goes on from the checkpoint of the one before."""
+
+    def __init__(self, faces, device, precision, folder, **settings):
+        self.arguments = faces, None, folder, SEED, device, precision
+        self.folder = folder
+        self.settings = dict(ARCHITECTURE="original", Z_DIM=Z_DIM, METRIC_DIMS=None, ALPHA=(ALPHA, ALPHA), BATCH=BATCH,
+                             LEARNING_RATE=(LEARNING_RATE, LEARNING_RATE), FLIP=False, EPOCHS=0) | settings
+
+    def train_epoch(self):
+        """One more epoch."""
+        self.settings["EPOCHS"] += 1
+        self.run()
+
+    def run(self):
+        """All epochs that are not done; returns the log."""
+        with training.changed_constants(vae, **self.settings):
+            vae.train("no_dist_reg", *self.arguments)
+        return training.read_log(self.folder)
+
+
+def pythae_epoch(faces, device, folder):
+    """A function that trains the reference's network for an epoch with pythae's own trainer."""
+    from pythae.data.datasets import BaseDataset
+    from pythae.models import VAE, VAEConfig
+    from pythae.models.base.base_utils import ModelOutput
+    from pythae.models.nn import BaseDecoder, BaseEncoder
+    from pythae.trainers import BaseTrainer, BaseTrainerConfig
+
+    class Encoder(BaseEncoder):
+        def __init__(self):
+            super().__init__()
+            self.net = original(faces.size, Z_DIM).encoder
+
+        def forward(self, x):
+            mu, log_variance = self.net(x).chunk(2, 1)
+            return ModelOutput(embedding=mu, log_covariance=log_variance)
+
+    class Decoder(BaseDecoder):
+        def __init__(self):
+            super().__init__()
+            self.net = original(faces.size, Z_DIM).decoder
+
+        def forward(self, z):
+            return ModelOutput(reconstruction=self.net(z))
+
+    x = torch.from_numpy(faces.images[faces.rows("train")]).float()[:, None] / 255
+    config = VAEConfig(input_dim=(1, faces.size, faces.size), latent_dim=Z_DIM, reconstruction_loss="mse")
+    trainer = BaseTrainer(VAE(config, Encoder(), Decoder()).to(device), BaseDataset(x, torch.zeros(len(x))),
+                          training_config=BaseTrainerConfig(folder, per_device_train_batch_size=BATCH,
+                                                            learning_rate=LEARNING_RATE, no_cuda=device.type == "cpu"))
+    trainer.prepare_training()
+    return lambda: trainer.train_step(1)
