@@ -291,7 +291,9 @@ def draw_vae(latents, faces, figures):
             blocks.append((EXPRESSIONS[a], EXPRESSIONS[b],
                            np.stack([latents.x[of_a], latents.decode(latents.mu[of_a]), latents.edit(of_a, b)])))
     if blocks:
-        vae_figures.changes(figures / "change.png", name, blocks)
+        count, edited = latents.mu.shape[1], range(latents.mu.shape[1])[latents.edit_dims]
+        vae_figures.changes(figures / "change.png", name, blocks,
+                            f";\nonly {len(edited)} of the {count} dimensions of z move" * (len(edited) < count))
     some = people_to_edit(latents, rng)
     if len(some) and np.isfinite(latents.means).all():
         edited = np.stack([latents.edit(some, b) for b in range(len(EXPRESSIONS))], 1)

@@ -164,8 +164,8 @@ def measure_quality(faces, device, precision):
         if loss <= target:
             reached = total
             break
-    return dict(faces=QUALITY_FACES, target=target, reference_seconds=sum(seconds for seconds, _ in curve),
-                our_seconds=reached, reference_curve=curve, our_curve=our_curve)
+    return dict(faces=QUALITY_FACES, threads=torch.get_num_threads(), target=target, our_seconds=reached,
+                reference_seconds=sum(seconds for seconds, _ in curve), reference_curve=curve, our_curve=our_curve)
 
 
 # --- everything else
@@ -250,7 +250,7 @@ def table(results):
             row(f"share of the {machine['precision']} matrix rate, here", f"{share:.0%}")
     if "quality" in results:
         q = results["quality"]
-        row(f"the reference recipe on {q['faces']} faces, {len(q['reference_curve'])} epochs",
+        row(f"the reference recipe on {q['faces']} faces, {len(q['reference_curve'])} epochs, {q['threads']} threads",
             f"{q['reference_seconds']:.0f} s, to a held-out loss of {q['target']:.2f}")
         row("here, until that loss", "not reached" if q["our_seconds"] is None else
             f"{q['our_seconds']:.1f} s, 1/{q['reference_seconds'] / q['our_seconds']:.0f} of it")

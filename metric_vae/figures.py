@@ -43,10 +43,10 @@ def interpolations(path, of, starts, decoded, ends, names, same=None):
                     f"two held-out faces{people}")
 
 
-def changes(path, of, blocks):
+def changes(path, of, blocks, moved=""):
     """Draw edits z - m_a + m_b: blocks of three columns, the real face, its reconstruction and its edit.
 
-    blocks: a list of (name of a, name of b, faces (3, R, H, W)).
+    blocks: a list of (name of a, name of b, faces (3, R, H, W)); moved: which dimensions of z move, for the title.
     """
     rows = max(faces.shape[1] for *_, faces in blocks)
     grid = np.full((rows, 3 * len(blocks), *blocks[0][2].shape[2:]), np.nan)
@@ -56,7 +56,7 @@ def changes(path, of, blocks):
         columns += [f"real face,\n{a}", "recon-\nstruction", f"edited\nto {b}"]
     face_grid(path, grid, columns=columns, breaks=range(3, 3 * len(blocks), 3),
               title=f"VAE {NAMES[of]}: edits of held-out faces,\nz - m(before) + m(after), where m is the mean latent\n"
-                    "of the training faces with an expression")
+                    f"of the training faces with an expression{moved}")
 
 
 def reconstructions(path, of, x, x_hat, samples, across=4):
