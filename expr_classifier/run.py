@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 import training
-from data.batches import Images, batches
+from data.batches import Images, batches, join
 from data.faces import EXPRESSIONS, load
 from expr_classifier.model import ARCHITECTURES, LAYERS
 from processes import add_up, add_up_gradients, first_process_first, gather, join_processes, own_part
@@ -128,9 +128,9 @@ def load_classifier(path, device):
 @torch.no_grad()
 def layer(model, faces, rows, device, name="last", batch_size=256):
     """A layer of the classifier, float32 (len(rows), k), for the faces of these rows."""
-    images = Images(faces, device)
-    parts = [model.layers(images(part))[name].float() for part in batches(rows[own_part(len(rows))], batch_size)]
-    return gather(torch.cat(parts), len(rows)).cpu().numpy()
+    images, own = Images(faces, device), rows[own_part(len(rows))]
+    parts = (model.layers(images(part))[name].float() for part in batches(own, batch_size))
+    return gather(join(parts, len(own)), len(rows)).cpu().numpy()
 
 
 def metric_layers(model):

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 import training
-from data.batches import Images, batches
+from data.batches import Images, batches, join
 from data.faces import load
 from metric_vae.metrics import Function, Matrix, load_metric
 from metric_vae.model import ARCHITECTURES, kl_divergence, squared_error
@@ -274,8 +274,8 @@ def load_vae(folder, name, device):
 def encode(vae, faces, rows, device, batch_size=256):
     """mu and sigma of these rows, float32 (len(rows), Z) arrays."""
     images = Images(faces, device)
-    parts = [vae.encode(images(part)) for part in batches(rows, batch_size)]
-    return tuple(torch.cat(side).cpu().numpy() for side in zip(*parts))
+    parts = (torch.stack(vae.encode(images(part)), 1) for part in batches(rows, batch_size))
+    return tuple(side.contiguous().cpu().numpy() for side in join(parts, len(rows)).unbind(1))
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from scipy.ndimage import map_coordinates
 
 from data import faces as module
 from data.drawing import contact_sheet
-from data.batches import Images, batches
+from data.batches import Images, batches, join
 from data.faces import Faces, checked, load, resized, split_faces, summary
 from training import UserError
 
@@ -164,6 +164,11 @@ def test_batches_hold_each_row_once_and_the_last_one_is_ragged():
 def test_a_single_row_is_one_batch_and_no_rows_are_none():
     assert [b.tolist() for b in batches(np.array([4]), 64)] == [[4]]
     assert len(batches(np.array([], int), 64)) == 0
+
+
+def test_parts_are_joined_in_their_order():
+    whole = torch.arange(14.).view(7, 2)
+    assert torch.equal(join(iter(whole.split(3)), 7), whole)
 
 
 def test_shuffled_batches_are_a_permutation_that_the_generator_fixes():
