@@ -69,7 +69,6 @@ for _name, _low, _high in (("local_stress", 300, 3000), ("correlation", 300, 300
     SETTINGS[f"{_name}_{_high}"] = f"REGULARIZER={_name} BETA={_high}"
 
 # --- how
-EDIT_PARTS = ("metric", "both")     # of z that edits move: for each point the part counts that the judge believes more
 WARM_UP = 1024              # training faces of the two short epochs that tell the time of a whole one
 VAE_OVERHEAD = 15.0         # seconds of a VAE's warm-up and scores, on 2 cores: for the estimate only
 CLASSIFIER_SECONDS = 25.0   # of a seed's two classifiers and judge, per 1000 training faces: for the estimate only
@@ -147,8 +146,8 @@ def settings_of(name, faces, device):
     if name is not None:
         with constants_of(name):
             of_vae = training.constants(vae)
-        settings |= dict(model=model_of(name), seconds=SECONDS, threads=torch.get_num_threads(), edit_parts=EDIT_PARTS,
-                         sample=experiments.SAMPLE, vae={k: v for k, v in of_vae.items() if k != "EPOCHS"})
+        settings |= dict(model=model_of(name), seconds=SECONDS, threads=torch.get_num_threads(),
+                         edit_parts=("metric", "both"), sample=experiments.SAMPLE, vae={k: v for k, v in of_vae.items() if k != "EPOCHS"})
     return json.loads(json.dumps(settings))
 
 
@@ -209,12 +208,12 @@ def run_point(name, faces, metric, judge, seed, device, precision):
         log = training.read_log(scratch)
         rows, test = experiments.sample_rows(faces), faces.rows("test")
         scores = vae_scores.score_reconstructions(model, faces, test, device)
-        latents = vae_scores.encode(model_name, model, faces, rows, device)
+        latents = vae_scores.encode(model_name, model, faces, rows, device, "metric")
         d = vae_scores.given_distances(metric, faces, rows, device)
         scores |= evaluate.distance_scores(latents.distances(), d, faces.labels[rows])
         if judge is not None:
-            parts = [vae_scores.encode(model_name, model, faces, rows, device, part) for part in EDIT_PARTS]
-            edits = [vae_scores.score_edits(part, judge, None, metric, faces, device) for part in parts]
+            whole = replace(latents, edit_dims=slice(None))     # the part counts that the judge believes more
+            edits = [vae_scores.score_edits(part, judge, None, metric, faces, device) for part in (latents, whole)]
             scores |= max(edits, key=lambda of_part: of_part.get("edit_success", [0])[0])
     kept = {key: scores[key][0] for key in (*SCORES, "judge_on_faces") if key in scores}
     return {**kept, "seconds": sum(line["seconds"] for line in log), "epochs": len(log)}
