@@ -147,7 +147,8 @@ def settings_of(name, faces, device):
         with constants_of(name):
             of_vae = training.constants(vae)
         settings |= dict(model=model_of(name), seconds=SECONDS, threads=torch.get_num_threads(),
-                         edit_parts=("metric", "both"), sample=experiments.SAMPLE, vae={k: v for k, v in of_vae.items() if k != "EPOCHS"})
+                         edit_parts=("metric", "both"), sample=experiments.SAMPLE,
+                         vae={k: v for k, v in of_vae.items() if k != "EPOCHS"})
     return json.loads(json.dumps(settings))
 
 
