@@ -19,6 +19,7 @@ SCORES = {                  # the rows: what they are, decimals
     "spearman": ("Spearman, latent to given distance", 3), "spearman_within": ("the same, within an expression", 3),
     "stress": ("Kruskal stress", 3), "knn_accuracy": ("15-nearest-neighbour accuracy", 3),
     "judge_on_faces": ("real faces that a judge recognises", 3),
+    "judge_on_faces_balanced": ("the same, each expression weighing the same", 3),
     "judge_on_reconstructions": ("reconstructions that it recognises", 3),
     "edit_success": ("edits that it believes, all 42 pairs of expressions", 3),
     "edit_success_happy_to_sad": ("the same, happy to sad", 3),

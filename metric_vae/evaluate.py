@@ -287,6 +287,15 @@ def accuracy(probabilities, labels):
     return mean_score(probabilities.argmax(1) == labels)
 
 
+def balanced_accuracy(probabilities, labels):
+    """The mean over expressions of the share of their faces that is recognised: each weighs the same, as each pair does
+    in edit_success.
+    """
+    of_expression = np.eye(len(EXPRESSIONS))[:, labels]                        # (7, n)
+    right = probabilities.argmax(1) == labels
+    return interval(lambda w: np.nanmean((of_expression @ (w * right)) / (of_expression @ w)), len(labels))
+
+
 def edit_error_to_truth(edits, truth, x_hat, x):
     """Squared error of edits to the true faces, as a multiple of that of the reconstructions of the same faces.
 

@@ -104,6 +104,7 @@ def score_edits(latents, judge, identifier, metric, faces, device, steps=10, pat
     happy = hits[labels == HAPPY, SAD]
     samples = latents.decode(rng.standard_normal(latents.mu.shape))
     scores = {"judge_on_faces": evaluate.accuracy(probabilities(x), labels),
+              "judge_on_faces_balanced": evaluate.balanced_accuracy(probabilities(x), labels),
               "judge_on_reconstructions": evaluate.accuracy(probabilities(x_hat), labels),
               "edit_success": evaluate.edit_success(hits, labels),
               "frechet": evaluate.frechet(features(samples), features(latents.x))}

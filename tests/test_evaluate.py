@@ -306,3 +306,10 @@ def test_the_frechet_distance_of_equal_shifted_and_scaled_sets():
     assert evaluate.frechet(centred, 2 * centred) == pytest.approx(np.trace(np.cov(a.T, bias=True)))
     assert evaluate.frechet(points(5, 9), points(6, 9, seed=1)) > 0         # fewer faces than features
     assert evaluate.frechet(a[:, :1], a[:, :1] + 2) == pytest.approx(4)
+
+
+def test_balanced_accuracy_is_the_mean_of_each_expressions_share():
+    labels = np.array([0, 0, 0, 0, 1, 1])
+    said = np.eye(7)[[0, 0, 0, 1, 1, 0]]                        # 3 of 4 and 1 of 2; five expressions have no face
+    assert evaluate.balanced_accuracy(said, labels)[0] == pytest.approx((3 / 4 + 1 / 2) / 2)
+    assert evaluate.accuracy(said, labels)[0] == pytest.approx(4 / 6)
