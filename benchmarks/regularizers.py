@@ -216,7 +216,8 @@ def run_point(name, faces, metric, judge, seed, device, precision):
             whole = replace(latents, edit_dims=slice(None))     # the part counts that the judge believes more
             edits = [vae_scores.score_edits(part, judge, None, metric, faces, device) for part in (latents, whole)]
             scores |= max(edits, key=lambda of_part: of_part.get("edit_success", [0])[0])
-    kept = {key: scores[key][0] for key in (*SCORES, "judge_on_faces") if key in scores}
+    kept = {key: scores[key][0] for key in (*SCORES, "judge_on_faces", "judge_on_faces_balanced")
+            if key in scores}
     return {**kept, "seconds": sum(line["seconds"] for line in log), "epochs": len(log)}
 
 

@@ -4,6 +4,8 @@ Out: benchmarks/results/speed_<device>/ with table.md and results.json. python b
 alone: PARTS=training,others. For pythae's column: pip install pythae==0.1.2
 """
 import importlib.util
+import multiprocessing
+import os
 import platform
 import resource
 import shutil
@@ -183,14 +185,15 @@ def measure_others(faces, device, precision):
     return {name: [count / s for s in seconds[name]] for name, (count, _) in calls.items()}
 
 
-def run_copy(*command):
-    """Run python with this command in a copy of the project; returns its log."""
+def run_copy(*command, threads=None):
+    """Run python with this command in a copy of the project; returns its log. threads: of each of its processes."""
+    environment = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
     with tempfile.TemporaryDirectory() as scratch:
         for path in ROOT.glob("*.py"):
             shutil.copy(path, scratch)
         for package in ("data", "expr_classifier", "metric_vae"):
             shutil.copytree(ROOT / package, Path(scratch) / package)
-        subprocess.run([sys.executable, *command], cwd=scratch, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([sys.executable, *command], cwd=scratch, env=environment, check=True, stdout=subprocess.DEVNULL)
         return training.read_log(Path(scratch) / "experiments" / "0")
 
 
@@ -203,11 +206,13 @@ def measure_processes(faces, device, precision):
     if device.type == "cuda" and torch.cuda.device_count() < 2:
         return {}
     run = ["run.py", *PROCESS_RUN.split(), f"DEVICE={device.type}", "PRECISION=fp32"]
+    threads = torch.get_num_threads()
+    threads_of = dict(one=threads, two=max(threads // 2, 1))    # of each process: all on the same cores
     commands = dict(one=run, two=["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *run])
     lines = {name: [] for name in commands}
     for _ in range(PROCESS_ROUNDS):
         for name, command in commands.items():
-            lines[name] += run_copy(*command)
+            lines[name] += run_copy(*command, threads=threads_of[name])
     stages = ("classifier", *vae.MODELS)
     seconds = {name: sum(statistics.median(line["seconds"] for line in of if line["stage"] == stage)
                          for stage in stages) for name, of in lines.items()}
@@ -218,10 +223,15 @@ def measure_processes(faces, device, precision):
 
 def measure_memory(faces, device, precision):
     """The peak memory in bytes of run.py with an epoch of each training."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:      # a child's peak starts at that of its parent, so
+        return dict(run_py_bytes=pool.apply(peak_of_run, (device.type, precision)))     # one that did nothing yet
+
+
+def peak_of_run(device, precision):
+    """Bytes of memory that run.py had at most."""
     run_copy("run.py", "DATA=synthetic", f"DEVICE={device}", f"PRECISION={precision}", "classifier.EPOCHS=1",
              "vae.EPOCHS=1")
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1024 if sys.platform == "linux" else 1)
-    return dict(run_py_bytes=peak)
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1024 if sys.platform == "linux" else 1)
 
 
 MEASURES = dict(matrix=measure_matrix, training=measure_training, quality=measure_quality, others=measure_others,
