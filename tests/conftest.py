@@ -51,6 +51,31 @@ def small_faces(images, labels, identities):
 
 
 @pytest.fixture
+def toronto():
+    """TFD's four fields for 84 faces of 48x48 pixels: 70 labelled ones of 10 people, then 14 unlabelled ones.
+
+    In fold f person p is part (p + f) % 10: 0..6 train, 7 and 8 valid, 9 test.
+    """
+    images = draw_small_images(48, people=12)
+    labels = np.where(np.arange(84) < 70, np.arange(84) % 7 + 1, -1).astype(np.int16)
+    identities = np.where(labels > 0, np.arange(84) // 7, -1).astype(np.int16)
+    place = (identities[:, None] + np.arange(5)) % 10
+    folds = np.where(labels[:, None] < 0, 0, np.where(place < 7, 1, np.where(place < 9, 2, 3))).astype(np.uint8)
+    return dict(images=images, labs_ex=labels[:, None], labs_id=identities[:, None], folds=folds)
+
+
+@pytest.fixture
+def fer_images():
+    return draw_small_images(48)
+
+
+@pytest.fixture
+def content(images, labels, identities):
+    split = np.array(["train"] * 8 + ["val", "test"])[identities]
+    return dict(images=images, labels=labels, identities=identities, split=split)
+
+
+@pytest.fixture
 def user_error():
     """user_error(call, *words): call() must raise a UserError of four filled parts with these words; its text."""
     def check(call, *words):

@@ -1,0 +1,101 @@
+"""FER2013 on small files in its public format, whole and damaged."""
+import csv
+import hashlib
+
+import numpy as np
+import pytest
+
+from data import fer2013
+from layouts import USAGES, fer_rows, write_fer
+
+
+@pytest.mark.parametrize("place", ["fer2013.csv", "fer2013/fer2013.csv", "mine.csv"])
+def test_fer2013_is_read_from_where_users_put_it(place, fer_images, tmp_path):
+    (tmp_path / "fer2013").mkdir()
+    write_fer(tmp_path / place, fer_rows(fer_images))
+    path = tmp_path / place if place == "mine.csv" else tmp_path
+    assert fer2013.found(path)
+    faces = fer2013.load(path)
+    assert np.array_equal(faces.images, fer_images) and (faces.labels == np.arange(70) % 7).all()
+    assert (faces.identities == -1).all()
+
+
+def test_fer2013_usage_gives_the_split(fer_images, tmp_path):
+    write_fer(tmp_path / "fer2013.csv", fer_rows(fer_images))
+    split = fer2013.load(tmp_path).split
+    assert split.tolist() == [{"Training": 0, "PublicTest": 1, "PrivateTest": 2}[USAGES[i // 7 % 7]]
+                              for i in range(70)]
+
+
+def test_icml_face_data_with_its_blanks_and_order_of_columns_gives_the_same_faces(fer_images, tmp_path):
+    write_fer(tmp_path / "fer2013.csv", fer_rows(fer_images))
+    (tmp_path / "icml").mkdir()
+    with open(tmp_path / "icml" / "icml_face_data.csv", "w") as file:
+        file.write("emotion, Usage, pixels\n")
+        file.writelines(f"{emotion},{usage},{pixels}\n" for emotion, pixels, usage in fer_rows(fer_images))
+    assert fer2013.load(tmp_path / "icml").fingerprint == fer2013.load(tmp_path).fingerprint
+
+
+def test_quotes_blank_lines_and_windows_line_ends_change_nothing(fer_images, tmp_path):
+    write_fer(tmp_path / "fer2013.csv", fer_rows(fer_images))
+    with open(tmp_path / "quoted.csv", "w", newline="", encoding="utf-8-sig") as file:
+        writer = csv.writer(file, quoting=csv.QUOTE_ALL)
+        writer.writerows([("emotion", "pixels", "Usage"), *fer_rows(fer_images), ()])
+    assert fer2013.load(tmp_path / "quoted.csv").fingerprint == fer2013.load(tmp_path).fingerprint
+
+
+def test_a_csv_that_fails_its_checksum_is_read_with_a_warning(fer_images, tmp_path, capsys, monkeypatch):
+    path = write_fer(tmp_path / "fer2013.csv", fer_rows(fer_images))
+    assert len(fer2013.load(path)) == 70 and "checksum differs" in capsys.readouterr().out
+    monkeypatch.setattr(fer2013, "CHECKSUMS", (hashlib.md5(path.read_bytes()).hexdigest(),))
+    fer2013.load(path)
+    assert "warning" not in capsys.readouterr().out
+
+
+def test_the_checksums_are_those_of_torchvision():
+    from torchvision.datasets import FER2013
+    assert {(name, FER2013._RESOURCES[key][1]) for name, key in zip(fer2013.FILES, ("fer", "icml"))} \
+        == set(zip(fer2013.FILES, fer2013.CHECKSUMS))
+
+
+@pytest.mark.parametrize("row, column, value, found", [
+    (0, 1, "1 2 3", "3 from 1 to 3"), (9, 1, "", "0"), (69, 1, "7 " * 2305, "2305"),
+    (3, 1, "300 " + "5 " * 2303, "5 to 300"), (3, 1, "-1 " + "5 " * 2303, "-1 to 5"), (3, 1, "x " + "5 " * 2303, "x 5"),
+    (3, 1, "65541 " + "5 " * 2303, "5 to 65541"), (3, 1, "5 " * 2304 + "x", "5 5"), (4, 0, "7", "'7'"),
+    (4, 0, "-1", "'-1'"), (4, 0, "happy", "'happy'"), (5, 2, "Holdout", "'Holdout'"), (5, 2, "", "''")])
+def test_a_malformed_row_is_refused_with_its_line(row, column, value, found, fer_images, tmp_path, user_error):
+    rows = [list(r) for r in fer_rows(fer_images)]
+    rows[row][column] = value
+    path = write_fer(tmp_path / "fer2013.csv", rows)
+    user_error(lambda: fer2013.load(path), f"{path}, line {row + 2}", found)
+
+
+def test_a_truncated_csv_is_refused_with_its_last_line(fer_images, tmp_path, user_error):
+    path = write_fer(tmp_path / "fer2013.csv", fer_rows(fer_images))
+    path.write_bytes(path.read_bytes()[:-40])
+    user_error(lambda: fer2013.load(path), f"{path}, line 71", "3 columns", "cut off")
+
+
+def test_files_that_are_no_fer2013_csv_are_refused(tmp_path, user_error):
+    for content, found in ((b"", "none"), (b"emotion,pixels,Usage\n", "header only"), (b"pixels\n1 2\n", "pixels"),
+                           (b"\xff\xfe\x00e", "decode"), (b"version https://git-lfs", "git-lfs")):
+        (tmp_path / "fer2013.csv").write_bytes(content)
+        user_error(lambda: fer2013.load(tmp_path), tmp_path / "fer2013.csv", found)
+
+
+def test_a_folder_without_the_csv_is_refused_with_its_names(tmp_path, user_error):
+    assert not fer2013.found(tmp_path)
+    user_error(lambda: fer2013.load(tmp_path), tmp_path, "fer2013.csv or icml_face_data.csv", "train/ and test/")
+
+
+def test_a_csv_without_usage_gets_a_drawn_split(fer_images, tmp_path):
+    with open(tmp_path / "train.csv", "w") as file:
+        file.write("emotion,pixels\n")
+        file.writelines(f"{emotion},{pixels}\n" for emotion, pixels, _ in fer_rows(fer_images))
+    assert np.bincount(fer2013.load(tmp_path / "train.csv").split).tolist() == [56, 7, 7]
+
+
+def test_black_fer2013_faces_are_left_out_with_a_count(fer_images, tmp_path, capsys):
+    fer_images[2] = 0
+    faces = fer2013.load(write_fer(tmp_path / "fer2013.csv", fer_rows(fer_images)))
+    assert len(faces) == 69 and faces.labels[2] == 3 and "left out 1 of 70" in capsys.readouterr().out

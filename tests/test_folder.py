@@ -1,0 +1,193 @@
+"""Folders of image files, whole and damaged."""
+import numpy as np
+import pytest
+from PIL import Image
+
+from data import fer2013, folder
+from data.faces import EXPRESSIONS, resized
+from layouts import NAMES, write_folder
+
+
+def test_folders_are_mapped_by_name_and_never_by_alphabet(images, tmp_path):
+    faces = folder.load(write_folder(tmp_path, images), 16)
+    part = lambda n: ("train", "val", "test")[max(n // 7 - 7, 0)]
+    order = sorted(range(70), key=lambda n: (part(n), NAMES[n % 7], n))
+    assert np.array_equal(faces.images, images[order])
+    assert faces.labels.tolist() == [n % 7 for n in order]
+    assert faces.split.tolist() == [max(n // 7 - 7, 0) for n in order]
+
+
+@pytest.mark.parametrize("names", [("anger", "disgust", "afraid", "joy", "sadness", "surprised", "NEUTRAL"),
+                                   ("ANGRY", "Disgusted", "fearful", "happy", "Sad", "surprise", "neutral"),
+                                   ("angry", "disgust", "scared", "Happiness", "sad", "surprise", "neutral")])
+def test_every_known_name_of_an_expression_is_understood(names, images, tmp_path):
+    assert [folder._label(tmp_path / name) for name in names] == list(range(7))
+
+
+@pytest.mark.parametrize("parts", [("Training", "validation", "Testing"), ("training", "valid", "test")])
+def test_parts_may_have_their_other_names(parts, images, tmp_path):
+    assert np.bincount(folder.load(write_folder(tmp_path, images, parts), 16).split).tolist() == [56, 7, 7]
+
+
+def test_expressions_alone_get_a_drawn_split_from_the_seed(images, tmp_path):
+    write_folder(tmp_path, images, parts=())
+    one, same, other = (folder.load(tmp_path, 16, seed).split for seed in (0, 0, 1))
+    assert np.bincount(one).tolist() == [56, 7, 7] and (one == same).all() and (one != other).any()
+
+
+def test_a_missing_val_is_a_tenth_of_train_in_each_expression_and_test_stays(images, tmp_path, capsys):
+    faces = folder.load(write_folder(tmp_path, np.tile(images, (2, 1, 1))[:77], ("train", "test", "test", "test")), 16)
+    train = 7 * 8                                               # persons 0..7
+    assert "no val folder: " in capsys.readouterr().out
+    assert (faces.split == 2).sum() == 77 - train
+    assert np.bincount(faces.labels[faces.split == 1], minlength=7).max() == 1
+    assert (faces.split == 1).sum() in (5, 6, 7)
+
+
+def test_a_missing_test_is_drawn_from_train_and_val_stays(images, tmp_path, capsys):
+    faces = folder.load(write_folder(tmp_path, images, ("train", "val", "val")), 16)
+    assert "no test folder: " in capsys.readouterr().out
+    assert (faces.split == 1).sum() == 14 and 5 <= (faces.split == 2).sum() <= 7
+
+
+def test_no_train_is_refused(images, tmp_path, user_error):
+    user_error(lambda: folder.load(write_folder(tmp_path, images, ("val", "val", "test")), 16), tmp_path,
+               "a folder train")
+
+
+def test_unlabelled_folders_are_faces_without_a_label(images, tmp_path):
+    write_folder(tmp_path, images)
+    (tmp_path / "train" / "sad").rename(tmp_path / "train" / "unlabelled")
+    faces = folder.load(tmp_path, 16)
+    assert (faces.labels[faces.split == 0] == -1).sum() == 8 and 4 not in faces.labels[faces.split == 0]
+
+
+def test_an_unknown_folder_is_refused_with_the_names_there_are(images, tmp_path, user_error, monkeypatch):
+    write_folder(tmp_path, images, names=(*NAMES[:6], "contempt"))
+    user_error(lambda: folder.load(tmp_path, 16), tmp_path / "test" / "contempt", "angry", "happiness", "LEFT_OUT")
+    monkeypatch.setattr(folder, "LEFT_OUT", ("contempt",))
+    assert len(folder.load(tmp_path, 16)) == 60
+
+
+def test_numeric_folders_are_refused_unless_their_order_is_named(images, tmp_path, user_error, monkeypatch):
+    write_folder(tmp_path, images, names=list("1234567"))
+    user_error(lambda: folder.load(tmp_path, 16), tmp_path / "test" / "1", "FOLDER_ORDER")
+    order = ("surprise", "fear", "disgust", "happy", "sad", "anger", "neutral")
+    monkeypatch.setattr(folder, "FOLDER_ORDER", dict(enumerate(order, start=1)))
+    faces = folder.load(tmp_path, 16)
+    rows = np.flatnonzero(faces.split == 1)                     # one of each folder, in the order of their names
+    assert [EXPRESSIONS[label] for label in faces.labels[rows]] == list(order)
+    monkeypatch.setattr(folder, "FOLDER_ORDER", dict(enumerate(order)))
+    user_error(lambda: folder.load(tmp_path, 16), tmp_path / "test" / "7", "FOLDER_ORDER: None")
+
+
+def test_files_that_are_plainly_no_images_are_passed_over_in_silence(images, tmp_path, capsys):
+    write_folder(tmp_path, images)
+    for name in ("labels.csv", "Thumbs.db", ".DS_Store", "._001.png", "notes.txt"):
+        (tmp_path / "train" / "sad" / name).write_bytes(b"no image")
+    (tmp_path / "train" / "sad" / ".cache").mkdir()
+    Image.fromarray(images[0]).save(tmp_path / "train" / "sad" / ".cache" / "copy.png")
+    assert len(folder.load(tmp_path, 16)) == 70 and capsys.readouterr().out == ""
+
+
+def test_images_that_cannot_be_read_are_named_and_counted(images, tmp_path, capsys):
+    write_folder(tmp_path, images)
+    path = tmp_path / "train" / "sad"
+    whole = (path / "004.png").read_bytes()
+    (path / "cut.png").write_bytes(whole[:len(whole) // 2])
+    (path / "fake.jpg").write_bytes(b"not an image")
+    assert len(folder.load(tmp_path, 16)) == 70
+    out = capsys.readouterr().out
+    assert "left out 2 of 72" in out and "sad/cut.png: " in out and "sad/fake.jpg: cannot identify" in out
+
+
+def test_only_unreadable_images_are_refused(tmp_path, user_error):
+    (tmp_path / "happy").mkdir()
+    (tmp_path / "happy" / "a.jpg").write_bytes(b"nothing")
+    user_error(lambda: folder.load(tmp_path), tmp_path, "none of 1", "a.jpg")
+
+
+def read_one(tmp_path, image, size=16, name="a.png", **save):
+    image.save(tmp_path / name, **save)
+    pixels, square, error = folder._read_one(tmp_path / name, size)
+    assert error is None and pixels.shape == (size, size) and pixels.dtype == np.uint8
+    return pixels, square
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "CMYK"])
+def test_colour_images_become_grey(mode, images, tmp_path):
+    name = "a.tif" if mode == "CMYK" else "a.png"
+    pixels, _ = read_one(tmp_path, Image.fromarray(images[0]).convert(mode), name=name)
+    assert np.abs(pixels.astype(int) - images[0]).max() <= 1
+
+
+def test_colours_are_weighed_as_the_eye_does(tmp_path):
+    pixels, _ = read_one(tmp_path, Image.new("RGB", (16, 16), (200, 100, 50)))
+    assert (pixels == round(.299 * 200 + .587 * 100 + .114 * 50)).all()
+
+
+def test_sixteen_bits_a_pixel_keep_their_range(images, tmp_path):
+    pixels, _ = read_one(tmp_path, Image.fromarray(images[0].astype(np.uint16) * 257))
+    assert np.array_equal(pixels, images[0])
+
+
+@pytest.mark.parametrize("name", ["a.bmp", "a.gif", "a.tif", "a.pgm", "a.webp", "no_suffix"])
+def test_any_format_that_pillow_reads_is_read(name, images, tmp_path):
+    more = dict(format="PNG") if name == "no_suffix" else dict(lossless=True) if name == "a.webp" else {}
+    pixels, _ = read_one(tmp_path, Image.fromarray(images[0]), name=name, **more)
+    assert np.abs(pixels.astype(int) - images[0]).max() <= 1
+
+
+@pytest.mark.parametrize("wide", [True, False])
+def test_images_that_are_not_square_are_cut_to_their_middle(wide, images, tmp_path):
+    edges = np.full((16, 4), 255, np.uint8)
+    image = np.hstack([edges, images[0], edges])
+    pixels, square = read_one(tmp_path, Image.fromarray(image if wide else image.T.copy()))
+    assert np.array_equal(pixels, images[0] if wide else images[0].T) and not square
+
+
+def test_cut_images_are_counted_once_for_all(images, tmp_path, capsys):
+    write_folder(tmp_path, np.pad(images, ((0, 0), (2, 2), (0, 0)), mode="edge"))
+    folder.load(tmp_path, 16)
+    assert capsys.readouterr().out == f"{tmp_path}: cut 70 images that are not square to the square in their middle\n"
+
+
+def test_the_orientation_of_a_camera_is_honoured(images, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6                                            # to be turned clockwise by a quarter
+    pixels, _ = read_one(tmp_path, Image.fromarray(images[0]), exif=exif)
+    assert np.array_equal(pixels, np.rot90(images[0], -1))
+
+
+def test_files_and_arrays_are_resized_alike(images, tmp_path):
+    for size in (8, 24):
+        pixels, square = read_one(tmp_path, Image.fromarray(images[0]), size)
+        assert np.abs(pixels.astype(int) - resized(images[:1], size)[0]).max() <= 1 and square
+
+
+def test_black_images_in_folders_are_left_out_with_a_count(images, tmp_path, capsys):
+    images[3] = 0
+    assert len(folder.load(write_folder(tmp_path, images), 16)) == 69
+    assert "left out 1 of 70" in capsys.readouterr().out
+
+
+def test_images_beside_the_folders_are_not_read_and_said_so(images, tmp_path, capsys):
+    write_folder(tmp_path, images)
+    Image.fromarray(images[0]).save(tmp_path / "train" / "stray.png")
+    (tmp_path / "raw").mkdir()
+    assert len(folder.load(tmp_path, 16)) == 70
+    assert "not read: 1 files" in (out := capsys.readouterr().out) and "raw" in out
+
+
+@pytest.mark.parametrize("content", [(), ("fer2013.zip",), ("face.png",)])
+def test_a_folder_without_folders_of_images_is_refused_with_what_is_there(content, tmp_path, user_error):
+    for name in content:
+        (tmp_path / name).touch()
+    user_error(lambda: folder.load(tmp_path), tmp_path, *content or ("an empty folder",), "unpack archives")
+
+
+@pytest.mark.parametrize("name, found", [("fer2013.zip", "an archive"), ("fer2013.tar.gz", "an archive"),
+                                         ("faces.h5", "another kind")])
+def test_a_file_of_another_kind_is_refused(name, found, tmp_path, user_error):
+    (tmp_path / name).touch()
+    user_error(lambda: folder.load(tmp_path / name), tmp_path / name, found)
