@@ -4,7 +4,6 @@ from PIL import Image
 
 NAMES = ("angry", "disgusted", "Fear", "happiness", "sad", "Surprise", "neutral")      # as folders may be called
 
-
 USAGES = ["Training"] * 5 + ["PublicTest", "PrivateTest"]
 
 

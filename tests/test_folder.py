@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data import fer2013, folder
+from data import folder
 from data.faces import EXPRESSIONS, resized
 from layouts import NAMES, write_folder
 

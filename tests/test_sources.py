@@ -4,7 +4,6 @@ import json
 import pytest
 from scipy.io import savemat
 
-from data import fer2013
 from layouts import fer_rows, save_arrays, write_fer, write_folder
 
 
