@@ -2,6 +2,8 @@
 import numpy as np
 from PIL import Image
 
+from data.faces import Faces
+
 NAMES = ("angry", "disgusted", "Fear", "happiness", "sad", "Surprise", "neutral")      # as folders may be called
 
 USAGES = ["Training"] * 5 + ["PublicTest", "PrivateTest"]
@@ -32,3 +34,9 @@ def save_arrays(path, **content):
     for name, array in content.items():
         np.save(path / f"{name}.npy", array)
     return path
+
+
+def memory_mapped(faces, path):
+    """These faces, their images read from path, an .npy."""
+    np.save(path, faces.images)
+    return Faces(np.load(path, mmap_mode="r"), faces.labels, faces.identities, faces.split, faces.name)
