@@ -158,7 +158,7 @@ def test_speed_measures_every_part_and_writes_a_row_of_each(monkeypatch, tmp_pat
                  OUR_EPOCHS=2, EMBEDDED_FACES=64, TSNE_FACES=40, DRAWN_FACES=28, BATCH=8, DEVICE="cpu",
                  PRECISION="fp32", PARTS="matrix,training,quality,others,processes")
     monkeypatch.setattr(loops, "BATCH", 8)
-    monkeypatch.setattr(speed, "run_copy", lambda *command: [
+    monkeypatch.setattr(speed, "run_copy", lambda *command, threads: [
         dict(stage=stage, seconds=3 if "--nproc_per_node=2" in command else 2, loss=1 + 1e-6 * ("-m" in command))
         for stage in ("classifier", *vae.MODELS)])
     for name, value in small.items():
