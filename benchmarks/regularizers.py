@@ -174,9 +174,10 @@ def make_judges(folder, faces, seed, device, precision):
     settings = settings_of(None, faces, device)
     if read_scores(path, settings) is None:                     # other settings: none of these checkpoints will do
         shutil.rmtree(trained, ignore_errors=True)
-    for part in ("first", "second"):
+        training.make_folder(path.parent)
+        training.write_json(path, dict(settings=settings, scores={}))
+    for part in ("first", "second"):                            # not there in a new checkout either
         training.make_folder(trained / part)
-    training.write_json(path, dict(settings=settings, scores={}))
     C = classifier.train(faces, trained / "first", seed, device, precision)
     other = classifier.train(faces, trained / "second", seed + experiments.CEILING_SEED, device, precision)
     test, rows = faces.rows("test", labelled=True), experiments.sample_rows(faces)

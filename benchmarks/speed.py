@@ -36,7 +36,8 @@ DEVICE = "auto"
 PRECISION = "auto"          # of our column: "auto", "fp32", "bf16"
 SEED = 0
 
-MATRIX = 1024               # rows and columns of the product that tells a processor's rate; larger ones are no faster
+MATRIX = 1024               # rows and columns of the product that tells a processor's rate; with twice as many one in
+                            # emulated bf16 takes a minute
 GPU_MATRIX = 8192           # and a GPU's
 TRAINING_FACES = 256        # of one measurement of training
 QUALITY_FACES = 756         # training faces, as of a small data set
@@ -224,7 +225,7 @@ def measure_processes(faces, device, precision):
 def measure_memory(faces, device, precision):
     """The peak memory in bytes of run.py with an epoch of each training."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:      # a child's peak starts at that of its parent, so
-        return dict(run_py_bytes=pool.apply(peak_of_run, (device.type, precision)))     # one that did nothing yet
+        return dict(run_py_bytes=pool.apply(peak_of_run, (str(device), precision)))     # one that did nothing yet
 
 
 def peak_of_run(device, precision):

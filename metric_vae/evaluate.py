@@ -272,13 +272,13 @@ def edit_success(hits, labels):
 
     hits from edit_hits; labels (n,) of the faces before. Each pair weighs the same, whatever the number of its faces.
     """
-    faces_of = (labels[:, None] == np.arange(len(EXPRESSIONS))).astype(float)  # (n, 7)
+    faces_of = _faces_of(labels)
     possible = np.isfinite(hits).astype(float)
     found = np.where(possible > 0, hits, 0)
 
     def share(w):
         with np.errstate(invalid="ignore"):
-            return np.nanmean((faces_of.T * w) @ found / ((faces_of.T * w) @ possible))
+            return np.nanmean((faces_of * w) @ found / ((faces_of * w) @ possible))
     return interval(share, len(labels))
 
 
@@ -291,9 +291,13 @@ def balanced_accuracy(probabilities, labels):
     """The mean over expressions of the share of their faces that is recognised: each weighs the same, as each pair does
     in edit_success.
     """
-    of_expression = np.eye(len(EXPRESSIONS))[:, labels]                        # (7, n)
-    right = probabilities.argmax(1) == labels
-    return interval(lambda w: np.nanmean((of_expression @ (w * right)) / (of_expression @ w)), len(labels))
+    faces_of, right = _faces_of(labels), probabilities.argmax(1) == labels
+    return interval(lambda w: np.nanmean(faces_of @ (w * right) / (faces_of @ w)), len(labels))
+
+
+def _faces_of(labels):
+    """Which faces have each expression: float (7, n)."""
+    return (labels == np.arange(len(EXPRESSIONS))[:, None]).astype(float)
 
 
 def edit_error_to_truth(edits, truth, x_hat, x):

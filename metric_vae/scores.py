@@ -103,8 +103,9 @@ def score_edits(latents, judge, identifier, metric, faces, device, steps=10, pat
     hits = evaluate.edit_hits(latents.decode, probabilities, mu, labels, means, dims)
     happy = hits[labels == HAPPY, SAD]
     samples = latents.decode(rng.standard_normal(latents.mu.shape))
-    scores = {"judge_on_faces": evaluate.accuracy(probabilities(x), labels),
-              "judge_on_faces_balanced": evaluate.balanced_accuracy(probabilities(x), labels),
+    of_faces = probabilities(x)
+    scores = {"judge_on_faces": evaluate.accuracy(of_faces, labels),
+              "judge_on_faces_balanced": evaluate.balanced_accuracy(of_faces, labels),
               "judge_on_reconstructions": evaluate.accuracy(probabilities(x_hat), labels),
               "edit_success": evaluate.edit_success(hits, labels),
               "frechet": evaluate.frechet(features(samples), features(latents.x))}
