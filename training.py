@@ -24,7 +24,6 @@ from processes import LOCAL_PROCESS, PROCESS, PROCESSES, of_first_process
 RUNS = Path(__file__).parent / "experiments"
 
 
-
 # --- errors
 
 class UserError(Exception):

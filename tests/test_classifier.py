@@ -67,6 +67,12 @@ def test_embeddings_are_the_last_layer_of_every_face_in_order(trained, small_fac
     assert np.allclose(embeddings[[3, 50]], model(x), atol=1e-5)
 
 
+def test_a_part_of_no_faces_has_no_layers(trained, small_faces):
+    """As a process has that gets none of a small batch."""
+    layer = classifier.layer(trained[0], small_faces, np.array([], int), CPU)
+    assert layer.shape == (0, 7) and layer.dtype == np.float32
+
+
 @pytest.mark.parametrize("layer, width", [("last", 7), ("second_last", 128), ("softmax", 7)])
 def test_the_metric_ends_in_the_chosen_layer(trained, small_faces, monkeypatch, layer, width):
     model, folder = trained
