@@ -129,7 +129,7 @@ def load_classifier(path, device):
 def layer(model, faces, rows, device, name="last", batch_size=256):
     """A layer of the classifier, float32 (len(rows), k), for the faces of these rows."""
     images, own = Images(faces, device), torch.as_tensor(rows[own_part(len(rows))], dtype=torch.int64)
-    parts = (model.layers(images(part))[name].float() for part in own.split(batch_size))     # of no rows: one of none
+    parts = (model.layers(images(part))[name].float() for part in own.split(batch_size))     # one empty part of no rows
     return gather(join(parts, len(own)), len(rows)).cpu().numpy()
 
 
