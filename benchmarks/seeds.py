@@ -18,13 +18,13 @@ SCORES = {                  # the rows: what they are, decimals
     "error": ("squared error, summed over pixels", 2), "kl": ("KL divergence", 0),
     "spearman": ("Spearman, latent to given distance", 3), "spearman_within": ("the same, within an expression", 3),
     "stress": ("Kruskal stress", 3), "knn_accuracy": ("15-nearest-neighbour accuracy", 3),
-    "judge_on_faces": ("real faces that a judge recognises", 3),
+    "judge_on_faces": ("held-out faces that a judge recognises", 3),
     "judge_on_faces_balanced": ("the same, each expression weighing the same", 3),
     "judge_on_reconstructions": ("reconstructions that it recognises", 3),
     "edit_success": ("edits that it believes, all 42 pairs of expressions", 3),
     "edit_success_happy_to_sad": ("the same, happy to sad", 3),
     "edit_error_to_truth": ("error of edits to the true face, reconstruction = 1", 2),
-    "identity_on_faces": ("real faces whose nearest other is of the same person", 3),
+    "identity_on_faces": ("held-out faces whose nearest other is of the same person", 3),
     "identity_kept": ("edits, likewise", 3),
     "interpolation_monotonicity": ("monotonicity of happy to sad", 3),
     "interpolation_path_ratio": ("length of its path in d_D, straight = 1", 2),
@@ -47,8 +47,10 @@ def main():
 
 def table(scores, settings):
     """The scores of all runs, a row a score, a column a model: mean (min..max)."""
-    data, accuracies = settings[0]["data"], [one["classifier"]["accuracy"][0] for one in scores]
-    lines = [f"{data['name']}, {data['split']['train']} training and {data['split']['test']} held-out faces, "
+    accuracies = [one["classifier"]["accuracy"][0] for one in scores]
+    counts = {part: sorted({one["data"]["split"][part] for one in settings}) for part in ("train", "test")}
+    train, test = ("..".join(map(str, (of[0], of[-1])[:len(of)])) for of in counts.values())
+    lines = [f"{settings[0]['data']['name']}, {train} training and {test} held-out faces, "
              f"{len(scores)} seeds: mean (min..max). Classifier right in {text(accuracies, 3)}.", "",
              "| | " + " | ".join(MODELS.values()) + " |", "|---" * (len(MODELS) + 1) + "|"]
     for name, (what, decimals) in SCORES.items():
