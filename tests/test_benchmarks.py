@@ -179,6 +179,11 @@ def test_speed_measures_every_part_and_writes_a_row_of_each(monkeypatch, tmp_pat
     assert len(results["quality"]["our_curve"]) == 2
 
 
+def test_the_time_to_a_loss_ends_with_the_first_epoch_that_reaches_it():
+    curve = [[2, 9.0], [3, 7.0], [4, 8.0]]
+    assert [speed.seconds_until(loss, curve) for loss in (9.0, 8.0, 7.0, 6.9)] == [2, 5, 5, None]
+
+
 def test_scale_measures_each_number_of_faces(monkeypatch, tmp_path):
     for name, value in dict(RESULTS=tmp_path, COUNTS="40,80", STEPS=1, DEVICE="cpu").items():
         monkeypatch.setattr(scale, name, value)
@@ -198,7 +203,7 @@ def finished_runs(monkeypatch, tmp_path):
     """Runs 0 and 1, of seeds 0 and 1, with an error of 2 and 4 without and of 3 and 5 with the regulariser."""
     for seed in (0, 1):
         (tmp_path / str(seed)).mkdir()
-        settings = dict(run=dict(SEED=seed), vae=dict(BETA=5), data=dict(name="small", split=dict(train=9, test=3)))
+        settings = dict(run=dict(SEED=seed), vae=dict(BETA=5), data=dict(name="small", split=dict(train=9 - seed, test=3)))
         scores = dict(classifier=dict(accuracy=[.5 + seed / 4, 0, 1]), ceiling=dict(stress=[.25, 0, 1]),
                       no_dist_reg=dict(error=[2 + 2 * seed, 0, 9], frechet=7.0),
                       dist_reg=dict(error=[3 + 2 * seed, 0, 9], frechet=7.0))
@@ -212,7 +217,7 @@ def finished_runs(monkeypatch, tmp_path):
 def test_seeds_are_summed_up_by_their_mean_and_range(finished_runs, capsys):
     seeds.main()
     printed = capsys.readouterr().out
-    assert "2 seeds" in printed and "0.625 (0.500..0.750)" in printed
+    assert "8..9 training and 3 held-out faces, 2 seeds" in printed and "0.625 (0.500..0.750)" in printed
     assert "| 3.00 (2.00..4.00) | 4.00 (3.00..5.00) |  |" in printed
     assert "| the same, without = 1 | 1 | 1.375 (1.250..1.500) | |" in printed
     assert "| 7 (7..7) | 7 (7..7) |  |" in printed and "0.250 (0.250..0.250) |" in printed
