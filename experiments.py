@@ -60,7 +60,8 @@ def main():
     module = sys.modules[__name__]
     training.override(sys.argv[1:], {"": module})
     training.check_choice("EDIT_PART", EDIT_PART, ("both", "metric", "rest"))
-    training.check_positive(SAMPLE=SAMPLE, STEPS=STEPS, SHOWN=SHOWN, PATHS=PATHS, JUDGE_EPOCHS=JUDGE_EPOCHS)
+    training.check_at_least(1, SAMPLE=SAMPLE, SHOWN=SHOWN, PATHS=PATHS, JUDGE_EPOCHS=JUDGE_EPOCHS)
+    training.check_at_least(2, STEPS=STEPS)
     training.check_choice("JUDGE_ARCHITECTURE", JUDGE_ARCHITECTURE, ("none", *ARCHITECTURES))
     start = time.perf_counter()
     folder = training.find_run(RUN, finished=True)

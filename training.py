@@ -111,7 +111,7 @@ def _parse(argument, text, default, module, constant):
     accepted = typing.get_args(annotation) or (annotation,)
     if tuple in accepted and type(value) in (int, float):       # BETA=0 for BETA=(0.0, 0.0)
         value = (float(value),) * 2
-    if float in accepted and type(value) is int:
+    if float in accepted and (type(value) is int or value == "inf"):
         value = float(value)
     if str in accepted and type(value) not in accepted:
         value = text                                            # DATA=7 may be a folder named 7
@@ -155,11 +155,11 @@ def check_choice(constant, value, choices):
         raise UserError(constant, "one of " + ", ".join(map(str, choices)), repr(value), "set it to one of these")
 
 
-def check_positive(**values):
-    """Raise UserError for a constant that is not a whole number of at least 1."""
+def check_at_least(least, **values):
+    """Raise UserError for a constant that is below least."""
     for constant, value in values.items():
-        if value < 1:
-            raise UserError(constant, "at least 1", value, "set it higher")
+        if value < least:
+            raise UserError(constant, f"at least {least}", value, "set it higher")
 
 
 def check_batch(batch, count, where):

@@ -47,11 +47,12 @@ def main():
 
 def table(scores, settings):
     """The scores of all runs, a row a score, a column a model: mean (min..max)."""
-    accuracies = [one["classifier"]["accuracy"][0] for one in scores]
+    accuracies = [one["classifier"]["accuracy"][0] for one in scores if "accuracy" in one.get("classifier", {})]
     counts = {part: sorted({one["data"]["split"][part] for one in settings}) for part in ("train", "test")}
     train, test = ("..".join(map(str, (of[0], of[-1])[:len(of)])) for of in counts.values())
     lines = [f"{settings[0]['data']['name']}, {train} training and {test} held-out faces, "
-             f"{len(scores)} seeds: mean (min..max). Classifier right in {text(accuracies, 3)}.", "",
+             f"{len(scores)} seeds: mean (min..max)." + f" Classifier right in {text(accuracies, 3)}." * bool(accuracies),
+             "",
              "| | " + " | ".join(MODELS.values()) + " |", "|---" * (len(MODELS) + 1) + "|"]
     for name, (what, decimals) in SCORES.items():
         columns = [[value(one[model][name]) for one in scores if name in one.get(model, {})] for model in MODELS]

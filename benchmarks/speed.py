@@ -57,7 +57,7 @@ def main():
     training.override(sys.argv[1:], {"": module})
     for part in PARTS.split(","):
         training.check_choice("PARTS", part, MEASURES)
-    training.check_positive(ROUNDS=ROUNDS)
+    training.check_at_least(1, ROUNDS=ROUNDS)
     device = training.choose_device(DEVICE)
     precision = training.choose_precision(PRECISION, device)
     faces = synthetic.load()

@@ -207,6 +207,8 @@ def load(data="auto", image_size=48, fold=0, seed=0):
     from data import arrays, fer2013, folder, synthetic, tfd
     if image_size < 8 or image_size % 8:
         raise UserError("IMAGE_SIZE", "a multiple of 8", image_size, "set it to 48, 64, ...")
+    if not 0 <= seed < 2 ** 32:
+        raise UserError("SEED", "0 to 2^32 - 1", seed, "set it to 0, 1, ...")
     if data == "auto":
         data = "tfd" if tfd.found(FOLDER) else "fer2013" if fer2013.found(FOLDER) else "synthetic"
         print(f'DATA="auto": {data}, ' + (f"found in {FOLDER}" if data != "synthetic" else

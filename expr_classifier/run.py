@@ -49,7 +49,8 @@ def check_settings():
     training.check_choice("ARCHITECTURE", ARCHITECTURE, ARCHITECTURES)
     training.check_choice("LOSS", LOSS, ("cross_entropy", "squared_error"))
     training.check_choice("LAYER", LAYER, LAYERS)
-    training.check_positive(EPOCHS=EPOCHS, BATCH=BATCH)
+    training.check_at_least(1, EPOCHS=EPOCHS, BATCH=BATCH)
+    training.check_at_least(0, SHIFT=SHIFT)
 
 
 def loss_function(logits, labels, weights):
@@ -174,10 +175,11 @@ def main():
     model = train(faces, folder, SEED, device, precision)
     write_embeddings(model, faces, folder, device)
     test = faces.rows("test", labelled=True)
-    print(f"{folder}: test accuracy {measure_accuracy(model, faces, test, device):.3f} on {len(test)} faces")
-    figures.confusion(folder / "confusion.png", faces.labels[test], layer(model, faces, test, device).argmax(1))
+    if len(test):
+        print(f"{folder}: test accuracy {measure_accuracy(model, faces, test, device):.3f} on {len(test)} faces")
+        figures.confusion(folder / "confusion.png", faces.labels[test], layer(model, faces, test, device).argmax(1))
     training.finish_settings(folder)
-    print(f"wrote embeddings.npy and confusion.png to {folder}")
+    print(f"wrote embeddings.npy{' and confusion.png' * (len(test) > 0)} to {folder}")
 
 
 if __name__ == "__main__":

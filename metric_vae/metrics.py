@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from data.batches import Images
 from data.faces import EXPRESSIONS
 from metric_vae.regularizers import pairwise_distances
 from processes import gather, own_part
@@ -90,8 +91,15 @@ def distances_of(points, norm=2.0):
     """(B, B) distances of points (B, k): the p-norm for a number, 1 - cosine for "cosine"."""
     if norm == "cosine":
         unit = functional.normalize(points, dim=1)
-        return (1 - unit @ unit.T).clamp(min=0).fill_diagonal_(0)
+        with torch.autocast(unit.device.type, enabled=False):   # in bf16 near points would all be as far
+            return (1 - unit @ unit.T).clamp(min=0).fill_diagonal_(0)
     return pairwise_distances(points, norm)
+
+
+def check_norm(norm):
+    """Raise UserError unless norm is a p-norm (1.0, 2.0, inf) or "cosine"."""
+    if norm != "cosine" and not (isinstance(norm, (int, float)) and norm >= 1):
+        raise UserError("METRIC_NORM", 'a number of at least 1, or "cosine"', repr(norm), "set it to 2.0")
 
 
 def load_metric(name, faces, device, norm=2.0):
@@ -100,8 +108,7 @@ def load_metric(name, faces, device, norm=2.0):
     norm: a p-norm (1.0, 2.0, inf) or "cosine", for points. Raises UserError for a file that is missing, damaged, of
     other faces, or no metric.
     """
-    if norm != "cosine" and not (isinstance(norm, (int, float)) and norm >= 1):
-        raise UserError("METRIC_NORM", 'a number of at least 1, or "cosine"', repr(norm), "set it to 2.0")
+    check_norm(norm)
     if name == "pixels":
         return Function(lambda x: [x.flatten(1)], norm)
     if name == "labels":
@@ -110,6 +117,11 @@ def load_metric(name, faces, device, norm=2.0):
     path, colon, function = str(name).partition(".py:")
     if colon:
         points = _load_function(Path(path + ".py"), function)
+        found = points(Images(faces, device)(torch.arange(2)))
+        if not torch.is_tensor(found) or found.ndim < 2 or len(found) != 2:
+            raise UserError(f"METRIC={name}", "points (2, k) for two faces (2, 1, H, W)",
+                            f"shape {tuple(found.shape)}" if torch.is_tensor(found) else type(found).__name__,
+                            "return a tensor with one row a face, e.g. x.mean((2, 3))")
         return Function(lambda x: [points(x)], norm)
     return _load_array(Path(name).expanduser(), faces, device, norm)
 

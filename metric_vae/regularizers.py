@@ -34,7 +34,7 @@ def batchwise(e, d):
     reference's; it makes the value fall with the scale of e, hence its weight of 1e5.
     """
     def scaled(squares):
-        return (squares - squares.mean()) / squares.var(correction=0)
+        return (squares - squares.mean()) / squares.var(correction=0).clamp(min=TINY)
     return (scaled(e.square()) - scaled(d.square())).abs().mean()
 
 
@@ -55,7 +55,7 @@ def local_stress(e, d):
     Distances under NEAR of the mean weigh as if they were that far, so that equal faces do not weigh everything.
     """
     e, d = pairs(e), pairs(d)
-    return weighted_stress(e, d, 1 / d.clamp(min=NEAR * d.mean()))
+    return weighted_stress(e, d, 1 / d.clamp(min=(NEAR * d.mean()).clamp(min=TINY)))
 
 
 def weighted_stress(e, d, w):

@@ -13,7 +13,7 @@ import torch
 import training
 from data.batches import Images, batches, join
 from data.faces import load
-from metric_vae.metrics import Function, Matrix, load_metric
+from metric_vae.metrics import Function, Matrix, check_norm, load_metric
 from metric_vae.model import ARCHITECTURES, kl_divergence, squared_error
 from metric_vae.regularizers import REGULARIZERS, TINY, expected_distances, pairwise_distances
 from processes import PROCESSES, add_up, add_up_gradients, first_process_first, gather, join_processes, own_part
@@ -72,11 +72,18 @@ def check_settings():
     training.check_choice("ARCHITECTURE", ARCHITECTURE, ARCHITECTURES)
     training.check_choice("REGULARIZER", REGULARIZER, ("none", *REGULARIZERS))
     training.check_choice("REGULARIZE_ON", REGULARIZE_ON, (None, "mu", "z", "expected"))
-    training.check_positive(EPOCHS=EPOCHS, BATCH=BATCH, Z_DIM=Z_DIM)
+    training.check_at_least(1, EPOCHS=EPOCHS, Z_DIM=Z_DIM)
+    training.check_at_least(3, BATCH=BATCH)                     # two faces are one pair, whose stress is always 0
+    training.check_at_least(0, SHIFT=SHIFT)
+    check_norm(METRIC_NORM)
     if isinstance(ALPHA, str):
         training.check_choice("ALPHA", ALPHA, ("optimal",))
-    if METRIC_DIMS is not None and not 1 <= METRIC_DIMS <= Z_DIM:
-        raise UserError("METRIC_DIMS", f"1 to Z_DIM={Z_DIM}, or None", METRIC_DIMS, "lower it")
+    if METRIC_DIMS is not None and not 1 <= METRIC_DIMS < Z_DIM:
+        raise UserError("METRIC_DIMS", f"at least 1 and less than Z_DIM={Z_DIM}, or None for all of z", METRIC_DIMS,
+                        "lower it")
+    if REGULARIZE_ON == "expected" and REGULARIZER != "none" and REGULARIZERS[REGULARIZER][1] == "points":
+        raise UserError("REGULARIZE_ON", f'"mu" or "z" with REGULARIZER "{REGULARIZER}", which has no distances',
+                        "expected", "set it to None, or choose a regulariser of pairs, e.g. stress")
     if TARGET_STRESS is not None and (REGULARIZER != "stress" or TARGET_STRESS <= 0):
         raise UserError("TARGET_STRESS", 'a number above 0, with REGULARIZER "stress"',
                         f"{TARGET_STRESS} with {REGULARIZER}", "set it to None, or REGULARIZER to stress")

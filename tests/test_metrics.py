@@ -149,6 +149,20 @@ def test_a_norm_that_is_none_is_refused(small_faces, user_error, norm):
     user_error(lambda: load_metric("pixels", small_faces, CPU, norm), "METRIC_NORM")
 
 
+@pytest.mark.parametrize("result", ["x.mean((1, 2, 3))", "x.sum()", "x.numpy()"])
+def test_a_function_without_a_row_a_face_is_refused(small_faces, user_error, tmp_path, result):
+    (tmp_path / "mine.py").write_text(f"def f(x):\n    return {result}\n")
+    user_error(lambda: load_metric(f"{tmp_path}/mine.py:f", small_faces, CPU), "mine.py:f", "(2, k)")
+
+
+def test_distances_are_those_of_fp32_within_autocast():
+    x = torch.rand(6, 8)
+    for norm in (2.0, "cosine"):
+        with torch.autocast("cpu", torch.bfloat16):
+            inside = metrics.distances_of(x, norm)
+        assert torch.equal(inside, metrics.distances_of(x, norm)) and inside.dtype == torch.float32
+
+
 def test_a_function_that_is_not_there_is_refused(small_faces, user_error, tmp_path):
     (tmp_path / "mine.py").write_text("x = 1\n")
     user_error(lambda: load_metric(f"{tmp_path}/mine.py:distance", small_faces, CPU), "mine.py:distance")

@@ -117,7 +117,7 @@ def test_scale_free_regularisers_are_zero_for_a_scaled_metric_and_only_there(nam
 @pytest.mark.parametrize("count", [2, 3, 64])
 def test_no_regulariser_gives_nan_where_faces_are_equal(name, count):
     z, p = points(count, 5), points(count, 3, seed=1)
-    z[:(count + 1) // 2], p[:(count + 1) // 2] = z[0], p[0]
+    z[:count // 2 + 1], p[:count // 2 + 1] = z[0], p[0]         # all of two
     z.requires_grad_()
     function, kind, _ = REGULARIZERS[name]
     value = function(z, p) if kind == "points" else function(pairwise_distances(z), pairwise_distances(p))

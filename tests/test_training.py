@@ -21,6 +21,7 @@ from metric_vae.regularizers import TINY
 DATA = "auto"
 EPOCHS = 5
 RATE = 0.5
+NORM: float | str = 2.0
 BETA = (1.0, 2.0)
 ALPHA: tuple | str = (.1, .1)
 FLIP = True
@@ -35,12 +36,13 @@ lower = 1
 
 
 def test_imported_constants_are_not_a_scripts_own(script):
-    assert list(training.constants(script)) == ["DATA", "EPOCHS", "RATE", "BETA", "ALPHA", "FLIP", "DIMS"]
+    assert list(training.constants(script)) == ["DATA", "EPOCHS", "RATE", "NORM", "BETA", "ALPHA", "FLIP", "DIMS"]
 
 
 @pytest.mark.parametrize("argument, name, value", [
     ("DATA=data/x", "DATA", "data/x"), ("DATA=7", "DATA", "7"), ("EPOCHS=3", "EPOCHS", 3), ("RATE=2", "RATE", 2.0),
-    ("RATE=1e-3", "RATE", 1e-3), ("BETA=0", "BETA", (0.0, 0.0)), ("BETA=(3,4)", "BETA", (3.0, 4.0)),
+    ("RATE=1e-3", "RATE", 1e-3), ("NORM=inf", "NORM", float("inf")), ("NORM=cosine", "NORM", "cosine"),
+    ("BETA=0", "BETA", (0.0, 0.0)), ("BETA=(3,4)", "BETA", (3.0, 4.0)),
     ("FLIP=False", "FLIP", False), ("ALPHA=0.2", "ALPHA", (0.2, 0.2)), ("ALPHA=optimal", "ALPHA", "optimal"),
     ("ALPHA=(1,0)", "ALPHA", (1.0, 0.0)),  ("DIMS=None", "DIMS", None), ("DIMS=4", "DIMS", 4)])
 def test_an_override_sets_the_constant_with_its_type(script, argument, name, value):

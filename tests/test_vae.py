@@ -227,7 +227,9 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(settings, smal
 @pytest.mark.parametrize("values, word", [
     (dict(REGULARIZER="strss"), "stress"), (dict(METRIC_DIMS=9), "METRIC_DIMS"), (dict(EPOCHS=0), "EPOCHS"),
     (dict(ALPHA="best"), "optimal"), (dict(TARGET_STRESS=.1, REGULARIZER="none"), "TARGET_STRESS"),
-    (dict(ARCHITECTURE="big"), "light")])
+    (dict(ARCHITECTURE="big"), "light"), (dict(METRIC_NORM=.5), "METRIC_NORM"), (dict(BATCH=2), "BATCH"),
+    (dict(SHIFT=-1), "SHIFT"), (dict(METRIC_DIMS=8), "METRIC_DIMS"),
+    (dict(REGULARIZE_ON="expected", REGULARIZER="pointwise"), "REGULARIZE_ON")])
 def test_a_constant_that_cannot_be_is_refused(settings, user_error, values, word):
     settings(**values)
     user_error(vae.check_settings, word)
