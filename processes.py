@@ -83,6 +83,15 @@ def add_up(x):
 
 
 @torch.no_grad()
+def average_buffers(model):
+    """Average batch norm's means and variances over the processes, each of which saw its own parts alone."""
+    if PROCESSES > 1:
+        for buffer in model.buffers():
+            if buffer.is_floating_point():
+                buffer.copy_(add_up(buffer) / PROCESSES)
+
+
+@torch.no_grad()
 def add_up_gradients(model):
     """Sum the gradients of a model's parameters over the processes, in one message."""
     if PROCESSES > 1:

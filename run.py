@@ -47,7 +47,10 @@ def main():
     vae.check_settings()
     device = training.choose_device(DEVICE)
     join_processes(device)
-    precision = training.choose_precision(PRECISION, device)
+    if folder is None:
+        precision = training.choose_precision(PRECISION, device)
+    else:
+        precision = training.stored_precision(folder, device)
     start = time.perf_counter()
     with first_process_first():
         faces = load(DATA, IMAGE_SIZE, FOLD, SEED)

@@ -4,6 +4,7 @@ In: plain values and torch objects. Out: files in a run folder. Knows nothing of
 """
 import ast
 import json
+import math
 import os
 import re
 import signal
@@ -197,6 +198,16 @@ def choose_precision(name, device):
     return of_first_process("bf16" if faster else "fp32")
 
 
+def stored_precision(folder, device):
+    """The precision of an unfinished run; raises UserError on a device of another type, with other random numbers."""
+    settings = read_json(folder / "settings.json")
+    kind = torch.device(settings["device"]).type
+    if kind != device.type:
+        raise UserError(folder, f"a device as that on which it was begun, {kind}", device.type,
+                        "resume it where there is one, or start a new run")
+    return settings["precision"]
+
+
 def _matmul_seconds(dtype, size=256):
     """The best of three times of a (size, size) matrix product on the processor."""
     a = torch.ones(size, size, dtype=dtype)
@@ -212,6 +223,13 @@ def _matmul_seconds(dtype, size=256):
 def autocast(device, precision):
     """The context in which a forward pass runs."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def least_batch(model):
+    """Faces that a training batch needs at least. Batch norm of vectors has no variance of a single face: with 4 of them a
+    process each has two that it edits, every other one.
+    """
+    return 4 * PROCESSES if any(isinstance(module, torch.nn.BatchNorm1d) for module in model.modules()) else 1
 
 
 def epochs(name, done, count):
@@ -390,7 +408,7 @@ def write_log(folder, stage, epoch, **values):
 
 def check_finite(values, stage, epoch, checkpoint):
     """Raise UserError where a loss is not finite; the checkpoint of the epoch before is kept."""
-    bad = {name: value for name, value in values.items() if value != value or value in (float("inf"), -float("inf"))}
+    bad = {name: value for name, value in values.items() if value is not None and not math.isfinite(value)}
     if bad:
         kept = f"{checkpoint} keeps epoch {epoch - 1}" if Path(checkpoint).exists() else "nothing was saved yet"
         raise UserError(f"{stage}, epoch {epoch}", "finite losses", bad,

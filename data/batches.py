@@ -9,11 +9,16 @@ import torch
 from torch.nn import functional
 
 
+ON_GPU = 2 ** 32        # bytes of memory-mapped faces that are copied to a GPU; of more, batch by batch
+
+
 class Images:
-    """The faces' pixels as batches on a device: uint8 there, or read batch by batch where they are memory-mapped."""
+    """The faces' pixels as batches on a device: uint8 there, or read batch by batch where they are memory-mapped; a GPU
+    holds up to ON_GPU of these too.
+    """
 
     def __init__(self, faces, device):
-        mapped = isinstance(faces.images, np.memmap)
+        mapped = isinstance(faces.images, np.memmap) and (device.type == "cpu" or faces.images.nbytes > ON_GPU)
         self.device = device
         self.images = faces.images if mapped else faces.images_on(device)
 
@@ -55,15 +60,21 @@ def _warp(x, generator, turn, zoom):
     return functional.grid_sample(x, grid, padding_mode="border", align_corners=False)
 
 
-def batches(rows, batch_size, generator=None):
-    """Row numbers, int64 (B,) each, the last one ragged, none empty; in random order if a generator is given."""
+def batches(rows, batch_size, generator=None, least=1):
+    """Row numbers, int64 (B,) each, the last one ragged, none empty; in random order if a generator is given.
+
+    A last batch of fewer rows than least joins the one before.
+    """
     rows = torch.as_tensor(rows, dtype=torch.int64)
     if len(rows) == 0:
         return ()
     if generator is not None:
         order = torch.randperm(len(rows), generator=generator, device=generator.device)
         rows = rows.to(generator.device)[order]
-    return rows.split(batch_size)
+    parts = rows.split(batch_size)
+    if len(parts) > 1 and len(parts[-1]) < least:
+        parts = (*parts[:-2], torch.cat(parts[-2:]))
+    return parts
 
 
 def join(parts, count):

@@ -64,7 +64,8 @@ class Faces:
         """The images as a uint8 tensor on a device, copied there once."""
         copies = self.__dict__.setdefault("_copies", {})
         if device not in copies:
-            copies[device] = torch.from_numpy(self.images).to(device)
+            images = np.array(self.images) if isinstance(self.images, np.memmap) else self.images
+            copies[device] = torch.from_numpy(images).to(device)
         return copies[device]
 
     def about(self):

@@ -14,7 +14,8 @@ import training
 from data.batches import Images, batches, join
 from data.faces import EXPRESSIONS, load
 from expr_classifier.model import ARCHITECTURES, LAYERS
-from processes import add_up, add_up_gradients, first_process_first, gather, join_processes, own_part
+from processes import (add_up, add_up_gradients, average_buffers, first_process_first, gather, join_processes,
+                       own_part)
 from training import UserError
 
 # --- the network and its loss
@@ -95,7 +96,7 @@ def train(faces, folder, seed, device, precision, classes=len(EXPRESSIONS)):
         model.train()
         torch.manual_seed(seed * 1000 + epoch)  # the judge's dropout draws from torch's own generator
         total = torch.zeros(2, device=device)                       # loss and right answers, summed over faces
-        for rows in batches(train_rows, BATCH, generator):
+        for rows in batches(train_rows, BATCH, generator, training.least_batch(model)):
             x = images(rows, generator, FLIP, SHIFT, TURN, ZOOM)
             own = own_part(len(rows))
             with training.autocast(device, precision):
@@ -107,6 +108,7 @@ def train(faces, folder, seed, device, precision, classes=len(EXPRESSIONS)):
             optimizer.step()
             total += torch.stack([losses.detach().sum(), (logits.argmax(1) == labels[rows][own]).sum()])
         loss, accuracy = (add_up(total) / len(train_rows)).tolist()
+        average_buffers(model)
         seconds = time.perf_counter() - start
         training.check_finite(dict(loss=loss), "classifier", epoch + 1, checkpoint)
         model.eval()

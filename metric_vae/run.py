@@ -16,7 +16,8 @@ from data.faces import load
 from metric_vae.metrics import Function, Matrix, check_norm, load_metric
 from metric_vae.model import ARCHITECTURES, kl_divergence, squared_error
 from metric_vae.regularizers import REGULARIZERS, TINY, expected_distances, pairwise_distances
-from processes import PROCESSES, add_up, add_up_gradients, first_process_first, gather, join_processes, own_part
+from processes import (PROCESSES, add_up, add_up_gradients, average_buffers, first_process_first, gather,
+                       join_processes, own_part)
 from training import UserError
 
 # --- the network
@@ -230,7 +231,7 @@ def train(name, faces, metric, folder, seed, device, precision):
         optimizer.param_groups[0]["lr"] = rate
         vae.train()
         sums = torch.zeros(len(Terms._fields) + 1, device=device)       # of each term and the loss, over faces
-        for rows in batches(train_rows, BATCH, generator):
+        for rows in batches(train_rows, BATCH, generator, training.least_batch(vae)):
             x = images(rows, generator, FLIP, SHIFT)
             noise = torch.randn(len(rows), Z_DIM, generator=generator, device=device)
             with training.autocast(device, precision):
@@ -243,6 +244,7 @@ def train(name, faces, metric, folder, seed, device, precision):
             optimizer.step()
             sums += torch.stack([*of_all, weights.total(of_all, of_all.error)]) * len(rows)
             weights.update(of_all, x[0].numel())
+        average_buffers(vae)
         means = dict(zip((*Terms._fields, "loss"), (sums / len(train_rows)).tolist()))
         seconds = time.perf_counter() - start
         means |= validate(vae, metric, weights, images, val_rows, seed, precision)
@@ -257,16 +259,21 @@ def train(name, faces, metric, folder, seed, device, precision):
 
 @torch.no_grad()
 def validate(vae, metric, weights, images, rows, seed, precision):
-    """The means over rows of every term and of the loss that is minimised, as val_error, ...; always the same noise."""
+    """The means over rows of every term and of the loss that is minimised, as val_error, ...; None of no rows.
+
+    Always with the same noise and in the same batches, of faces drawn at random as in training: data often lie by
+    expression, and pairs of one expression are harder to keep.
+    """
     vae.eval()
     generator = torch.Generator(images.device).manual_seed(seed)
     sums = torch.zeros(len(Terms._fields) + 1, device=images.device)
-    for part in batches(rows, BATCH):
+    for part in batches(rows, BATCH, torch.Generator().manual_seed(seed)):
         noise = torch.randn(len(part), Z_DIM, generator=generator, device=images.device)
         with training.autocast(images.device, precision):
             terms = Terms(*add_up(torch.stack(measure_terms(vae, metric, part, images(part), noise))))
         sums += torch.stack([*terms, weights.total(terms, terms.error)]) * len(part)
-    return dict(zip((f"val_{term}" for term in (*Terms._fields, "loss")), (sums / max(len(rows), 1)).tolist()))
+    means = (sums / len(rows)).tolist() if len(rows) else [None] * len(sums)
+    return dict(zip((f"val_{term}" for term in (*Terms._fields, "loss")), means))
 
 
 def load_vae(folder, name, device):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from scipy.ndimage import map_coordinates
 
+import data.batches
 from data.batches import Images, batches, join
 from layouts import memory_mapped
 
@@ -15,6 +16,20 @@ def test_batches_hold_each_row_once_and_the_last_one_is_ragged():
 def test_a_single_row_is_one_batch_and_no_rows_are_none():
     assert [b.tolist() for b in batches(np.array([4]), 64)] == [[4]]
     assert len(batches(np.array([], int), 64)) == 0
+
+
+def test_a_last_batch_of_too_few_rows_joins_the_one_before():
+    sizes = lambda count, least: [len(batch) for batch in batches(np.arange(count), 4, least=least)]
+    assert sizes(10, 2) == [4, 4, 2] and sizes(10, 3) == [4, 6] and sizes(2, 3) == [2]
+    assert torch.cat(batches(np.arange(10), 4, least=3)).tolist() == list(range(10))
+
+
+def test_memory_mapped_faces_are_copied_to_a_gpu_up_to_a_limit(small_faces, tmp_path, monkeypatch):
+    """The meta device stands for a GPU."""
+    mapped, meta = memory_mapped(small_faces, tmp_path / "images.npy"), torch.device("meta")
+    assert torch.is_tensor(Images(mapped, meta).images)
+    monkeypatch.setattr(data.batches, "ON_GPU", 10)
+    assert isinstance(Images(mapped, meta).images, np.memmap)
 
 
 def test_parts_are_joined_in_their_order():

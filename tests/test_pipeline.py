@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import processes
+from expr_classifier.run import load_classifier
 from training import read_log
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -167,6 +168,16 @@ def test_two_processes_give_the_numbers_of_one(house):
     one, two = (np.load(folder / "embeddings.npy") for folder in logs)
     assert two == pytest.approx(one, abs=1e-3)
     assert json.loads((logs[1] / "settings.json").read_text())["processes"] == 2
+
+
+def test_two_processes_with_batch_norm_keep_one_network(house):
+    """98 training faces in batches of 16 leave two, one a process, of which batch norm has no variance."""
+    call(house, *TORCHRUN, "run.py", *SMALL, "classifier.ARCHITECTURE=original", "vae.ARCHITECTURE=original",
+         "classifier.EPOCHS=1", "vae.EPOCHS=1")
+    folder = newest(house)
+    model = load_classifier(folder / "classifier.pt", "cpu")
+    x = torch.from_numpy(np.load(house / "faces.npz")["images"])[:, None] / 255
+    assert np.load(folder / "embeddings.npy") == pytest.approx(model(x).numpy(), abs=1e-4)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the processes in /proc")

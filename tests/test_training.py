@@ -169,6 +169,12 @@ def test_a_schedule_is_linear_from_the_first_to_the_last_epoch():
     assert [training.scheduled((0.0, 1.0), epoch, 3, power=2) for epoch in range(3)] == [0, .25, 1]
 
 
+def test_a_resumed_run_keeps_its_precision_and_its_kind_of_device(tmp_path, user_error):
+    training.write_json(tmp_path / "settings.json", dict(device="cuda:1", precision="bf16"))
+    assert training.stored_precision(tmp_path, torch.device("cuda")) == "bf16"
+    user_error(lambda: training.stored_precision(tmp_path, torch.device("cpu")), "cuda", "cpu")
+
+
 def test_bf16_is_taken_only_where_it_is_seen_to_be_faster(monkeypatch):
     cpu = torch.device("cpu")
     for seconds, expected in ((0.5, "bf16"), (2.0, "fp32")):

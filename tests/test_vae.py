@@ -4,6 +4,10 @@ import pytest
 import torch
 
 import metric_vae.run as vae
+import training
+from data.batches import Images
+from data.faces import checked
+from expr_classifier.model import ARCHITECTURES as CLASSIFIERS
 from metric_vae.metrics import Function, Matrix, Points
 from metric_vae.model import ARCHITECTURES, kl_divergence, squared_error
 from metric_vae.regularizers import stress
@@ -90,6 +94,32 @@ def test_a_batch_of_one_face_has_no_pairs_and_finite_terms(settings):
             terms = vae.measure_terms(model, Function(brightness), None, x, noise)
         assert all(torch.isfinite(term) and term < 1e5 for term in terms), (count, terms)
         assert (float(terms.regularizer) < 1e-6) == (count < 3)         # the best scale fits a single pair
+
+
+def test_terms_in_bf16_are_those_of_fp32_within_its_rounding(settings):
+    settings(CONSISTENCY=(1.0, 1.0), EDIT_CONSISTENCY=(1.0, 1.0))
+    torch.manual_seed(0)
+    model, classifier = ARCHITECTURES["light"](16, 8, 4), CLASSIFIERS["light"](16).eval()
+    x, noise = torch.rand(16, 1, 16, 16), torch.randn(16, 8)
+    terms = []
+    for precision in ("fp32", "bf16"):
+        with training.autocast(CPU, precision), torch.no_grad():
+            terms.append(vae.measure_terms(model, Function(lambda x: classifier.features(x)[1:]), None, x, noise))
+    for name, a, b in zip(vae.Terms._fields, *terms):
+        assert b.dtype == torch.float32 and float(b) == pytest.approx(float(a), rel=.02), name
+    assert float(terms[0].error) != float(terms[1].error)
+
+
+def test_validation_mixes_faces_that_lie_by_expression(settings, images):
+    """In the order of the data each batch would be faces of one label, at distance 0."""
+    settings(BATCH=8)
+    labels = np.repeat(np.arange(7), 10)
+    faces = checked(images, labels, None, np.array([0, 1, 1, 1, 1, 1, 1, 1, 1, 2] * 7), "sorted", "sorted", seed=0)
+    model, metric, weights = ARCHITECTURES["light"](16, 8, 4), Points(np.eye(7)[labels]), vae.Weights(CPU)
+    weights.schedule(0)
+    validate = lambda rows: vae.validate(model, metric, weights, Images(faces, CPU), rows, 0, "fp32")
+    assert validate(faces.rows("val"))["val_regularizer"] > .01
+    assert set(validate(np.array([], int)).values()) == {None}
 
 
 def test_the_lost_share_is_0_for_an_equal_layer_and_1_for_its_mean():
