@@ -285,6 +285,8 @@ def draw_vae(latents, faces, figures):
         same = (people[starts] == people[ends]) & (people[starts] >= 0) if (people >= 0).any() else None
         vae_figures.interpolations(figures / "interpolate.png", name, latents.x[starts], decoded, latents.x[ends],
                                    ("happy", "sad"), same)
+    count, edited = latents.mu.shape[1], range(latents.mu.shape[1])[latents.edit_dims]
+    moved = f"only {len(edited)} of the {count} dimensions of z move" * (len(edited) < count)
     blocks = []
     for a, b in ((HAPPY, SAD), (NEUTRAL, HAPPY)):
         of_a = rng.permutation(np.flatnonzero(latents.labels == a))[:SHOWN]
@@ -292,14 +294,12 @@ def draw_vae(latents, faces, figures):
             blocks.append((EXPRESSIONS[a], EXPRESSIONS[b],
                            np.stack([latents.x[of_a], latents.decode(latents.mu[of_a]), latents.edit(of_a, b)])))
     if blocks:
-        count, edited = latents.mu.shape[1], range(latents.mu.shape[1])[latents.edit_dims]
-        vae_figures.changes(figures / "change.png", name, blocks,
-                            f";\nonly {len(edited)} of the {count} dimensions of z move" * (len(edited) < count))
+        vae_figures.changes(figures / "change.png", name, blocks, moved)
     some = people_to_edit(latents, rng)
     if len(some) and np.isfinite(latents.means).all():
         edited = np.stack([latents.edit(some, b) for b in range(len(EXPRESSIONS))], 1)
         vae_figures.edits(figures / "edits.png", name, latents.x[some], latents.decode(latents.mu[some]), edited,
-                          latents.labels[some])
+                          latents.labels[some], moved)
     missing = [file for file in ("interpolate", "change", "edits") if not (figures / f"{file}.png").exists()]
     if missing:
         print(f"{name}: too few labelled faces for " + ", ".join(missing))

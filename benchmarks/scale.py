@@ -132,16 +132,18 @@ def draw(path, results):
     """Draw seconds and memory against the number of faces."""
     figure = Figure((10, 4.2), layout="constrained")
     counts = [result["faces"] for result in results]
-    for axes, keys, label in zip(figure.subplots(1, 2), (("load_seconds", "embed_seconds"),
-                                                         ("load_mib", "embed_mib", "train_mib")),
-                                 ("seconds", "memory above an empty program, MiB")):
-        for key, name, colour in zip(keys, ("loading and checks", "embedding", "training"),
-                                     ("#0072B2", "#D55E00", "#444444")):
-            axes.plot(counts, [max(result[key], 1e-3) for result in results], "o-", color=colour, label=name)
+    seconds = [(r["load_seconds"], r["embed_seconds"], r["faces"] / r["train_per_second"]) for r in results]
+    memory = [(r["load_mib"], r["embed_mib"], r["train_mib"]) for r in results]
+    for axes, values, label, trained in zip(
+            figure.subplots(1, 2), (seconds, memory), ("seconds", "memory above an empty program, MiB"),
+            (f"an epoch of training, by {STEPS} steps' rate", "training")):
+        for curve, name, colour in zip(zip(*values), ("loading and checks", "embedding", trained),
+                                       ("#0072B2", "#D55E00", "#444444")):
+            axes.plot(counts, curve, "o-", color=colour, label=name)
         axes.set(xscale="log", xlabel="faces on the disk, 48x48 pixels", ylabel=label)
         axes.grid(alpha=.25)
-        axes.legend(frameon=False)
-    figure.axes[0].set_yscale("log")
+        axes.legend(frameon=False, loc="lower right")
+    figure.axes[0].set(yscale="log", ylim=(.01, None))
     figure.axes[1].set_ylim(bottom=0)
     save(figure, path)
 

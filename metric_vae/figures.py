@@ -56,7 +56,7 @@ def changes(path, of, blocks, moved=""):
         columns += [f"real face,\n{a}", "recon-\nstruction", f"edited\nto {b}"]
     face_grid(path, grid, columns=columns, breaks=range(3, 3 * len(blocks), 3),
               title=f"VAE {NAMES[of]}: edits of held-out faces,\nz - m(before) + m(after), where m is the mean latent\n"
-                    f"of the training faces with an expression{moved}")
+                    "of the training faces with an expression" + f";\n{moved}" * bool(moved))
 
 
 def reconstructions(path, of, x, x_hat, samples, across=4):
@@ -70,16 +70,16 @@ def reconstructions(path, of, x, x_hat, samples, across=4):
               title=f"VAE {NAMES[of]}: held-out faces, their reconstructions from mu, and samples from the prior")
 
 
-def edits(path, of, x, x_hat, edited, labels):
+def edits(path, of, x, x_hat, edited, labels, moved=""):
     """Draw a row a person: the real face, its reconstruction, and its edits to all seven expressions.
 
-    x, x_hat (R, H, W); edited (R, 7, H, W); labels int64 (R,): the expressions before.
+    x, x_hat (R, H, W); edited (R, 7, H, W); labels int64 (R,): the expressions before; moved as in changes.
     """
     grid = np.concatenate([x[:, None], x_hat[:, None], edited], 1)
     face_grid(path, grid, rows=[EXPRESSIONS[label] for label in labels],
               columns=["real face", "recon-\nstruction", *EXPRESSIONS], breaks=(1, 2),
               title=f"VAE {NAMES[of]}: one held-out face a row, edited to all seven expressions\n"
-                    "(on the left: the expression that it has)")
+                    "(on the left: the expression that it has)" + f"; {moved}" * bool(moved))
 
 
 def shepard(path, panels, metric):
