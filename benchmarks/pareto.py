@@ -46,7 +46,7 @@ def pareto(path, title, points, ceilings, styles):
     names.legend(handles, [f"{number}  {name}" for number, name in enumerate(points, 1)], loc="center left",
                  frameon=False, fontsize=8.5, title="orange: with consistency\nblue: without", alignment="left")
     names.axis("off")
-    figure.suptitle(title + " (mean; bars: min to max)", fontsize=11)
+    figure.suptitle(title, fontsize=11)
     figure.draw_without_rendering()                             # now the axes have their places
     for axes, shown in numbered:
         write_numbers(axes, shown)

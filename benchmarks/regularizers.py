@@ -249,7 +249,8 @@ def write_results(folder, faces, settings, device):
     training.write_text(folder / "table.md", text)
     compared = {name: scores for name, scores in points.items() if "error_ratio" in scores}
     if compared:
-        pareto(folder / "pareto.png", title, compared, ceilings, {name: style(name) for name in compared})
+        pareto(folder / "pareto.png", title + " (mean; bars: min to max)" * (len(classifiers) > 1), compared, ceilings,
+               {name: style(name) for name in compared})
     else:
         print("no error ratios, no pareto.png: POINTS=none runs what they are relative to")
     print(f"{text}\nwrote the results to {folder}")
