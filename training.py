@@ -225,9 +225,17 @@ def autocast(device, precision):
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
+def layout(architecture, device, precision):
+    """The order of images in memory: channels last, which trains the light VAE 5 to 10 % faster and is what GPUs and
+    bf16 want, but the original's 5x5 convolutions 9 % slower in fp32 on a processor.
+    """
+    plain = architecture == "original" and device.type == "cpu" and precision == "fp32"
+    return torch.contiguous_format if plain else torch.channels_last
+
+
 def least_batch(model):
-    """Faces that a training batch needs at least. Batch norm of vectors has no variance of a single face: with 4 of them a
-    process each has two that it edits, every other one.
+    """The fewest faces of a training batch. Batch norm of vectors has no variance of a single face: 4 a process leave
+    each two where every other face is edited.
     """
     return 4 * PROCESSES if any(isinstance(module, torch.nn.BatchNorm1d) for module in model.modules()) else 1
 

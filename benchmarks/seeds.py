@@ -50,9 +50,9 @@ def table(scores, settings):
     accuracies = [one["classifier"]["accuracy"][0] for one in scores if "accuracy" in one.get("classifier", {})]
     counts = {part: sorted({one["data"]["split"][part] for one in settings}) for part in ("train", "test")}
     train, test = ("..".join(map(str, (of[0], of[-1])[:len(of)])) for of in counts.values())
+    right = f" Classifier right in {text(accuracies, 3)}." * bool(accuracies)
     lines = [f"{settings[0]['data']['name']}, {train} training and {test} held-out faces, "
-             f"{len(scores)} seeds: mean (min..max)." + f" Classifier right in {text(accuracies, 3)}." * bool(accuracies),
-             "",
+             f"{len(scores)} seeds: mean (min..max).{right}", "",
              "| | " + " | ".join(MODELS.values()) + " |", "|---" * (len(MODELS) + 1) + "|"]
     for name, (what, decimals) in SCORES.items():
         columns = [[value(one[model][name]) for one in scores if name in one.get(model, {})] for model in MODELS]

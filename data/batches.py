@@ -17,9 +17,9 @@ class Images:
     holds up to ON_GPU of these too.
     """
 
-    def __init__(self, faces, device):
+    def __init__(self, faces, device, layout=torch.channels_last):
         mapped = isinstance(faces.images, np.memmap) and (device.type == "cpu" or faces.images.nbytes > ON_GPU)
-        self.device = device
+        self.device, self.layout = device, layout
         self.images = faces.images if mapped else faces.images_on(device)
 
     def __call__(self, rows, generator=None, flip=False, shift=0, turn=0., zoom=0.):
@@ -34,7 +34,7 @@ class Images:
             x = self.images[rows]
         if generator is not None and (flip or shift):
             x = _augment(x, generator, flip, shift)
-        x = x.unsqueeze(1).to(torch.float32, memory_format=torch.channels_last) / 255
+        x = x.unsqueeze(1).to(torch.float32, memory_format=self.layout) / 255
         return _warp(x, generator, turn, zoom) if generator is not None and (turn or zoom) else x
 
 

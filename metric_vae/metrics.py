@@ -117,7 +117,8 @@ def load_metric(name, faces, device, norm=2.0):
     path, colon, function = str(name).partition(".py:")
     if colon:
         points = _load_function(Path(path + ".py"), function)
-        found = points(Images(faces, device)(torch.arange(2)))
+        with torch.no_grad():
+            found = points(Images(faces, device)(torch.arange(2)))
         if not torch.is_tensor(found) or found.ndim < 2 or len(found) != 2:
             raise UserError(f"METRIC={name}", "points (2, k) for two faces (2, 1, H, W)",
                             f"shape {tuple(found.shape)}" if torch.is_tensor(found) else type(found).__name__,

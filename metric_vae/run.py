@@ -81,7 +81,7 @@ def check_settings():
         training.check_choice("ALPHA", ALPHA, ("optimal",))
     if METRIC_DIMS is not None and not 1 <= METRIC_DIMS < Z_DIM:
         raise UserError("METRIC_DIMS", f"at least 1 and less than Z_DIM={Z_DIM}, or None for all of z", METRIC_DIMS,
-                        "lower it")
+                        "change it, or set it to None")
     if REGULARIZE_ON == "expected" and REGULARIZER != "none" and REGULARIZERS[REGULARIZER][1] == "points":
         raise UserError("REGULARIZE_ON", f'"mu" or "z" with REGULARIZER "{REGULARIZER}", which has no distances',
                         "expected", "set it to None, or choose a regulariser of pairs, e.g. stress")
@@ -212,7 +212,9 @@ def train(name, faces, metric, folder, seed, device, precision):
     training.check_batch(BATCH, len(train_rows), faces.name)
     torch.manual_seed(seed)
     generator = torch.Generator(device).manual_seed(seed)
-    vae = ARCHITECTURES[ARCHITECTURE](faces.size, Z_DIM, METRIC_DIMS).to(device, memory_format=torch.channels_last)
+    layout = training.layout(ARCHITECTURE, device, precision)
+    vae = ARCHITECTURES[ARCHITECTURE](faces.size, Z_DIM, METRIC_DIMS).to(device, memory_format=layout)
+    training.check_at_least(training.least_batch(vae), BATCH=BATCH)
     # eps: gradients that are rounding alone move nothing, so that 1 and 2 processes agree; others are far above it
     optimizer = torch.optim.Adam(vae.parameters(), eps=1e-4, fused=True)
     weights = Weights(device)
@@ -220,7 +222,7 @@ def train(name, faces, metric, folder, seed, device, precision):
     done, state = training.resume(checkpoint, vae, optimizer, generator)
     if done:
         weights.alpha, weights.beta = state["alpha"], state["beta"]
-    images = Images(faces, device)
+    images = Images(faces, device, layout)
     if vae.mean_face is not None and not done:
         vae.mean_face.face.copy_(images(torch.as_tensor(train_rows[:MEAN_OF])).mean(0))
 

@@ -203,7 +203,8 @@ def finished_runs(monkeypatch, tmp_path):
     """Runs 0 and 1, of seeds 0 and 1, with an error of 2 and 4 without and of 3 and 5 with the regulariser."""
     for seed in (0, 1):
         (tmp_path / str(seed)).mkdir()
-        settings = dict(run=dict(SEED=seed), vae=dict(BETA=5), data=dict(name="small", split=dict(train=9 - seed, test=3)))
+        settings = dict(run=dict(SEED=seed), vae=dict(BETA=5),
+                        data=dict(name="small", split=dict(train=9 - seed, test=3)))
         scores = dict(classifier=dict(accuracy=[.5 + seed / 4, 0, 1]), ceiling=dict(stress=[.25, 0, 1]),
                       no_dist_reg=dict(error=[2 + 2 * seed, 0, 9], frechet=7.0),
                       dist_reg=dict(error=[3 + 2 * seed, 0, 9], frechet=7.0))

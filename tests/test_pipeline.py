@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 import torch
 
+import metric_vae.run as vae
 import processes
+from data.batches import Images
+from data.faces import load
 from expr_classifier.run import load_classifier
-from training import read_log
+from training import changed_constants, read_log
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ("DATA=faces.npz", "IMAGE_SIZE=16", "SEED=1", "DEVICE=cpu", "PRECISION=fp32", "classifier.EPOCHS=2",
@@ -178,6 +181,13 @@ def test_two_processes_with_batch_norm_keep_one_network(house):
     model = load_classifier(folder / "classifier.pt", "cpu")
     x = torch.from_numpy(np.load(house / "faces.npz")["images"])[:, None] / 255
     assert np.load(folder / "embeddings.npy") == pytest.approx(model(x).numpy(), abs=1e-4)
+    faces, cpu = load(str(house / "faces.npz"), 16, seed=1), torch.device("cpu")
+    with changed_constants(vae, BATCH=16, Z_DIM=8):
+        weights = vae.Weights(cpu)
+        weights.schedule(0)
+        means = vae.validate(vae.load_vae(folder, "no_dist_reg", cpu), None, weights, Images(faces, cpu),
+                             faces.rows("val"), 1, "fp32")
+    assert means["val_error"] == pytest.approx(read_log(folder, "no_dist_reg")[-1]["val_error"], rel=1e-4)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the processes in /proc")
