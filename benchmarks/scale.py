@@ -132,13 +132,14 @@ def draw(path, results):
     """Draw seconds and memory against the number of faces."""
     figure = Figure((10, 4.2), layout="constrained")
     counts = [result["faces"] for result in results]
-    seconds = [(r["load_seconds"], r["embed_seconds"], r["faces"] / r["train_per_second"]) for r in results]
-    memory = [(r["load_mib"], r["embed_mib"], r["train_mib"]) for r in results]
-    for axes, values, label, trained in zip(
-            figure.subplots(1, 2), (seconds, memory), ("seconds", "memory above an empty program, MiB"),
-            (f"an epoch of training, by {STEPS} steps' rate", "training")):
-        for curve, name, colour in zip(zip(*values), ("loading and checks", "embedding", trained),
-                                       ("#0072B2", "#D55E00", "#444444")):
+    of = lambda key: [result[key] for result in results]
+    epoch = [count / rate for count, rate in zip(counts, of("train_per_second"))]
+    seconds = {"loading and checks": of("load_seconds"), "embedding": of("embed_seconds"),
+               f"an epoch of training, by {STEPS} steps' rate": epoch}
+    memory = {"loading and checks": of("load_mib"), "embedding": of("embed_mib"), "training": of("train_mib")}
+    for axes, label, curves in zip(figure.subplots(1, 2), ("seconds", "memory above an empty program, MiB"),
+                                   (seconds, memory)):
+        for (name, curve), colour in zip(curves.items(), ("#0072B2", "#D55E00", "#444444")):
             axes.plot(counts, curve, "o-", color=colour, label=name)
         axes.set(xscale="log", xlabel="faces on the disk, 48x48 pixels", ylabel=label)
         axes.grid(alpha=.25)

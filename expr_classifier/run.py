@@ -83,7 +83,8 @@ def train(faces, folder, seed, device, precision, classes=len(EXPRESSIONS)):
     generator = torch.Generator(device).manual_seed(seed)
     layout = training.layout(ARCHITECTURE, device, precision)
     model = ARCHITECTURES[ARCHITECTURE](faces.size, classes).to(device, memory_format=layout)
-    training.check_at_least(training.least_batch(model), BATCH=BATCH)
+    least = training.least_batch(model)
+    training.check_at_least(least, BATCH=BATCH)
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=WEIGHT_DECAY, fused=True)
     checkpoint = folder / "classifier.pt"
     done, _ = training.resume(checkpoint, model, optimizer, generator)
@@ -98,7 +99,7 @@ def train(faces, folder, seed, device, precision, classes=len(EXPRESSIONS)):
         model.train()
         torch.manual_seed(seed * 1000 + epoch)  # the judge's dropout draws from torch's own generator
         total = torch.zeros(2, device=device)                       # loss and right answers, summed over faces
-        for rows in batches(train_rows, BATCH, generator, training.least_batch(model)):
+        for rows in batches(train_rows, BATCH, generator, least):
             x = images(rows, generator, FLIP, SHIFT, TURN, ZOOM)
             own = own_part(len(rows))
             with training.autocast(device, precision):

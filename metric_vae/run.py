@@ -214,7 +214,8 @@ def train(name, faces, metric, folder, seed, device, precision):
     generator = torch.Generator(device).manual_seed(seed)
     layout = training.layout(ARCHITECTURE, device, precision)
     vae = ARCHITECTURES[ARCHITECTURE](faces.size, Z_DIM, METRIC_DIMS).to(device, memory_format=layout)
-    training.check_at_least(training.least_batch(vae), BATCH=BATCH)
+    least = training.least_batch(vae)
+    training.check_at_least(least, BATCH=BATCH)
     # eps: gradients that are rounding alone move nothing, so that 1 and 2 processes agree; others are far above it
     optimizer = torch.optim.Adam(vae.parameters(), eps=1e-4, fused=True)
     weights = Weights(device)
@@ -233,7 +234,7 @@ def train(name, faces, metric, folder, seed, device, precision):
         optimizer.param_groups[0]["lr"] = rate
         vae.train()
         sums = torch.zeros(len(Terms._fields) + 1, device=device)       # of each term and the loss, over faces
-        for rows in batches(train_rows, BATCH, generator, training.least_batch(vae)):
+        for rows in batches(train_rows, BATCH, generator, least):
             x = images(rows, generator, FLIP, SHIFT)
             noise = torch.randn(len(rows), Z_DIM, generator=generator, device=device)
             with training.autocast(device, precision):
