@@ -234,10 +234,11 @@ def layout(architecture, device, precision):
 
 
 def least_batch(model):
-    """The fewest faces of a training batch. Batch norm of vectors has no variance of a single face: 4 a process leave
-    each two where every other face is edited.
+    """The fewest faces of a training batch. Batch norm has no variance of a single face's vector or pixel: 4 a process
+    leave each two where every other face is edited.
     """
-    return 4 * PROCESSES if any(isinstance(module, torch.nn.BatchNorm1d) for module in model.modules()) else 1
+    norms = (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d)
+    return 4 * PROCESSES if any(isinstance(module, norms) for module in model.modules()) else 1
 
 
 def epochs(name, done, count):

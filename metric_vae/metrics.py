@@ -13,7 +13,7 @@ from torch.nn import functional
 from data.batches import Images
 from data.faces import EXPRESSIONS
 from metric_vae.regularizers import pairwise_distances
-from processes import gather, own_part
+from processes import add_up, gather, own_part
 from training import UserError, read_json
 
 CHECKED = 4096          # rows looked at in one go; of a matrix with more, a sample is looked at before training,
@@ -22,10 +22,15 @@ IN_MEMORY = 2 ** 30     # bytes; larger points stay on the disk
 
 
 class Given(NamedTuple):
-    """What a metric says of a batch: distances (B, B); points (B, k) or None; layers, a list or None."""
+    """What a metric says of a batch: distances (B, B); points (B, k) or None.
+
+    Of a Function also layers, a list of (b, ...) of this process's own faces, and the variance of each over the batch,
+    summed over its values.
+    """
     distances: torch.Tensor
     points: torch.Tensor | None = None
     layers: list | None = None
+    variances: torch.Tensor | None = None
 
 
 class Metric:
@@ -65,9 +70,17 @@ class Function(Metric):
     @torch.no_grad()
     def __call__(self, rows, x):
         own = own_part(len(x))                                  # several processes share the work
-        layers = [gather(layer.float(), len(x)) for layer in self.layers(x[own])]
-        points = layers[-1].flatten(1)
-        return Given(distances_of(points, self.norm), points, layers)
+        layers = [layer.float() for layer in self.layers(x[own])]
+        points = gather(layers[-1].flatten(1), len(x))
+        return Given(distances_of(points, self.norm), points, layers, variances(layers, len(x)))
+
+
+def variances(layers, count):
+    """The variance of each layer (b, ...) over all count faces of a batch, summed over its values: (len(layers),)."""
+    means = add_up(torch.cat([layer.sum(0).flatten() for layer in layers])) / count
+    means = means.split([layer.shape[1:].numel() for layer in layers])
+    squares = [(layer.flatten(1) - mean).square().sum() for layer, mean in zip(layers, means)]
+    return add_up(torch.stack(squares)) / count
 
 
 class Matrix(Metric):

@@ -157,11 +157,8 @@ def regularize(given, mu, sigma, z):
     return function(pairwise_distances(mu if latent == "mu" else z), given.distances)
 
 
-def lost_share(layer_hat, layer, count, variance_of):
-    """The squared differences of a layer (b, ...), mean over count faces, as a share of its variance over a batch,
-    variance_of (B, ...).
-    """
-    variance = (variance_of - variance_of.mean(0)).square().sum() / len(variance_of)
+def lost_share(layer_hat, layer, variance, count):
+    """The squared differences of a layer (b, ...), mean over count faces, as a share of its variance."""
     return (layer_hat.float() - layer).square().sum() / count / variance.clamp(min=TINY)
 
 
@@ -183,14 +180,14 @@ def measure_terms(vae, metric, rows, x, noise):
         if REGULARIZER != "none":
             distance = regularize(given, mu, sigma, z) / PROCESSES
         if max(CONSISTENCY) > 0 and given.layers:
-            pairs = zip(metric.layers(x_hat), given.layers)
-            lost = torch.stack([lost_share(a, b[own], count, b) for a, b in pairs]).mean()
+            layers = zip(metric.layers(x_hat), given.layers, given.variances)
+            lost = torch.stack([lost_share(*layer, count) for layer in layers]).mean()
         if max(EDIT_CONSISTENCY) > 0 and given.layers and METRIC_DIMS:
             # every other face gets the next one's metric part
             edited = torch.cat([z.roll(-1, 0)[:, :METRIC_DIMS], z[:, METRIC_DIMS:]], 1)[::2]
-            wanted, points = given.layers[-1].roll(-1, 0)[::2], given.layers[-1]
-            own = own_part(len(edited))
-            edit_lost = lost_share(metric.layers(vae.decode(edited[own]))[-1], wanted[own], len(edited), points)
+            wanted, own = given.points.roll(-1, 0)[::2], own_part(len(edited))
+            points = metric.layers(vae.decode(edited[own]))[-1].flatten(1)
+            edit_lost = lost_share(points, wanted[own], given.variances[-1], len(edited))
     return Terms(error, kl, distance, lost, edit_lost)
 
 

@@ -5,6 +5,8 @@ import torch
 
 import expr_classifier.run as classifier
 import training
+from conftest import draw_small_images
+from data.faces import checked
 from expr_classifier.model import ARCHITECTURES
 
 CPU = torch.device("cpu")
@@ -111,3 +113,12 @@ def test_training_resumed_after_an_epoch_ends_with_the_same_weights(small_faces,
 def test_an_expression_without_training_faces_is_refused(small_faces, tmp_path, user_error):
     small_faces.labels[small_faces.labels == 3] = 4
     user_error(lambda: classifier.train(small_faces, tmp_path, 0, CPU, "fp32"), "happy")
+
+
+def test_a_last_batch_of_one_face_trains_the_judge_whose_last_block_is_a_pixel(tmp_path, monkeypatch):
+    for constant, value in dict(ARCHITECTURE="judge", BATCH=11, EPOCHS=1).items():
+        monkeypatch.setattr(classifier, constant, value)
+    images, labels = draw_small_images(8), np.arange(70) % 7
+    split = np.repeat([0, 1, 2], [56, 7, 7])                                    # 5 training batches and a face
+    faces = checked(images, labels, None, split, "small", "small faces", seed=0)
+    classifier.train(faces, tmp_path, 0, CPU, "fp32")

@@ -8,7 +8,7 @@ import training
 from data.batches import Images
 from data.faces import checked
 from expr_classifier.model import ARCHITECTURES as CLASSIFIERS
-from metric_vae.metrics import Function, Matrix, Points
+from metric_vae.metrics import Function, Matrix, Points, variances
 from metric_vae.model import ARCHITECTURES, kl_divergence, squared_error
 from metric_vae.regularizers import stress
 from training import read_log
@@ -124,8 +124,9 @@ def test_validation_mixes_faces_that_lie_by_expression(settings, images):
 
 def test_the_lost_share_is_0_for_an_equal_layer_and_1_for_its_mean():
     layer = torch.randn(8, 3, 4, 4)
-    assert float(vae.lost_share(layer, layer, 8, layer)) == 0
-    assert float(vae.lost_share(layer.mean(0).expand_as(layer), layer, 8, layer)) == pytest.approx(1)
+    variance, = variances([layer], 8)
+    assert float(vae.lost_share(layer, layer, variance, 8)) == 0
+    assert float(vae.lost_share(layer.mean(0).expand_as(layer), layer, variance, 8)) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("dims", [None, 3])
