@@ -71,7 +71,7 @@ def main():
         accuracy = classifier.measure_accuracy(model, faces, test, device)
         print(f"classifier: {accuracy:.1%} right of {len(test)} test faces")
     if metric is None:
-        metric = Function(classifier.metric_layers(model), vae.METRIC_NORM)
+        metric = Function(classifier.metric_layers(model), vae.METRIC_NORM, classifier.parameters_before_last(model))
     for name in vae.MODELS:
         vae.train(name, faces, metric, folder, SEED, device, precision)
     training.finish_settings(folder)

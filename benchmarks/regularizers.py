@@ -184,7 +184,8 @@ def make_judges(folder, faces, seed, device, precision):
     judge = experiments.train_judge(faces, trained, seed, device) if len(test) else None
     scores = {f"{name}_accuracy": classifier.measure_accuracy(model, faces, test, device) for name, model in
               (("classifier", C), ("second", other), ("judge", judge)) if model is not None and len(test)}
-    metrics = [Function(classifier.metric_layers(model), vae.METRIC_NORM) for model in (C, other)]
+    metrics = [Function(classifier.metric_layers(model), vae.METRIC_NORM, classifier.parameters_before_last(model))
+               for model in (C, other)]
     d, e = (vae_scores.given_distances(metric, faces, rows, device) for metric in metrics)
     with constants_of("none"):
         ceiling = evaluate.distance_scores(e, d, faces.labels[rows])

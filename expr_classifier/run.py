@@ -150,6 +150,11 @@ def metric_layers(model):
     return layers
 
 
+def parameters_before_last(model):
+    """The classifier's parameters from its first layer up to the second-last."""
+    return [*model.blocks.parameters(), *model.dense.parameters()]
+
+
 def measure_accuracy(model, faces, rows, device):
     """The share of rows whose largest output is the face's label; None without labelled faces."""
     if len(rows) == 0:

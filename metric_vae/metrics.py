@@ -35,6 +35,7 @@ class Given(NamedTuple):
 
 class Metric:
     """metric(rows, x) is Given for the faces of rows int64 (B,), whose pixels, as the VAE sees them, are x."""
+    start = None
 
     def distances(self, rows, x=None):
         """(B, B)"""
@@ -61,11 +62,12 @@ class Function(Metric):
     """d = ||f(x_i) - f(x_j)|| of a function f of the faces' pixels (B, 1, H, W) in 0..1 to points (B, k).
 
     It sees each face as the VAE does, so that d follows the face's augmentation. layers: x to a list of tensors
-    (B, ...) of which the last are the points: what the decoder's consistency compares.
+    (B, ...) of which the last are the points: what the decoder's consistency compares. start: parameters of the network
+    behind f, from its first layer on, or None: what the encoder's metric branch may start from.
     """
 
-    def __init__(self, layers, norm=2.0):
-        self.layers, self.norm = layers, norm
+    def __init__(self, layers, norm=2.0, start=None):
+        self.layers, self.norm, self.start = layers, norm, start
 
     @torch.no_grad()
     def __call__(self, rows, x):

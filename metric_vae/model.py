@@ -81,6 +81,16 @@ class Branches(nn.Module):
         (mu, sigma), (mu_rest, sigma_rest) = self.metric(x).chunk(2, 1), self.rest(x).chunk(2, 1)
         return torch.cat([mu, mu_rest + self.told(mu.detach()), sigma, sigma_rest], 1)
 
+    @torch.no_grad()
+    def start_from(self, parameters):
+        """Copy these to the metric branch, all but its last layer. Returns whether they had its shapes."""
+        own = list(self.metric.parameters())[:-2]
+        fits = [a.shape for a in own] == [b.shape for b in parameters]
+        if fits:
+            for a, b in zip(own, parameters):
+                a.copy_(b)
+        return fits
+
 
 def initialise(layers):
     """He initialisation (He et al. 2015) of a Sequential without normalisation, its last layer 10 times smaller.

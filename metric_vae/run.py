@@ -14,7 +14,7 @@ import training
 from data.batches import Images, batches, join
 from data.faces import load
 from metric_vae.metrics import Function, Matrix, check_norm, load_metric
-from metric_vae.model import ARCHITECTURES, kl_divergence, squared_error
+from metric_vae.model import ARCHITECTURES, Branches, kl_divergence, squared_error
 from metric_vae.regularizers import REGULARIZERS, TINY, expected_distances, pairwise_distances
 from processes import (PROCESSES, add_up, add_up_gradients, average_buffers, first_process_first, gather,
                        join_processes, own_part)
@@ -37,6 +37,8 @@ BETA = (1000.0, 1000.0)
 TARGET_STRESS: float | None = None      # BETA that finds itself: raised while Kruskal's stress is above this
 REGULARIZE_ON: str | None = None        # "mu", "z", "expected" (E|zi - zj|^2); None: what each regulariser says
 METRIC_DIMS: int | None = 16    # the first dimensions of z keep the metric; None: the whole of z
+START_FROM_METRIC = True        # the encoder's branch to these dimensions starts as a copy of the network behind the
+                                # metric, where that has its shapes, and need not find out anew what it sees
 CONSISTENCY = (0.0, 0.5)        # what d_D's layers lose from x to x_hat, as a share of their variance; 1: losing all of
                                 # it costs as much as the squared error. Only for a METRIC that is a function of x.
                                 # From 0, since pixels come first: (1, 1) ends worse in everything
@@ -221,6 +223,9 @@ def train(name, faces, metric, folder, seed, device, precision):
     if done:
         weights.alpha, weights.beta = state["alpha"], state["beta"]
     images = Images(faces, device, layout)
+    if START_FROM_METRIC and not done and isinstance(vae.encoder, Branches) and metric is not None and metric.start:
+        if not vae.encoder.start_from(metric.start):
+            print(f"{name}: the metric's network has other shapes than the encoder's branch, which starts at random")
     if vae.mean_face is not None and not done:
         vae.mean_face.face.copy_(images(torch.as_tensor(train_rows[:MEAN_OF])).mean(0))
 

@@ -8,6 +8,7 @@ import training
 from data.batches import Images
 from data.faces import checked
 from expr_classifier.model import ARCHITECTURES as CLASSIFIERS
+from expr_classifier.run import metric_layers, parameters_before_last
 from metric_vae.metrics import Function, Matrix, Points, variances
 from metric_vae.model import ARCHITECTURES, kl_divergence, squared_error
 from metric_vae.regularizers import stress
@@ -152,6 +153,19 @@ def test_the_rest_is_told_the_metric_part_and_does_not_pull_at_it():
     after[:, 3:].sum().backward()
     assert not any(parameter.grad.any() for parameter in model.encoder.metric.parameters())
     assert model.encoder.told.weight.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("start, network, copied", [(True, "light", True), (False, "light", False),
+                                                    (True, "original", False)])
+def test_the_metric_branch_starts_as_the_classifier_where_that_has_its_shapes(settings, small_faces, tmp_path, capsys,
+                                                                              start, network, copied):
+    settings(START_FROM_METRIC=start, METRIC_DIMS=4, EPOCHS=1, LEARNING_RATE=(0.0, 0.0))       # what it starts as stays
+    C, x = CLASSIFIERS[network](16).eval(), torch.rand(3, 1, 16, 16)
+    metric = Function(metric_layers(C), start=parameters_before_last(C))
+    model = vae.train("dist_reg", small_faces, metric, tmp_path, 0, CPU, "fp32")
+    seen, second_last = model.encoder.metric[:-1](x), C.layers(x)["second_last"]
+    assert (seen.shape == second_last.shape and torch.allclose(seen, second_last, atol=1e-5)) == copied
+    assert ("starts at random" in capsys.readouterr().out) == (network == "original")
 
 
 def test_edits_are_compared_with_the_face_whose_metric_part_they_got(settings):
