@@ -24,9 +24,9 @@ LOSS = "cross_entropy"          # or "squared_error": the reference's, between s
 BALANCE = 0.5                   # loss weights of expressions: count ** -BALANCE; 0 none, 1 each expression the same
 
 # --- training
-EPOCHS = 15
+EPOCHS = 22
 BATCH = 32                      # faces
-LEARNING_RATE = (1.5e-3, 1e-4)  # Adam's, at the first and the last epoch, linear between
+LEARNING_RATE = (3e-3, 1e-4)    # Adam's, at the first and the last epoch, linear between
 WEIGHT_DECAY = 1e-2
 FLIP = True                     # mirror every other training face
 SHIFT = 2                       # pixels that a training face is moved by at most
