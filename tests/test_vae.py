@@ -111,6 +111,15 @@ def test_terms_in_bf16_are_those_of_fp32_within_its_rounding(settings):
     assert float(terms[0].error) != float(terms[1].error)
 
 
+def test_a_last_batch_of_too_few_faces_joins_the_one_before(settings, small_faces, tmp_path, monkeypatch):
+    settings(EPOCHS=1, BATCH=9)                                     # 56 training faces: six batches and two faces
+    sizes, measure_terms = [], vae.measure_terms
+    monkeypatch.setattr(vae, "measure_terms",
+                        lambda *arguments: sizes.append(len(arguments[2])) or measure_terms(*arguments))
+    vae.train("dist_reg", small_faces, Function(brightness), tmp_path, 0, CPU, "fp32")
+    assert sizes[:6] == [9, 9, 9, 9, 9, 11]
+
+
 def test_validation_mixes_faces_that_lie_by_expression(settings, images):
     """In the order of the data each batch would be faces of one label, at distance 0."""
     settings(BATCH=8)
