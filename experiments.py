@@ -23,7 +23,7 @@ import training
 from data.faces import EXPRESSIONS, load
 from expr_classifier.model import ARCHITECTURES
 from metric_vae import evaluate, scores as vae_scores
-from metric_vae.metrics import Function, load_metric
+from metric_vae.metrics import load_metric
 from metric_vae.scores import HAPPY, NEUTRAL, SAD
 
 RUN: int | str = "last"     # the number of a finished run, or "last", the newest
@@ -217,8 +217,7 @@ def measure_ceiling(C, faces, rows, folder, seed, device):
     second = train_network("second", faces, folder, seed, device, **training.constants(classifier))
     if second is None:
         return {}
-    e, d = (vae_scores.given_distances(Function(classifier.metric_layers(model), vae.METRIC_NORM), faces, rows, device)
-            for model in (second, C))
+    e, d = (vae_scores.given_distances(run.metric_of(model), faces, rows, device) for model in (second, C))
     return evaluate.distance_scores(e, d, faces.labels[rows])
 
 
@@ -227,7 +226,7 @@ def measure_ceiling(C, faces, rows, folder, seed, device):
 def analyse_vaes(models, C, judge, identifier, faces, test, rows, figures, device, clock):
     """Draw the VAEs' figures; returns their scores and those of the controls."""
     if vae.METRIC == "embeddings" and C is not None:
-        metric = Function(classifier.metric_layers(C), vae.METRIC_NORM)
+        metric = run.metric_of(C)
     else:
         name = figures.parent / "embeddings.npy" if vae.METRIC == "embeddings" else vae.METRIC
         metric = load_metric(name, faces, device, vae.METRIC_NORM)

@@ -95,7 +95,7 @@ def average_buffers(model):
 def add_up_gradients(model):
     """Sum the gradients of a model's parameters over the processes, in one message."""
     if PROCESSES > 1:
-        gradients = [parameter.grad for parameter in model.parameters()]
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.requires_grad]
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         distributed.all_reduce(flat)
         for gradient, summed in zip(gradients, flat.split([gradient.numel() for gradient in gradients])):

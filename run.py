@@ -70,12 +70,16 @@ def main():
     if len(test):
         accuracy = classifier.measure_accuracy(model, faces, test, device)
         print(f"classifier: {accuracy:.1%} right of {len(test)} test faces")
-    if metric is None:
-        metric = Function(classifier.metric_layers(model), vae.METRIC_NORM, classifier.parameters_before_last(model))
+    metric = metric or metric_of(model)
     for name in vae.MODELS:
         vae.train(name, faces, metric, folder, SEED, device, precision)
     training.finish_settings(folder)
     print(f"finished in {time.perf_counter() - start:.0f} s: {folder}; now: python experiments.py")
+
+
+def metric_of(model):
+    """d_D of a trained classifier: the distances of its LAYER."""
+    return Function(classifier.metric_layers(model), vae.METRIC_NORM, classifier.parameters_before_last(model))
 
 
 if __name__ == "__main__":

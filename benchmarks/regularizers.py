@@ -26,7 +26,6 @@ import training                                                 # noqa: E402
 from benchmarks.pareto import pareto                            # noqa: E402
 from data.faces import load                                     # noqa: E402
 from metric_vae import evaluate, scores as vae_scores           # noqa: E402
-from metric_vae.metrics import Function                         # noqa: E402
 from training import UserError                                  # noqa: E402
 
 # --- what is compared
@@ -50,6 +49,7 @@ SETTINGS = {
     "edits_0": "EDIT_CONSISTENCY=0",                            # consistency of reconstructions alone
     "edits_0.3": "EDIT_CONSISTENCY=(0,0.3)",
     "edits_2": "EDIT_CONSISTENCY=(0,2)",
+    "own_branch": "BRANCH_FROM_METRIC=False",                   # trained whole
     "stress_whole_z": "METRIC_DIMS=None",
     "stress_on_z": "REGULARIZE_ON=z",
     "stress_expected": "REGULARIZE_ON=expected",
@@ -184,8 +184,7 @@ def make_judges(folder, faces, seed, device, precision):
     judge = experiments.train_judge(faces, trained, seed, device) if len(test) else None
     scores = {f"{name}_accuracy": classifier.measure_accuracy(model, faces, test, device) for name, model in
               (("classifier", C), ("second", other), ("judge", judge)) if model is not None and len(test)}
-    metrics = [Function(classifier.metric_layers(model), vae.METRIC_NORM, classifier.parameters_before_last(model))
-               for model in (C, other)]
+    metrics = [run.metric_of(model) for model in (C, other)]
     d, e = (vae_scores.given_distances(metric, faces, rows, device) for metric in metrics)
     with constants_of("none"):
         ceiling = evaluate.distance_scores(e, d, faces.labels[rows])

@@ -34,8 +34,11 @@ class Given(NamedTuple):
 
 
 class Metric:
-    """metric(rows, x) is Given for the faces of rows int64 (B,), whose pixels, as the VAE sees them, are x."""
-    start = None
+    """metric(rows, x) is Given for the faces of rows int64 (B,), whose pixels, as the VAE sees them, are x.
+
+    parameters: of a network behind it, from the first layer on, or None: the encoder's metric branch may take them.
+    """
+    parameters = None
 
     def distances(self, rows, x=None):
         """(B, B)"""
@@ -62,12 +65,11 @@ class Function(Metric):
     """d = ||f(x_i) - f(x_j)|| of a function f of the faces' pixels (B, 1, H, W) in 0..1 to points (B, k).
 
     It sees each face as the VAE does, so that d follows the face's augmentation. layers: x to a list of tensors
-    (B, ...) of which the last are the points: what the decoder's consistency compares. start: parameters of the network
-    behind f, from its first layer on, or None: what the encoder's metric branch may start from.
+    (B, ...) of which the last are the points: what the decoder's consistency compares.
     """
 
-    def __init__(self, layers, norm=2.0, start=None):
-        self.layers, self.norm, self.start = layers, norm, start
+    def __init__(self, layers, norm=2.0, parameters=None):
+        self.layers, self.norm, self.parameters = layers, norm, parameters
 
     @torch.no_grad()
     def __call__(self, rows, x):

@@ -82,13 +82,13 @@ class Branches(nn.Module):
         return torch.cat([mu, mu_rest + self.told(mu.detach()), sigma, sigma_rest], 1)
 
     @torch.no_grad()
-    def start_from(self, parameters):
-        """Copy these to the metric branch, all but its last layer. Returns whether they had its shapes."""
+    def take(self, parameters):
+        """Copy these to the metric branch, all but its last layer, and fix them. Returns whether they had its shapes."""
         own = list(self.metric.parameters())[:-2]
         fits = [a.shape for a in own] == [b.shape for b in parameters]
         if fits:
             for a, b in zip(own, parameters):
-                a.copy_(b)
+                a.copy_(b).requires_grad_(False)
         return fits
 
 

@@ -37,8 +37,8 @@ BETA = (1000.0, 1000.0)
 TARGET_STRESS: float | None = None      # BETA that finds itself: raised while Kruskal's stress is above this
 REGULARIZE_ON: str | None = None        # "mu", "z", "expected" (E|zi - zj|^2); None: what each regulariser says
 METRIC_DIMS: int | None = 16    # the first dimensions of z keep the metric; None: the whole of z
-START_FROM_METRIC = True        # the encoder's branch to these dimensions starts as a copy of the network behind the
-                                # metric, where that has its shapes, and need not find out anew what it sees
+BRANCH_FROM_METRIC = True       # the encoder's branch to these dimensions has the layers of the network behind the metric,
+                                # where that has its shapes, and trains its last one alone; False: all of them, at random
 CONSISTENCY = (0.0, 0.5)        # what d_D's layers lose from x to x_hat, as a share of their variance; 1: losing all of
                                 # it costs as much as the squared error. Only for a METRIC that is a function of x.
                                 # From 0, since pixels come first: (1, 1) ends worse in everything
@@ -217,6 +217,9 @@ def train(name, faces, metric, folder, seed, device, precision):
     vae = ARCHITECTURES[ARCHITECTURE](faces.size, Z_DIM, METRIC_DIMS).to(device, memory_format=layout)
     least = max(training.least_batch(vae), LEAST)
     training.check_at_least(least, BATCH=BATCH)
+    if BRANCH_FROM_METRIC and isinstance(vae.encoder, Branches) and metric is not None and metric.parameters:
+        if not vae.encoder.take(metric.parameters):
+            print(f"{name}: the metric's network has other shapes than the encoder's branch, which is trained whole")
     # eps: gradients that are rounding alone move nothing, so that 1 and 2 processes agree; others are far above it
     optimizer = torch.optim.Adam(vae.parameters(), eps=1e-4, fused=True)
     weights = Weights(device)
@@ -225,9 +228,6 @@ def train(name, faces, metric, folder, seed, device, precision):
     if done:
         weights.alpha, weights.beta = state["alpha"], state["beta"]
     images = Images(faces, device, layout)
-    if START_FROM_METRIC and not done and isinstance(vae.encoder, Branches) and metric is not None and metric.start:
-        if not vae.encoder.start_from(metric.start):
-            print(f"{name}: the metric's network has other shapes than the encoder's branch, which starts at random")
     if vae.mean_face is not None and not done:
         vae.mean_face.face.copy_(images(torch.as_tensor(train_rows[:MEAN_OF])).mean(0))
 

@@ -164,17 +164,17 @@ def test_the_rest_is_told_the_metric_part_and_does_not_pull_at_it():
     assert model.encoder.told.weight.grad.abs().max() > 0
 
 
-@pytest.mark.parametrize("start, network, copied", [(True, "light", True), (False, "light", False),
+@pytest.mark.parametrize("wanted, network, taken", [(True, "light", True), (False, "light", False),
                                                     (True, "original", False)])
-def test_the_metric_branch_starts_as_the_classifier_where_that_has_its_shapes(settings, small_faces, tmp_path, capsys,
-                                                                              start, network, copied):
-    settings(START_FROM_METRIC=start, METRIC_DIMS=4, EPOCHS=1, LEARNING_RATE=(0.0, 0.0))       # what it starts as stays
+def test_the_metric_branch_takes_and_keeps_the_classifiers_layers_where_these_have_its_shapes(
+        settings, small_faces, tmp_path, capsys, wanted, network, taken):
+    settings(BRANCH_FROM_METRIC=wanted, METRIC_DIMS=4, EPOCHS=1)
     C, x = CLASSIFIERS[network](16).eval(), torch.rand(3, 1, 16, 16)
-    metric = Function(metric_layers(C), start=parameters_before_last(C))
+    metric = Function(metric_layers(C), parameters=parameters_before_last(C))
     model = vae.train("dist_reg", small_faces, metric, tmp_path, 0, CPU, "fp32")
     seen, second_last = model.encoder.metric[:-1](x), C.layers(x)["second_last"]
-    assert (seen.shape == second_last.shape and torch.allclose(seen, second_last, atol=1e-5)) == copied
-    assert ("starts at random" in capsys.readouterr().out) == (network == "original")
+    assert (seen.shape == second_last.shape and torch.allclose(seen, second_last, atol=1e-5)) == taken
+    assert ("trained whole" in capsys.readouterr().out) == (network == "original")
 
 
 def test_edits_are_compared_with_the_face_whose_metric_part_they_got(settings):
