@@ -3,18 +3,15 @@
 In: experiments/N/ as run.py, or one of the packages alone, left it. Out: its scores.json and figures/.
 python experiments.py, or for another run: python experiments.py RUN=3
 """
-import json
 import shutil
 import sys
-import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 import expr_classifier.figures as classifier_figures
+import expr_classifier.judges as judges
 import expr_classifier.run as classifier
 import metric_vae.figures as vae_figures
 import metric_vae.run as vae
@@ -39,30 +36,17 @@ STEPS = 10                  # of an interpolation, its ends included
 SHOWN = 10                  # people or pairs in a figure
 PATHS = 50                  # interpolations that are scored
 
-# --- networks that measure what the VAE has learned: trained here on the same training faces, for the rest with the
-# --- settings at the head of expr_classifier/run.py, and kept in the run folder
-JUDGE_ARCHITECTURE = "judge"    # judge.pt: says which expression a face has; neither the VAE nor its metric has seen
-                                # it. One of expr_classifier/model.py, or "none": no scores of edits
-JUDGE_EPOCHS = 10
-JUDGE_BATCH = 64                # faces
-JUDGE_RATE = (2e-3, 1e-4)       # Adam's, at the first and the last epoch
-JUDGE_SEED = 1000               # added to the run's seed
-CEILING_SEED = 500              # second.pt: the run's classifier again, with this added to its seed: how far two agree
-IDENTITY_EPOCHS = 8             # identity.pt: tells people apart, where they are known; 0: no scores of identity
-IDENTITY_SEED = 1500
-
 IMAGES = Path(__file__).parent / "images"
-CLASSIFIER = training.constants(classifier)     # as at the head of that file, whatever the run's own are
 PUBLISHED = ("last.png", "shepard.png", "losses.png")      # and all figures of the two VAEs
 
 
 def main():
     module = sys.modules[__name__]
-    training.override(sys.argv[1:], {"": module})
+    training.override(sys.argv[1:], {"": module, "judges": judges})
     training.check_choice("EDIT_PART", EDIT_PART, ("both", "metric", "rest"))
-    training.check_at_least(1, SAMPLE=SAMPLE, SHOWN=SHOWN, PATHS=PATHS, JUDGE_EPOCHS=JUDGE_EPOCHS)
+    training.check_at_least(1, SAMPLE=SAMPLE, SHOWN=SHOWN, PATHS=PATHS, JUDGE_EPOCHS=judges.JUDGE_EPOCHS)
     training.check_at_least(2, STEPS=STEPS)
-    training.check_choice("JUDGE_ARCHITECTURE", JUDGE_ARCHITECTURE, ("none", *ARCHITECTURES))
+    training.check_choice("JUDGE_ARCHITECTURE", judges.JUDGE_ARCHITECTURE, ("none", *ARCHITECTURES))
     start = time.perf_counter()
     folder = training.find_run(RUN, finished=True)
     device = training.choose_device(DEVICE)
@@ -111,14 +95,14 @@ def analyse(folder, faces, seed, device):
     if models:
         judge = identifier = None
         if (faces.labels[rows] >= 0).any():
-            judge = train_judge(faces, folder, seed, device)
+            judge = judges.train_judge(faces, folder, seed, device)
             clock("judge")
-        if judge is not None and IDENTITY_EPOCHS:
-            identifier = train_identifier(faces, folder, seed + IDENTITY_SEED, device)
+        if judge is not None:
+            identifier = judges.train_identifier(faces, folder, seed, device)
             clock("identity network")
         scores.update(analyse_vaes(models, C, judge, identifier, faces, test, rows, figures, device, clock))
         if C is not None and vae.METRIC == "embeddings":
-            scores["ceiling"] = measure_ceiling(C, faces, rows, folder, seed + CEILING_SEED, device)
+            scores["ceiling"] = measure_ceiling(C, faces, rows, folder, seed, device)
             clock("ceiling")
     stages = {stage: training.read_log(folder, stage) for stage in ("classifier", *vae.MODELS)}
     if any(stages.values()):
@@ -162,59 +146,12 @@ def analyse_classifier(model, faces, test, rows, figures, device):
     return {"accuracy": evaluate.accuracy(softmax, labels)}
 
 
-def train_network(name, faces, folder, seed, device, classes=len(EXPRESSIONS), **settings):
-    """A further classifier, kept as folder/name.pt: read from there if it has these settings, else trained.
-
-    settings: constants of expr_classifier/run.py. None where there are too few faces to train it.
-    """
-    path, wanted = folder / f"{name}.pt", json.dumps([seed, faces.fingerprint, settings], sort_keys=True)
-    if not path.exists() or training.load_checkpoint(path).get("settings") != wanted:
-        try:
-            with training.changed_constants(classifier, **settings), tempfile.TemporaryDirectory() as scratch:
-                classifier.train(faces, Path(scratch), seed, device, "fp32", classes)
-                state = training.load_checkpoint(Path(scratch) / "classifier.pt")
-        except training.UserError as error:
-            print(f"no {name}.pt, without its scores: {error}")
-            return None
-        training.write_atomically(path, lambda file: torch.save({**state, "settings": wanted}, file))
-    return classifier.load_classifier(path, device)
-
-
-def judge_settings():
-    """The classifier's constants for the judge, the same whatever recipe the run followed."""
-    return {**CLASSIFIER, "ARCHITECTURE": JUDGE_ARCHITECTURE, "EPOCHS": JUDGE_EPOCHS, "BATCH": JUDGE_BATCH,
-            "LEARNING_RATE": JUDGE_RATE}
-
-
-def train_judge(faces, folder, seed, device):
-    """The judge of a run with this seed; None where JUDGE_ARCHITECTURE is "none" or there are too few faces."""
-    if JUDGE_ARCHITECTURE == "none":
-        return None
-    return train_network("judge", faces, folder, seed + JUDGE_SEED, device, **judge_settings())
-
-
-def train_identifier(faces, folder, seed, device):
-    """A network whose second-last layer tells people apart: a classifier of who it is in place of which expression.
-
-    None where fewer than two known people have training faces.
-    """
-    rows = faces.rows("train")
-    rows = rows[faces.identities[rows] >= 0]
-    people = np.full(len(faces), -1)
-    names, people[rows] = np.unique(faces.identities[rows], return_inverse=True)
-    if len(names) < 2:
-        return None
-    training_faces = replace(faces, labels=people, split=np.where(faces.split == 0, 0, -1))
-    settings = {**judge_settings(), "ARCHITECTURE": "light", "EPOCHS": IDENTITY_EPOCHS, "TURN": 0., "ZOOM": 0.}
-    return train_network("identity", training_faces, folder, seed, device, len(names), **settings)
-
-
 def measure_ceiling(C, faces, rows, folder, seed, device):
     """How well the distances of a second classifier, which differs from C in its seed alone, keep those of C.
 
     Beyond these scores a VAE follows what is peculiar to C.
     """
-    second = train_network("second", faces, folder, seed, device, **training.constants(classifier))
+    second = judges.train_second(faces, folder, seed, device)
     if second is None:
         return {}
     e, d = (vae_scores.given_distances(run.metric_of(model), faces, rows, device) for model in (second, C))

@@ -19,6 +19,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import experiments                                              # noqa: E402, after the path
+import expr_classifier.judges as judges                         # noqa: E402
 import expr_classifier.run as classifier                        # noqa: E402
 import metric_vae.run as vae                                    # noqa: E402
 import run                                                      # noqa: E402
@@ -142,7 +143,7 @@ def constants_of(name):
 def settings_of(name, faces, device):
     """All that a point's result depends on, as JSON gives it back; name None: what the classifiers depend on."""
     settings = dict(fingerprint=faces.fingerprint, device=device.type, classifier=training.constants(classifier),
-                    judge=experiments.judge_settings())
+                    judge=judges.judge_settings())
     if name is not None:
         with constants_of(name):
             of_vae = training.constants(vae)
@@ -176,21 +177,17 @@ def make_judges(folder, faces, seed, device, precision):
         shutil.rmtree(trained, ignore_errors=True)
         training.make_folder(path.parent)
         training.write_json(path, dict(settings=settings, scores={}))
-    for part in ("first", "second"):                            # not there in a new checkout either
-        training.make_folder(trained / part)
-    C = classifier.train(faces, trained / "first", seed, device, precision)
-    other = classifier.train(faces, trained / "second", seed + experiments.CEILING_SEED, device, precision)
+    training.make_folder(trained)                               # not there in a new checkout either
+    C = classifier.train(faces, trained, seed, device, precision)
     test, rows = faces.rows("test", labelled=True), experiments.sample_rows(faces)
-    judge = experiments.train_judge(faces, trained, seed, device) if len(test) else None
+    judge = judges.train_judge(faces, trained, seed, device) if len(test) else None
     scores = {f"{name}_accuracy": classifier.measure_accuracy(model, faces, test, device) for name, model in
-              (("classifier", C), ("second", other), ("judge", judge)) if model is not None and len(test)}
-    metrics = [run.metric_of(model) for model in (C, other)]
-    d, e = (vae_scores.given_distances(metric, faces, rows, device) for metric in metrics)
+              (("classifier", C), ("judge", judge)) if model is not None and len(test)}
     with constants_of("none"):
-        ceiling = evaluate.distance_scores(e, d, faces.labels[rows])
+        ceiling = experiments.measure_ceiling(C, faces, rows, trained, seed, device)
     scores |= {f"ceiling_{name}": ceiling[name][0] for name in ("spearman", "stress") if name in ceiling}
     training.write_json(path, dict(settings=settings, scores=scores))
-    return metrics[0], judge
+    return run.metric_of(C), judge
 
 
 def run_point(name, faces, metric, judge, seed, device, precision):

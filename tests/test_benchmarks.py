@@ -27,7 +27,7 @@ class Bench:
         own = dict(DATA=str(house / "faces.npz"), IMAGE_SIZE=16, SECONDS=0.05, SEEDS=2, DEVICE="cpu", PRECISION="fp32",
                    RESULTS=self.results, SETTINGS=dict(SMALL), WARM_UP=32)
         for module, values in ((benchmark, own), (benchmark.classifier, dict(EPOCHS=2, BATCH=16)),
-                               (benchmark.experiments, dict(JUDGE_EPOCHS=1, JUDGE_BATCH=16)),
+                               (benchmark.judges, dict(JUDGE_EPOCHS=1, JUDGE_BATCH=16)),
                                (vae, dict(Z_DIM=8, METRIC_DIMS=4))):
             for name, value in values.items():
                 patch.setattr(module, name, value)
@@ -88,8 +88,8 @@ def test_a_point_that_cannot_be_trained_is_left_out_and_named(bench, folder, cap
 
 
 def test_a_second_call_trains_nothing_anew(bench, folder):
-    before = {path: path.stat().st_mtime_ns for path in folder.glob("seed*/classifiers/*/*.pt")}
-    assert len(before) == 4
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("seed*/classifiers/*.pt")}
+    assert len(before) == 6
     bench.call()
     assert bench.trained == []                                  # too_few fails in its warm-up
     assert before == {path: path.stat().st_mtime_ns for path in before}
@@ -109,10 +109,10 @@ def test_one_point_alone_goes_on_where_one_is_missing(bench, folder):
 
 def test_classifiers_with_other_settings_are_trained_anew(bench, folder):
     bench.patch.setattr(benchmark.classifier, "BALANCE", 0.25)
-    before = (folder / "seed0" / "classifiers" / "first" / "classifier.pt").read_bytes()
+    before = (folder / "seed0" / "classifiers" / "classifier.pt").read_bytes()
     bench.call("POINTS=none", "SEEDS=1")
     assert [name for name, *_ in bench.trained] == ["no_dist_reg"]
-    assert (folder / "seed0" / "classifiers" / "first" / "classifier.pt").read_bytes() != before
+    assert (folder / "seed0" / "classifiers" / "classifier.pt").read_bytes() != before
     results = json.loads((folder / "results.json").read_text())
     assert list(results["points"]) == ["none"] and list(results["classifiers"]) == ["0"]
 

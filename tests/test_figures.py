@@ -8,6 +8,7 @@ from PIL import Image
 
 import experiments
 import expr_classifier.figures as classifier_figures
+import expr_classifier.judges as judges
 import expr_classifier.model
 import expr_classifier.run as classifier
 import metric_vae.figures as vae_figures
@@ -155,10 +156,10 @@ def run_folder(tmp_path, monkeypatch):
         monkeypatch.setattr(vae, name, value)
     monkeypatch.setattr(classifier, "BATCH", 16)
     monkeypatch.setattr(classifier, "EPOCHS", 1)
-    monkeypatch.setattr(experiments, "JUDGE_EPOCHS", 1)
-    monkeypatch.setattr(experiments, "JUDGE_BATCH", 16)
-    monkeypatch.setattr(experiments, "IDENTITY_EPOCHS", 1)
-    monkeypatch.setattr(experiments, "JUDGE_ARCHITECTURE", "light")
+    monkeypatch.setattr(judges, "JUDGE_EPOCHS", 1)
+    monkeypatch.setattr(judges, "JUDGE_BATCH", 16)
+    monkeypatch.setattr(judges, "IDENTITY_EPOCHS", 1)
+    monkeypatch.setattr(judges, "JUDGE_ARCHITECTURE", "light")
     monkeypatch.setattr(experiments.evaluate, "RESAMPLES", 5)
 
     def make(stages):
@@ -216,7 +217,7 @@ def test_experiments_takes_a_run_of_the_vae_alone_and_one_of_the_classifier_alon
         run_folder, images, labels, identities, monkeypatch, capsys):
     faces = people(images, labels, identities, np.arange(7))
     monkeypatch.setattr(vae, "METRIC", "pixels")
-    monkeypatch.setattr(experiments, "JUDGE_ARCHITECTURE", "none")
+    monkeypatch.setattr(judges, "JUDGE_ARCHITECTURE", "none")
     folder = run_folder(vae.MODELS)
     scores = experiments.analyse(folder, faces, 0, torch.device("cpu"))
     assert "no classifier.pt" in capsys.readouterr().out
