@@ -83,7 +83,7 @@ class Branches(nn.Module):
 
     @torch.no_grad()
     def take(self, parameters):
-        """Copy these to the metric branch, all but its last layer, and fix them. Returns whether they had its shapes."""
+        """Copy these to the metric branch, all but its last layer, and fix them there. Returns whether they fit."""
         own = list(self.metric.parameters())[:-2]
         fits = [a.shape for a in own] == [b.shape for b in parameters]
         if fits:

@@ -37,8 +37,8 @@ BETA = (1000.0, 1000.0)
 TARGET_STRESS: float | None = None      # BETA that finds itself: raised while Kruskal's stress is above this
 REGULARIZE_ON: str | None = None        # "mu", "z", "expected" (E|zi - zj|^2); None: what each regulariser says
 METRIC_DIMS: int | None = 16    # the first dimensions of z keep the metric; None: the whole of z
-BRANCH_FROM_METRIC = True       # the encoder's branch to these dimensions has the layers of the network behind the metric,
-                                # where that has its shapes, and trains its last one alone; False: all of them, at random
+BRANCH_FROM_METRIC = True       # the encoder's branch to these dimensions has the layers of the network behind the
+                                # metric, where that has its shapes, and trains its last one alone; False: all of them
 CONSISTENCY = (0.0, 0.5)        # what d_D's layers lose from x to x_hat, as a share of their variance; 1: losing all of
                                 # it costs as much as the squared error. Only for a METRIC that is a function of x.
                                 # From 0, since pixels come first: (1, 1) ends worse in everything
@@ -66,8 +66,8 @@ AVERAGE = 0.05                  # share of the newest batch in the running mean 
 DUAL_RATE = 0.02                # largest change of log BETA in a step towards TARGET_STRESS
 
 MEAN_OF = 4096                  # training faces at most that make the mean face
-LEAST = 4                       # faces of a batch; a last one of fewer joins the one before: two faces that C sees alike
-                                # have so little variance that the shares lost of it exceed all else
+LEAST = 4                       # faces of a batch; a last one of fewer joins the one before: two faces that C sees
+                                # alike have so little variance that the shares lost of it exceed all else
 
 MODELS = ("no_dist_reg", "dist_reg")        # without and with the regulariser: the names of their files
 
