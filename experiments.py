@@ -18,7 +18,6 @@ import metric_vae.run as vae
 import run
 import training
 from data.faces import EXPRESSIONS, load
-from expr_classifier.model import ARCHITECTURES
 from metric_vae import evaluate, scores as vae_scores
 from metric_vae.metrics import load_metric
 from metric_vae.scores import HAPPY, NEUTRAL, SAD
@@ -44,9 +43,9 @@ def main():
     module = sys.modules[__name__]
     training.override(sys.argv[1:], {"": module, "judges": judges})
     training.check_choice("EDIT_PART", EDIT_PART, ("both", "metric", "rest"))
-    training.check_at_least(1, SAMPLE=SAMPLE, SHOWN=SHOWN, PATHS=PATHS, JUDGE_EPOCHS=judges.JUDGE_EPOCHS)
+    training.check_at_least(1, SAMPLE=SAMPLE, SHOWN=SHOWN, PATHS=PATHS)
     training.check_at_least(2, STEPS=STEPS)
-    training.check_choice("JUDGE_ARCHITECTURE", judges.JUDGE_ARCHITECTURE, ("none", *ARCHITECTURES))
+    judges.check_settings()
     start = time.perf_counter()
     folder = training.find_run(RUN, finished=True)
     device = training.choose_device(DEVICE)

@@ -15,6 +15,7 @@ import torch
 import expr_classifier.run as classifier
 import training
 from data.faces import EXPRESSIONS
+from expr_classifier.model import ARCHITECTURES
 
 # --- judge.pt: says which expression a face has; neither the VAE nor its metric has seen it
 JUDGE_ARCHITECTURE = "judge"    # one of expr_classifier/model.py, or "none": no scores of edits
@@ -31,6 +32,12 @@ IDENTITY_EPOCHS = 8             # 0: no scores of identity
 IDENTITY_SEED = 1500            # added to the run's seed
 
 CLASSIFIER = training.constants(classifier)     # as at the head of that file, whatever the run's own are
+
+
+def check_settings():
+    """Raise UserError for a constant that cannot be."""
+    training.check_choice("JUDGE_ARCHITECTURE", JUDGE_ARCHITECTURE, ("none", *ARCHITECTURES))
+    training.check_at_least(1, JUDGE_EPOCHS=JUDGE_EPOCHS)
 
 
 def train_network(name, faces, folder, seed, device, classes=len(EXPRESSIONS), **settings):
