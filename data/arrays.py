@@ -50,6 +50,10 @@ def _read_npz(path):
     """The arrays of an .npz that have a meaning here, as a dict."""
     try:
         with np.load(path, allow_pickle=False) as file:
+            others = [name for name in file if name not in NEEDED + OPTIONAL]
+            if others:
+                print(f"warning: {path}: not read: {', '.join(others)}; arrays are named "
+                      + ", ".join(NEEDED + OPTIONAL))
             return {name: file[name] for name in NEEDED + OPTIONAL if name in file}
     except Exception as error:                                      # numpy and zipfile raise half a dozen kinds here
         raise _damaged(path, error) from None

@@ -114,6 +114,9 @@ def checked(images, labels, identities, split, name, where, seed, constant="refu
         if not (split == number).any():
             raise UserError(where, "faces in each of train, val and test", f"none in {part}",
                             "add some, or leave the split out: then it is drawn")
+    shared = len(np.intersect1d(identities[(split < 2) & (identities >= 0)], identities[split == 2]))
+    if shared:
+        print(f"warning: {where}: {shared} identities of test are also in train or val: scores will be too good")
     return Faces(images, labels, identities, split, name)
 
 
@@ -129,7 +132,7 @@ def _whole_numbers(values, count, what, low, high, where):
         raise UserError(where, span, f"shape {values.shape}", "give one number a face")
     if values.dtype.kind not in "iuf" or not np.isfinite(values).all() or (values != np.round(values)).any():
         raise UserError(where, span, f"{values.dtype} that are not whole numbers", "save them as int64")
-    bad = np.flatnonzero((values < low) | (values > (high if high else np.inf)))
+    bad = np.flatnonzero((values < low) | (values > (high or 2 ** 63 - 1)))
     if len(bad):
         order = ", ".join(f"{i} {name}" for i, name in enumerate(EXPRESSIONS))
         raise UserError(where, span, f"{len(bad)} out of range, e.g. {values[bad[0]]} in row {bad[0]}",
@@ -189,8 +192,8 @@ def split_faces(labels, identities, seed, where="data"):
             warnings.simplefilter("ignore", UserWarning)        # a label with fewer faces than folds
             parts = [part for _, part in method(folds, shuffle=True, random_state=seed)
                      .split(rows, strata, identities[rows]) if len(part)]
-        if folds < FRACTION:
-            parts.sort(key=len)                                 # few people: the one with the most faces trains
+        if folds < FRACTION or max(map(len, parts[:2])) > 2 * len(rows) / FRACTION:
+            parts.sort(key=len)                                 # few people, or some with many faces: these train
         split[rows[parts[0]]], split[rows[parts[1]]] = 2, 1
     if len(np.unique(split)) < len(SPLITS):
         raise UserError(where, "at least three identities or three faces of unknown identity, to hold some out",
@@ -245,9 +248,6 @@ def summary(faces):
               for part in range(len(SPLITS))]
     lines.append(f"{'identities':12}" + "".join(f"{len(p):8d}" for p in people))
     lines.append(f"{(faces.identities < 0).sum()} faces of unknown identity")
-    shared = len(np.intersect1d(np.union1d(people[0], people[1]), people[2]))
-    if shared:
-        lines.append(f"warning: {shared} identities of test are also in train or val")
     return "\n".join(lines)
 
 

@@ -16,7 +16,8 @@ from data.faces import EXPRESSIONS, checked, resized
 from training import UserError
 
 FILES = ("fer2013.csv", "icml_face_data.csv")
-CHECKSUMS = ("f8428a1edbd21e88f42c73edd2a14f95", "b114b9e04e6949e5fe8b6a98b3892b1d")    # of FILES, as in torchvision
+CHECKSUMS = ("f8428a1edbd21e88f42c73edd2a14f95", "b114b9e04e6949e5fe8b6a98b3892b1d",     # of FILES and of Kaggle's
+             "3f0dfb3d3fd99c811a1299cb947e3131")                                        # train.csv, as in torchvision
 SUBFOLDERS = ("", "fer2013")            # of the given folder, looked at in this order
 SIZE = 48                               # pixels
 USAGE = {"Training": 0, "PublicTest": 1, "PrivateTest": 2}      # an index of SPLITS

@@ -56,7 +56,8 @@ def load(path, image_size=48, seed=0):
 def _list(path):
     """Files, labels int64 (N,) and split int64 (N,), -1 where there are no folders train|val|test."""
     parts = {folder: PARTS[folder.name.lower()] for folder in _folders(path) if folder.name.lower() in PARTS}
-    files, labels, split, stray = [], [], [], 0
+    files, labels, split = [], [], []
+    stray = sum(_may_be_image(file) for file in path.iterdir()) if parts else 0
     for top, part in (parts or {path: -1}).items():
         stray += sum(_may_be_image(file) for file in top.iterdir())
         for folder in _folders(top):
@@ -137,7 +138,9 @@ def _read_one(file, size):
             if image.mode == "F":
                 raise ValueError("floating-point pixels")
             if image.mode.startswith("I"):                          # 16 bits a pixel, which convert would cut at 255
-                image = Image.fromarray((np.asarray(image) / 257).round().clip(0, 255).astype(np.uint8))
+                pixels = np.asarray(image)
+                scale = 257 if pixels.max() > 255 else 1            # or 8 bits in a wider file
+                image = Image.fromarray((pixels / scale).round().clip(0, 255).astype(np.uint8))
             image = image.convert("L")
     except Exception as error:                                      # Pillow raises half a dozen kinds here
         return None, None, str(error).split(" '")[0].split(" <")[0] or type(error).__name__

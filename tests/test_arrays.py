@@ -48,6 +48,12 @@ def test_images_and_labels_are_both_needed(missing, content, tmp_path, user_erro
                "-1 for an unlabelled one")
 
 
+def test_arrays_of_other_names_are_named(content, tmp_path, capsys):
+    np.savez(tmp_path / "mine.npz", **content, splits=content["split"])
+    arrays.load(tmp_path / "mine.npz", 16)
+    assert "not read: splits" in capsys.readouterr().out
+
+
 def test_a_folder_without_labels_npy_is_refused(content, tmp_path, user_error):
     save_arrays(tmp_path, images=content["images"])
     user_error(lambda: arrays.load(tmp_path, 16), tmp_path, "no labels")
@@ -90,6 +96,7 @@ def test_an_npz_with_a_flipped_byte_is_refused(content, tmp_path, user_error):
     ("images", lambda a: a[:, :, :8], "(70, 16, 8)"),
     ("images", lambda a: a[:1, :1, 0], "(1, 1)"), ("labels", lambda a: a + 1, "7 in row 6"),
     ("labels", lambda a: a[1:], "(69,)"), ("identities", lambda a: a - 3, "-3 in row 0"),
+    ("identities", lambda a: a.astype(np.uint64) + 2 ** 63, "9223372036854775808 in row 0"),
     ("split", lambda a: np.char.upper(a), "TEST")])
 def test_misshapen_arrays_are_refused(name, change, found, content, tmp_path, user_error):
     content[name] = change(content[name])

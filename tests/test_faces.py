@@ -145,6 +145,15 @@ def test_with_few_people_the_one_with_the_most_faces_trains(labels):
     assert (split_faces(labels, people, 0)[people == 1] == 0).all()
 
 
+@pytest.mark.parametrize("sizes", [[500] + [9] * 14, [200, 200] + [20] * 14])
+def test_of_many_people_those_with_far_more_faces_than_a_part_train(sizes):
+    people = np.repeat(np.arange(len(sizes)), sizes)
+    split = split_faces(np.arange(len(people)) % 7, people, 0)
+    assert (split[people == 0] == 0).all() and set(split) == {0, 1, 2}
+    assert max((split == 1).sum(), (split == 2).sum()) <= .2 * len(people)
+    assert not set(people[split == 0]) & set(people[split == 2])
+
+
 def test_rows_are_those_of_a_split_and_of_labelled_faces(small_faces):
     small_faces.labels[[0, 60]] = -1
     assert small_faces.rows().tolist() == list(range(70))
@@ -204,11 +213,17 @@ def test_the_summary_counts_by_split_expression_and_identity(small_faces):
     assert lines["1"] == "faces of unknown identity".split() and "warning:" not in lines
 
 
-def test_the_summary_warns_of_shared_identities_and_counts_each_once(small_faces):
+def test_identities_of_test_that_are_also_in_train_or_val_are_warned_of_and_counted_once(small_faces, capsys):
+    check = lambda identities: checked(small_faces.images, small_faces.labels, identities, small_faces.split, "small",
+                                       "small", 0)
+    check(small_faces.identities)
+    assert "warning" not in capsys.readouterr().out
     small_faces.identities[[0, 60]] = 9                         # person 9 is test; now also in train and val
-    assert "warning: 1 identities of test are also in train or val" in summary(small_faces)
+    check(small_faces.identities)
+    assert "1 identities of test are also in train or val" in capsys.readouterr().out
     small_faces.identities[0] = 0                               # now in val only
-    assert "warning: 1 identities of test" in summary(small_faces)
+    check(small_faces.identities)
+    assert "1 identities of test" in capsys.readouterr().out
 
 
 def test_the_contact_sheet_shows_faces_upright_pixel_by_pixel(small_faces, tmp_path):
@@ -224,7 +239,6 @@ def test_the_contact_sheet_shows_faces_upright_pixel_by_pixel(small_faces, tmp_p
 
 
 def test_the_check_prints_the_summary_and_draws_the_faces(small_faces, tmp_path, monkeypatch, capsys):
-    pytest.importorskip("data.synthetic")
     np.savez(tmp_path / "mine.npz", images=small_faces.images, labels=small_faces.labels)
     monkeypatch.setattr(sys, "argv", ["faces", str(tmp_path / "mine.npz")])
     monkeypatch.setattr(module, "FOLDER", tmp_path)

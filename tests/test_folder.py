@@ -131,6 +131,12 @@ def test_sixteen_bits_a_pixel_keep_their_range(images, tmp_path):
     assert np.array_equal(pixels, images[0])
 
 
+@pytest.mark.parametrize("kind, name", [(np.uint16, "a.png"), (np.int32, "a.tif")])
+def test_eight_bits_in_a_wider_file_are_taken_as_they_are(kind, name, images, tmp_path):
+    pixels, _ = read_one(tmp_path, Image.fromarray(images[0].astype(kind)), name=name)
+    assert np.array_equal(pixels, images[0])
+
+
 @pytest.mark.parametrize("name", ["a.bmp", "a.gif", "a.tif", "a.pgm", "a.webp", "no_suffix"])
 def test_any_format_that_pillow_reads_is_read(name, images, tmp_path):
     more = dict(format="PNG") if name == "no_suffix" else dict(lossless=True) if name == "a.webp" else {}
@@ -174,9 +180,10 @@ def test_black_images_in_folders_are_left_out_with_a_count(images, tmp_path, cap
 def test_images_beside_the_folders_are_not_read_and_said_so(images, tmp_path, capsys):
     write_folder(tmp_path, images)
     Image.fromarray(images[0]).save(tmp_path / "train" / "stray.png")
+    Image.fromarray(images[0]).save(tmp_path / "beside_train.png")
     (tmp_path / "raw").mkdir()
     assert len(folder.load(tmp_path, 16)) == 70
-    assert "not read: 1 files" in (out := capsys.readouterr().out) and "raw" in out
+    assert "not read: 2 files" in (out := capsys.readouterr().out) and "raw" in out
 
 
 @pytest.mark.parametrize("content", [(), ("fer2013.zip",), ("face.png",)])

@@ -1,28 +1,24 @@
 """Which source a path means."""
 import json
 
-import pytest
 from scipy.io import savemat
 
+from data import faces, synthetic
 from layouts import fer_rows, save_arrays, write_fer, write_folder
 
 
 def test_load_finds_the_source_of_every_layout(content, toronto, fer_images, tmp_path):
-    pytest.importorskip("data.synthetic")
-    from data.faces import load
     for name in ("tfd", "fer", "arrays", "folder"):
         (tmp_path / name).mkdir()
     savemat(tmp_path / "tfd" / "TFD_ranzato_48x48.mat", toronto)
     write_fer(tmp_path / "fer" / "fer2013.csv", fer_rows(fer_images))
     save_arrays(tmp_path / "arrays", **content)
     write_folder(tmp_path / "folder", fer_images)
-    assert [len(load(str(tmp_path / name), 48)) for name in ("tfd", "fer", "arrays", "folder")] == [84, 70, 70, 70]
-    assert load(tmp_path / "tfd", 48, fold=2).name == "TFD, fold 2"
+    assert [len(faces.load(str(tmp_path / name), 48)) for name in ("tfd", "fer", "arrays", "folder")] == [84, 70, 70, 70]
+    assert faces.load(tmp_path / "tfd", 48, fold=2).name == "TFD, fold 2"
 
 
 def test_auto_takes_tfd_before_fer2013_before_synthetic_faces(toronto, fer_images, tmp_path, monkeypatch, capsys):
-    synthetic = pytest.importorskip("data.synthetic")
-    from data import faces
     monkeypatch.setattr(faces, "FOLDER", tmp_path)
     monkeypatch.setattr(synthetic, "load", lambda size, seed: json.dumps([size, seed]))
     assert faces.load("auto", 48, seed=5) == "[48, 5]" and "data/README.md" in capsys.readouterr().out
