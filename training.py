@@ -14,6 +14,7 @@ import time
 import typing
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
+from multiprocessing import parent_process
 from pathlib import Path
 
 import torch
@@ -242,8 +243,11 @@ def least_batch(model):
 
 
 def epochs(name, done, count):
-    """The epochs that are left, from 0, under one progress bar; quiet where the output is not a terminal."""
-    return tqdm(range(done, count), name, count, initial=done, disable=True if PROCESS else None, unit="epoch")
+    """The epochs that are left, from 0, under one progress bar; quiet where the output is not a terminal, and in all
+    processes but the first.
+    """
+    quiet = PROCESS > 0 or parent_process() is not None
+    return tqdm(range(done, count), name, count, initial=done, disable=True if quiet else None, unit="epoch")
 
 
 def scheduled(schedule, epoch, epochs, power=1):
@@ -374,7 +378,7 @@ def start_settings(folder, **settings):
     names = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "matplotlib")
     settings = dict(finished=False, command=sys.argv, started=time.strftime("%Y-%m-%d %H:%M:%S"), **settings,
                     versions=dict(python=sys.version.split()[0], **{name: version(name) for name in names}),
-                    git_commit=_git_commit(), threads=torch.get_num_threads(), processes=PROCESSES)
+                    git_commit=git_commit(), threads=torch.get_num_threads(), processes=PROCESSES)
     write_json(folder / "settings.json", settings)
 
 
@@ -384,7 +388,7 @@ def finish_settings(folder):
         write_json(folder / "settings.json", {**read_json(folder / "settings.json"), "finished": True})
 
 
-def _git_commit():
+def git_commit():
     """The commit of this checkout, with "+" where files differ from it, or None outside git."""
     git = ["git", "-C", str(Path(__file__).parent)]
     try:

@@ -88,7 +88,7 @@ def main():
     training.override(sys.argv[1:], {"": module})
     names = list(SETTINGS) if POINTS == "all" else POINTS.split(",")
     for name in names:
-        training.check_choice("POINTS", name, (*SETTINGS, "all"))
+        training.check_choice("POINTS", name, SETTINGS)
     training.check_at_least(1, SEEDS=SEEDS)
     if SECONDS <= 0:
         raise UserError("SECONDS", "a time above 0", SECONDS, "set it to 150, say")

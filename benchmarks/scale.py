@@ -20,11 +20,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import expr_classifier.run as classifier                        # noqa: E402, after the path
 import metric_vae.run as vae                                    # noqa: E402
+import run                                                      # noqa: E402
 import training                                                 # noqa: E402
 from data import synthetic                                      # noqa: E402
 from data.drawing import save                                   # noqa: E402
 from data.faces import load                                     # noqa: E402
-from metric_vae.metrics import Function                         # noqa: E402
+from training import UserError                                  # noqa: E402
 
 COUNTS = "1000,10000,102000,1000000"    # numbers of faces; TFD has 102,000
 STEPS = 100                 # of training the VAE, on faces from everywhere in the file
@@ -32,6 +33,7 @@ DEVICE = "auto"
 SEED = 0
 
 RESULTS = Path(__file__).parent / "results"
+STATUS = Path("/proc/self/status")
 INTERVAL = 0.02             # seconds between two looks at the memory
 CHUNK = 20_000              # faces written in one go
 COLUMNS = dict(load_seconds=("loading and checks, s", 1), embed_seconds=("embedding, s", 1),
@@ -42,6 +44,8 @@ COLUMNS = dict(load_seconds=("loading and checks, s", 1), embed_seconds=("embedd
 def main():
     module = sys.modules[__name__]
     training.override(sys.argv[1:], {"": module})
+    if not STATUS.exists():
+        raise UserError(STATUS, "Linux, which says there how much memory a program has", sys.platform, "run it there")
     device = training.choose_device(DEVICE)
     folder = RESULTS / f"scale_{device.type}"
     training.make_folder(folder)
@@ -49,7 +53,8 @@ def main():
     for count in map(int, COUNTS.split(",")):
         with tempfile.TemporaryDirectory() as scratch, multiprocessing.get_context("spawn").Pool(1) as pool:
             write_faces(Path(scratch), count)
-            results.append(dict(faces=count, **pool.apply(measure, (scratch, str(device)))))
+            results.append(dict(faces=count, **pool.apply(measure, (scratch, str(device))),
+                                git_commit=training.git_commit()))
         print(json.dumps(results[-1]))
     training.write_json(folder / "results.json", results)
     lines = ["| faces | " + " | ".join(name for name, _ in COLUMNS.values()) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
@@ -98,15 +103,14 @@ class Memory(threading.Thread):
 
 def own_memory():
     """Anonymous memory of this process in bytes (Linux)."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("RssAnon:")[1].split()[0]) * 1024
+    return int(STATUS.read_text().split("RssAnon:")[1].split()[0]) * 1024
 
 
 def measure(path, device):
     """Load, embed and train on the faces at path; returns what COLUMNS names."""
     device = training.choose_device(device)
     model = classifier.ARCHITECTURES[classifier.ARCHITECTURE](48).to(device).eval().requires_grad_(False)
-    metric = Function(classifier.metric_layers(model))
+    metric = run.metric_of(model)
     memory = Memory()
     start = time.perf_counter()
     faces = load(path, 48, seed=SEED)

@@ -33,15 +33,22 @@ SCORES = {                  # the rows: what they are, decimals
 
 def main():
     training.override(sys.argv[1:], {"": sys.modules[__name__]})
-    numbers = [int(number) for number in RUNS.split(",") if number.strip().isdigit()]
-    folders = [training.find_run(number, finished=True) for number in numbers]
+    numbers = RUNS.split(",")
+    for number in numbers:
+        if not number.strip().isdigit():
+            raise UserError(f"RUNS={RUNS}", "numbers of runs with commas between", repr(number), "RUNS=0,1,2, say")
+    folders = [training.find_run(int(number), finished=True, constants_of="vae") for number in numbers]
+    for folder in folders:
+        if not (folder / "scores.json").exists():
+            raise UserError(folder / "scores.json", "the scores of that run", "none yet",
+                            f"python experiments.py RUN={folder.name}")
     settings = [training.read_json(folder / "settings.json") for folder in folders]
     scores = [training.read_json(folder / "scores.json") for folder in folders]
     differ = {name for one in settings for part in ("run", "classifier", "vae") for name in one.get(part, {})
               if one.get(part, {}).get(name) != settings[0].get(part, {}).get(name)} - {"SEED"}
-    if not settings or differ:
-        raise UserError(f"RUNS={RUNS}", "runs that differ in SEED alone",
-                        f"other settings: {sorted(differ) or 'no run'}", "choose others")
+    if differ:
+        raise UserError(f"RUNS={RUNS}", "runs that differ in SEED alone", f"other settings: {sorted(differ)}",
+                        "choose others")
     print(table(scores, settings))
 
 

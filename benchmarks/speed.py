@@ -71,6 +71,7 @@ def main():
     for part in PARTS.split(","):
         print(f"measuring: {part}")
         results[part] = MEASURES[part](faces, device, precision)
+        results.setdefault("git_commits", {})[part] = training.git_commit()
         training.write_json(path, results)
     text = table(results)
     training.write_text(folder / "table.md", text)
@@ -81,8 +82,9 @@ def name_of(device):
     """The GPU's or the processor's name."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    with open("/proc/cpuinfo") as file:
-        models = [line.split(":")[1].strip() for line in file if line.startswith("model name")]
+    about = Path("/proc/cpuinfo")                               # Linux
+    lines = about.read_text().splitlines() if about.exists() else []
+    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return f"{models[0] if models else platform.processor()}, {torch.get_num_threads()} threads"
 
 

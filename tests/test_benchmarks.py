@@ -210,7 +210,7 @@ def finished_runs(monkeypatch, tmp_path):
                       dist_reg=dict(error=[3 + 2 * seed, 0, 9], frechet=7.0))
         for name, content in (("settings", settings), ("scores", scores)):
             (tmp_path / str(seed) / f"{name}.json").write_text(json.dumps(content))
-    monkeypatch.setattr(seeds.training, "find_run", lambda number, finished: tmp_path / str(number))
+    monkeypatch.setattr(seeds.training, "find_run", lambda number, finished, constants_of: tmp_path / str(number))
     monkeypatch.setattr(sys, "argv", ["benchmarks/seeds.py", "RUNS=0,1"])
     return tmp_path
 
@@ -229,3 +229,11 @@ def test_runs_that_differ_in_more_than_their_seed_are_not_summed_up(finished_run
     settings["vae"]["BETA"] = 6
     (finished_runs / "1" / "settings.json").write_text(json.dumps(settings))
     user_error(seeds.main, "BETA")
+
+
+def test_runs_without_scores_and_what_is_no_number_are_refused(finished_runs, monkeypatch, user_error):
+    monkeypatch.setattr(sys, "argv", ["benchmarks/seeds.py", "RUNS=0,-1,two"])
+    user_error(seeds.main, "'-1'")
+    monkeypatch.setattr(sys, "argv", ["benchmarks/seeds.py", "RUNS=0,1"])
+    (finished_runs / "1" / "scores.json").unlink()
+    user_error(seeds.main, "experiments.py RUN=1")
