@@ -29,14 +29,14 @@ def latent(path, of, mu, labels, dims=None, seed=0):
 
 
 def interpolations(path, of, starts, decoded, ends, names, same=None):
-    """Draw a row a pair: a real face, the decoded way from its latent to that of another face, and that real face.
+    """Draw a row a pair: a face, the decoded way from its latent to that of another face, and that face.
 
     starts, ends (R, H, W); decoded (R, steps, H, W); names: of the two expressions; same: bool (R,), whether both
     faces are of one person, or None where that is not known.
     """
     people = "" if same is None else f"\n({same.sum()} of the {len(same)} pairs are two faces of one person)"
     steps = decoded.shape[1]
-    columns = [f"real face,\n{names[0]}", *(f"{k / (steps - 1):.0%}" for k in range(steps)), f"real face,\n{names[1]}"]
+    columns = [f"input,\n{names[0]}", *(f"{k / (steps - 1):.0%}" for k in range(steps)), f"input,\n{names[1]}"]
     face_grid(path, np.concatenate([starts[:, None], decoded, ends[:, None]], 1), columns=columns,
               breaks=(1, steps + 1),
               title=f"VAE {NAMES[of]}: {names[0]} to {names[1]}, decoded points on the line between the latents of "
@@ -44,7 +44,7 @@ def interpolations(path, of, starts, decoded, ends, names, same=None):
 
 
 def changes(path, of, blocks, moved=""):
-    """Draw edits z - m_a + m_b: blocks of three columns, the real face, its reconstruction and its edit.
+    """Draw edits z - m_a + m_b: blocks of three columns, the face, its reconstruction and its edit.
 
     blocks: a list of (name of a, name of b, faces (3, R, H, W)); moved: which dimensions of z move, for the title.
     """
@@ -53,7 +53,7 @@ def changes(path, of, blocks, moved=""):
     columns = []
     for k, (a, b, faces) in enumerate(blocks):
         grid[:faces.shape[1], 3 * k:3 * k + 3] = faces.swapaxes(0, 1)
-        columns += [f"real face,\n{a}", "recon-\nstruction", f"edited\nto {b}"]
+        columns += [f"input,\n{a}", "recon-\nstruction", f"edited\nto {b}"]
     face_grid(path, grid, columns=columns, breaks=range(3, 3 * len(blocks), 3),
               title=f"VAE {NAMES[of]}: edits of held-out faces,\nz - m(before) + m(after), where m is the mean latent\n"
                     "of the training faces with an expression" + f";\n{moved}" * bool(moved))
@@ -64,20 +64,20 @@ def reconstructions(path, of, x, x_hat, samples, across=4):
     down = -(-len(x) // across)
     blocks = np.full((3, down * across, *x.shape[1:]), np.nan)
     blocks[:, :len(x)] = x, x_hat, samples
-    columns = [name if c == 0 else "" for name in ("real faces", "reconstructions", "samples") for c in range(across)]
+    columns = [name if c == 0 else "" for name in ("inputs", "reconstructions", "samples") for c in range(across)]
     face_grid(path, np.concatenate(blocks.reshape(3, down, across, *x.shape[1:]), 1), columns=columns,
               breaks=(across, 2 * across),
               title=f"VAE {NAMES[of]}: held-out faces, their reconstructions from mu, and samples from the prior")
 
 
 def edits(path, of, x, x_hat, edited, labels, moved=""):
-    """Draw a row a person: the real face, its reconstruction, and its edits to all seven expressions.
+    """Draw a row a person: the face, its reconstruction, and its edits to all seven expressions.
 
     x, x_hat (R, H, W); edited (R, 7, H, W); labels int64 (R,): the expressions before; moved as in changes.
     """
     grid = np.concatenate([x[:, None], x_hat[:, None], edited], 1)
     face_grid(path, grid, rows=[EXPRESSIONS[label] for label in labels],
-              columns=["real face", "recon-\nstruction", *EXPRESSIONS], breaks=(1, 2),
+              columns=["input", "recon-\nstruction", *EXPRESSIONS], breaks=(1, 2),
               title=f"VAE {NAMES[of]}: one held-out face a row, edited to all seven expressions\n"
                     "(on the left: the expression that it has)" + f"; {moved}" * bool(moved))
 
