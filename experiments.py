@@ -6,6 +6,7 @@ python experiments.py, or for another run: python experiments.py RUN=3
 import shutil
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -82,15 +83,31 @@ def analyse(folder, faces, seed, device):
     test, rows = faces.rows("test"), sample_rows(faces)
     print(f"{folder}: {faces.name}, {len(test)} held-out faces" + (
         f"; of these a sample of {len(rows)} for t-SNE, pair scores and edits" if len(rows) < len(test) else ""))
-    scores = {}
     C = None
     if (folder / "classifier.pt").exists():
         C = classifier.load_classifier(folder / "classifier.pt", device)
-        scores["classifier"] = analyse_classifier(C, faces, test, rows, figures, device)
-        clock("classifier")
     else:
         print("no classifier.pt in this run: without its figures")
     models = {name: vae.load_vae(folder, name, device) for name in vae.MODELS if (folder / f"{name}.pt").exists()}
+    with_ceiling = models and C is not None and vae.METRIC == "embeddings"
+    with judges.train_second_beside(faces, folder, seed, device) if with_ceiling else nullcontext():
+        scores = analyse_networks(models, C, faces, test, rows, folder, seed, device, clock)
+    if with_ceiling:
+        scores["ceiling"] = measure_ceiling(C, faces, rows, folder, seed, device)
+        clock("ceiling")
+    stages = {stage: training.read_log(folder, stage) for stage in ("classifier", *vae.MODELS)}
+    if any(stages.values()):
+        vae_figures.losses(figures / "losses.png", stages)
+    print("seconds: " + ", ".join(f"{part} {seconds:.0f}" for part, seconds in clock.parts.items()))
+    return scores
+
+
+def analyse_networks(models, C, faces, test, rows, folder, seed, device, clock):
+    """Draw the figures of the classifier C and of the VAEs, where there are any; returns their scores."""
+    figures, scores = folder / "figures", {}
+    if C is not None:
+        scores["classifier"] = analyse_classifier(C, faces, test, rows, figures, device)
+        clock("classifier")
     if models:
         judge = identifier = None
         if (faces.labels[rows] >= 0).any():
@@ -100,13 +117,6 @@ def analyse(folder, faces, seed, device):
             identifier = judges.train_identifier(faces, folder, seed, device)
             clock("identity network")
         scores.update(analyse_vaes(models, C, judge, identifier, faces, test, rows, figures, device, clock))
-        if C is not None and vae.METRIC == "embeddings":
-            scores["ceiling"] = measure_ceiling(C, faces, rows, folder, seed, device)
-            clock("ceiling")
-    stages = {stage: training.read_log(folder, stage) for stage in ("classifier", *vae.MODELS)}
-    if any(stages.values()):
-        vae_figures.losses(figures / "losses.png", stages)
-    print("seconds: " + ", ".join(f"{part} {seconds:.0f}" for part, seconds in clock.parts.items()))
     return scores
 
 

@@ -1,5 +1,6 @@
 """The figures are written, show what they say, and refuse what they cannot show; experiments.py on small runs."""
 import json
+import multiprocessing
 
 import numpy as np
 import pytest
@@ -211,6 +212,41 @@ def test_experiments_draws_what_the_labels_allow(run_folder, images, labels, ide
                   "judge_on_reconstructions", "identity_kept", "identity_on_faces", "frechet"}
     assert named <= set(scores["dist_reg"])
     assert (folder / "judge.pt").exists() == (test_labels[0] == 0)
+
+
+def test_the_second_classifier_is_trained_beside_by_another_process_to_the_same_weights(
+        run_folder, images, labels, identities, tmp_path, monkeypatch):
+    faces = people(images, labels, identities, np.arange(7))
+    run_folder([])
+    monkeypatch.setattr(classifier, "EPOCHS", 2)                # the other process has to be told
+    threads, cpu = torch.get_num_threads(), torch.device("cpu")
+    torch.set_num_threads(2)
+    try:
+        with judges.train_second_beside(faces, tmp_path, 3, cpu):
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
+        torch.set_num_threads(1)
+        (tmp_path / "in_turn").mkdir()
+        in_turn = judges.train_second(faces, tmp_path / "in_turn", 3, cpu)
+        monkeypatch.setattr(classifier, "train", None)          # no more is needed
+        beside = judges.train_second(faces, tmp_path, 3, cpu)
+        assert all(torch.equal(a, b) for a, b in zip(beside.parameters(), in_turn.parameters()))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_an_error_ends_the_process_that_trains_the_second_classifier(run_folder, images, labels, identities, tmp_path):
+    faces = people(images, labels, identities, np.arange(7))
+    run_folder([])
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(KeyboardInterrupt), judges.train_second_beside(faces, tmp_path, 3, torch.device("cpu")):
+            raise KeyboardInterrupt
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    assert not multiprocessing.active_children() and not (tmp_path / "second.pt").exists()
 
 
 def test_experiments_takes_a_run_of_the_vae_alone_and_one_of_the_classifier_alone(
