@@ -22,15 +22,16 @@ FOLD = 0                    # 0..4, of TFD's five
 SEED = 0                    # of weights, order, noise, drawn splits and synthetic faces
 DEVICE = "auto"             # "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", ...
 PRECISION = "auto"          # "auto" (bf16 where it is seen to be faster), "fp32", "bf16"
-RECIPE = "ours"             # or "reference": first set all constants to those of the reference implementation
+RECIPE = "ours"             # or "reference": first set what REFERENCE names to what the reference implementation has
 RESUME: int | str | None = None     # go on with this unfinished run: its number, or "last"
 
 REFERENCE = """
     classifier.ARCHITECTURE=original classifier.LOSS=squared_error classifier.BALANCE=0 classifier.EPOCHS=20
     classifier.BATCH=64 classifier.LEARNING_RATE=(1e-3,1e-4) classifier.WEIGHT_DECAY=0 classifier.FLIP=False
-    classifier.SHIFT=0 classifier.TURN=0 classifier.ZOOM=0 vae.ARCHITECTURE=original vae.Z_DIM=512
-    vae.METRIC_DIMS=None vae.ALPHA=0.1 vae.REGULARIZER=batchwise vae.BETA=1e5 vae.CONSISTENCY=0 vae.EDIT_CONSISTENCY=0
-    vae.EPOCHS=50 vae.BATCH=64 vae.LEARNING_RATE=1e-3 vae.FLIP=False""".split()
+    classifier.SHIFT=0 classifier.TURN=0 classifier.ZOOM=0 classifier.LAYER=last vae.ARCHITECTURE=original
+    vae.Z_DIM=512 vae.METRIC_NORM=2 vae.METRIC_DIMS=None vae.ALPHA=0.1 vae.REGULARIZER=batchwise vae.BETA=1e5
+    vae.TARGET_STRESS=None vae.REGULARIZE_ON=None vae.CONSISTENCY=0 vae.EDIT_CONSISTENCY=0 vae.EPOCHS=50 vae.BATCH=64
+    vae.LEARNING_RATE=1e-3 vae.FLIP=False vae.SHIFT=0 vae.UNLABELLED=False""".split()
 
 
 def main():
@@ -45,23 +46,26 @@ def main():
         training.restore_constants(folder, modules, sys.argv[1:])
     classifier.check_settings()
     vae.check_settings()
-    device = training.choose_device(DEVICE)
-    join_processes(device)
     if folder is None:
+        device = training.choose_device(DEVICE)
+        join_processes(device)
         precision = training.choose_precision(PRECISION, device)
     else:
-        precision = training.stored_precision(folder, device)
+        device, precision = training.stored_device(folder, DEVICE)
+        join_processes(device)
     start = time.perf_counter()
     with first_process_first():
         faces = load(DATA, IMAGE_SIZE, FOLD, SEED)
     print(f"{faces.name}: {len(faces)} faces of {faces.size}x{faces.size} pixels; {device}, {precision}")
     metric = None if vae.METRIC == "embeddings" else load_metric(vae.METRIC, faces, device, vae.METRIC_NORM)
+    vae.check_metric(metric)
     if folder is None:
         folder = training.new_run_folder()
         training.start_settings(folder, **training.stored_constants(modules), data=faces.about(), device=str(device),
                                 precision=precision)
     else:
         training.check_same_data(folder, faces.about())
+    training.hold(folder)
     print(f"run folder {folder}")
 
     model = classifier.train(faces, folder, SEED, device, precision)

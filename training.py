@@ -21,6 +21,11 @@ import torch
 from torch import distributed
 from tqdm import tqdm
 
+try:
+    import fcntl
+except ImportError:                                             # Windows
+    fcntl = None
+
 from processes import LOCAL_PROCESS, PROCESS, PROCESSES, of_first_process
 
 RUNS = Path(__file__).parent / "experiments"
@@ -164,6 +169,15 @@ def check_at_least(least, **values):
             raise UserError(constant, f"at least {least}", value, "set it higher")
 
 
+def check_schedules(**values):
+    """Raise UserError for a schedule that is not a pair of numbers of at least 0."""
+    for constant, value in values.items():
+        pair = isinstance(value, tuple) and len(value) == 2 and all(isinstance(v, (int, float)) for v in value)
+        if not pair or not min(value) >= 0:
+            raise UserError(constant, "two numbers of at least 0, of the first and of the last epoch", repr(value),
+                            f"{constant} = (1.0, 1.0), say")
+
+
 def check_batch(batch, count, where):
     """Raise UserError where there are fewer training faces than a batch holds."""
     if count < batch:
@@ -199,14 +213,18 @@ def choose_precision(name, device):
     return of_first_process("bf16" if faster else "fp32")
 
 
-def stored_precision(folder, device):
-    """The precision of an unfinished run; raises UserError on a device of another type, with other random numbers."""
+def stored_device(folder, name):
+    """The device, of the kind on which an unfinished run was begun, and the precision that it had.
+
+    name: its DEVICE. Raises UserError where there is none of that kind: another one draws other random numbers.
+    """
     settings = read_json(folder / "settings.json")
     kind = torch.device(settings["device"]).type
+    device = choose_device("cpu" if kind == "cpu" else name)
     if kind != device.type:
         raise UserError(folder, f"a device as that on which it was begun, {kind}", device.type,
                         "resume it where there is one, or start a new run")
-    return settings["precision"]
+    return device, settings["precision"]
 
 
 def _matmul_seconds(dtype, size=256):
@@ -337,7 +355,7 @@ def resume(path, model, optimizer, generator):
 # --- run folders
 
 def new_run_folder(runs=RUNS):
-    """Make and return the first free experiments/N; two programs never get the same one, the processes of one do."""
+    """Make and return the next experiments/N; two programs never get the same one, the processes of one do."""
     if PROCESS > 0:
         return of_first_process(None)
     make_folder(runs)
@@ -350,6 +368,22 @@ def new_run_folder(runs=RUNS):
             number += 1
         except OSError as error:
             raise UserError(runs, "a folder that can be written", error, "choose a folder you may write to") from None
+
+
+def hold(folder):
+    """Hold a run folder until this program ends; raises UserError where another program does.
+
+    Windows, and file systems without locks, let both go on.
+    """
+    if fcntl is None or PROCESS > 0:
+        return
+    try:
+        fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(folder, "a run that no program works on", "another program trains it",
+                        "wait for it or stop it; RESUME=N goes on with another run") from None
+    except OSError:
+        pass
 
 
 def find_run(which, finished, constants_of="data", runs=RUNS):

@@ -43,10 +43,10 @@ class Classifier(nn.Module):
 
 
 def original(size, classes=len(EXPRESSIONS)):
-    """The reference implementation's: 5x5 convolutions, batch norm and ReLU after each, 1024 and 1024 dense."""
+    """The reference implementation's: 5x5 convolutions, some pooled, then batch norm and ReLU; 1024 and 1024 dense."""
     def convolution(inputs, outputs, pool):
-        return nn.Sequential(nn.Conv2d(inputs, outputs, 5, padding=2), nn.BatchNorm2d(outputs), nn.ReLU(),
-                             nn.MaxPool2d(2) if pool else nn.Identity())
+        return nn.Sequential(nn.Conv2d(inputs, outputs, 5, padding=2), nn.MaxPool2d(2) if pool else nn.Identity(),
+                             nn.BatchNorm2d(outputs), nn.ReLU())
 
     def dense(inputs, outputs):
         return nn.Sequential(nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU())

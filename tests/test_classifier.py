@@ -36,10 +36,14 @@ def test_the_original_has_the_layers_of_the_reference():
                if hasattr(m, "weight") and m.weight.ndim > 1]
     assert kernels == [(64, 1, 5, 5), (128, 64, 5, 5), (192, 128, 5, 5), (192, 192, 5, 5), (64, 192, 5, 5),
                        (1024, 64 * 36), (1024, 1024), (7, 1024)]
+    order = [[type(m).__name__ for m in block if not isinstance(m, torch.nn.Identity)]
+             for block in ARCHITECTURES["original"](48).blocks]
+    plain, pooled = ["Conv2d", "BatchNorm2d", "ReLU"], ["Conv2d", "MaxPool2d", "BatchNorm2d", "ReLU"]
+    assert order == [pooled, pooled, plain, plain, pooled]
 
 
 @pytest.mark.parametrize("loss, expected", [("cross_entropy", np.log(7)),
-                                            ("squared_error", ((6 / 7) ** 2 + 6 / 49) / 14)])
+                                            ("squared_error", ((6 / 7) ** 2 + 6 / 49) / 2)])
 def test_each_loss_of_equal_outputs_is_known_by_hand(monkeypatch, loss, expected):
     monkeypatch.setattr(classifier, "LOSS", loss)
     value = classifier.loss_function(torch.zeros(4, 7), torch.tensor([0, 1, 2, 3]), torch.ones(7))

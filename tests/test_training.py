@@ -169,10 +169,20 @@ def test_a_schedule_is_linear_from_the_first_to_the_last_epoch():
     assert [training.scheduled((0.0, 1.0), epoch, 3, power=2) for epoch in range(3)] == [0, .25, 1]
 
 
-def test_a_resumed_run_keeps_its_precision_and_its_kind_of_device(tmp_path, user_error):
+def test_a_resumed_run_keeps_its_precision_and_its_kind_of_device(tmp_path, user_error, monkeypatch):
+    cpu, gpu = torch.device("cpu"), torch.device("cuda", 0)
     training.write_json(tmp_path / "settings.json", dict(device="cuda:1", precision="bf16"))
-    assert training.stored_precision(tmp_path, torch.device("cuda")) == "bf16"
-    user_error(lambda: training.stored_precision(tmp_path, torch.device("cpu")), "cuda", "cpu")
+    monkeypatch.setattr(training, "choose_device", lambda name: cpu)                    # no GPU here
+    user_error(lambda: training.stored_device(tmp_path, "auto"), "cuda", "cpu")
+    monkeypatch.setattr(training, "choose_device", lambda name: cpu if name == "cpu" else gpu)
+    assert training.stored_device(tmp_path, "auto") == (gpu, "bf16")
+    training.write_json(tmp_path / "settings.json", dict(device="cpu", precision="fp32"))
+    assert training.stored_device(tmp_path, "auto") == (cpu, "fp32")
+
+
+def test_a_run_folder_is_held_by_one_program_alone(tmp_path, user_error):
+    training.hold(tmp_path)
+    user_error(lambda: training.hold(tmp_path), tmp_path, "another program")
 
 
 def test_bf16_is_taken_only_where_it_is_seen_to_be_faster(monkeypatch):
