@@ -156,7 +156,7 @@ def analyse_classifier(model, faces, test, rows, figures, device):
 
 
 def measure_ceiling(C, faces, rows, folder, seed, device):
-    """How well the distances of a second classifier, which differs from C in its seed alone, keep those of C.
+    """How well the distances of a second classifier, like C but of another seed and in fp32, keep those of C.
 
     Beyond these scores a VAE follows what is peculiar to C.
     """
@@ -178,6 +178,9 @@ def analyse_vaes(models, C, judge, identifier, faces, test, rows, figures, devic
         metric = load_metric(name, faces, device, vae.METRIC_NORM)
     if vae.METRIC == "labels":                                  # it says nothing of unlabelled faces
         rows = rows[faces.labels[rows] >= 0]
+        if not len(rows):
+            print("METRIC=labels, and no labelled held-out faces: no scores and figures of the VAEs")
+            return {}
     labels = faces.labels[rows]
     d = vae_scores.given_distances(metric, faces, rows, device)
     others = np.random.default_rng(SEED).permutation(len(rows))

@@ -6,6 +6,7 @@ For the rest they have the settings at the head of expr_classifier/run.py.
 """
 import json
 import signal
+import sys
 import tempfile
 from contextlib import contextmanager
 from dataclasses import replace
@@ -41,6 +42,7 @@ def check_settings():
     """Raise UserError for a constant that cannot be."""
     training.check_choice("JUDGE_ARCHITECTURE", JUDGE_ARCHITECTURE, ("none", *ARCHITECTURES))
     training.check_at_least(1, JUDGE_EPOCHS=JUDGE_EPOCHS)
+    training.check_schedules(JUDGE_RATE=JUDGE_RATE)
 
 
 def train_network(name, faces, folder, seed, device, classes=len(EXPRESSIONS), **settings):
@@ -75,7 +77,7 @@ def train_judge(faces, folder, seed, device):
 
 
 def train_second(faces, folder, seed, device):
-    """The classifier of a run with this seed again, with its settings but another seed; None where it cannot be."""
+    """The classifier of a run with this seed again, but of another seed and in fp32; None where it cannot be."""
     return train_network("second", faces, folder, seed + SECOND_SEED, device, **training.constants(classifier))
 
 
@@ -107,7 +109,8 @@ def train_second_beside(faces, folder, seed, device):
 
 def _train_second_alone(threads, settings, *arguments):
     """train_second in a new process, which has none of the constants that were set."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)                # Ctrl-C: the process that waits says it
+    for stop in (signal.SIGINT, signal.SIGTERM):                # without a word: the process that waits says it
+        signal.signal(stop, lambda *_: sys.exit(1))
     torch.set_num_threads(threads)
     with training.changed_constants(classifier, **settings):
         train_second(*arguments)

@@ -51,11 +51,14 @@ def check_settings():
     training.check_choice("LOSS", LOSS, ("cross_entropy", "squared_error"))
     training.check_choice("LAYER", LAYER, LAYERS)
     training.check_at_least(1, EPOCHS=EPOCHS, BATCH=BATCH)
-    training.check_at_least(0, SHIFT=SHIFT)
+    training.check_at_least(0, SHIFT=SHIFT, TURN=TURN, ZOOM=ZOOM)
+    training.check_schedules(LEARNING_RATE=LEARNING_RATE)
+    if ZOOM >= 1:
+        raise UserError("ZOOM", "less than 1", ZOOM, "0.12, say")
 
 
 def loss_function(logits, labels, weights):
-    """Each face's loss (B,), weighted by expression: cross-entropy, or half the mean squared error to one-hot.
+    """Each face's loss (B,), weighted by expression: cross-entropy, or half the squared error to one-hot.
 
     logits (B, classes), labels int64 (B,), weights (classes,).
     """
@@ -63,7 +66,7 @@ def loss_function(logits, labels, weights):
         losses = functional.cross_entropy(logits.float(), labels, reduction="none")
     else:
         target = functional.one_hot(labels, logits.shape[1])
-        losses = (logits.float().softmax(1) - target).square().mean(1) / 2
+        losses = (logits.float().softmax(1) - target).square().sum(1) / 2
     return losses * weights[labels]
 
 

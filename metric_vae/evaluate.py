@@ -51,7 +51,9 @@ def finite(scores):
 
 
 def stratified_rows(labels, count, seed=0):
-    """Sorted row numbers of at most count faces, with each label (-1 too) as often as among all, at least once."""
+    """Sorted row numbers of at most count faces, with each label (-1 too) as often as among all, but at least once,
+    which may be more than count.
+    """
     if len(labels) <= count:
         return np.arange(len(labels))
     rng = np.random.default_rng(seed)

@@ -19,6 +19,7 @@ from training import UserError, read_json
 CHECKED = 4096          # rows looked at in one go; of a matrix with more, a sample is looked at before training,
 SAMPLE = 256            # of this many rows, and the rest as it is read
 IN_MEMORY = 2 ** 30     # bytes; larger points stay on the disk
+ROUNDING = 1e-4         # what a matrix may miss of distances, as a share of the largest
 
 
 class Given(NamedTuple):
@@ -57,7 +58,7 @@ class Points(Metric):
         if torch.is_tensor(self.array):
             points = self.array[rows]
         else:
-            points = torch.from_numpy(self.array[rows.cpu().numpy()]).to(self.device, torch.float32)
+            points = torch.from_numpy(self.array[rows.cpu().numpy()].astype(np.float32)).to(self.device)
         return Given(distances_of(points, self.norm), points)
 
 
@@ -65,11 +66,11 @@ class Function(Metric):
     """d = ||f(x_i) - f(x_j)|| of a function f of the faces' pixels (B, 1, H, W) in 0..1 to points (B, k).
 
     It sees each face as the VAE does, so that d follows the face's augmentation. layers: x to a list of tensors
-    (B, ...) of which the last are the points: what the decoder's consistency compares.
+    (B, ...) of which the last are the points: what the decoder's consistency compares, which needs their gradients.
     """
 
-    def __init__(self, layers, norm=2.0, parameters=None):
-        self.layers, self.norm, self.parameters = layers, norm, parameters
+    def __init__(self, layers, norm=2.0, parameters=None, differentiable=True):
+        self.layers, self.norm, self.parameters, self.differentiable = layers, norm, parameters, differentiable
 
     @torch.no_grad()
     def __call__(self, rows, x):
@@ -99,9 +100,9 @@ class Matrix(Metric):
         block = np.empty((len(rows), len(rows)), np.float32)
         for place in order:
             block[place] = self.array[rows[place]][rows]
-        if not (block >= 0).all():                              # NaN too
+        if not (block >= -ROUNDING * np.abs(block).max()).all():                        # NaN too
             raise UserError(self.path, "distances of at least 0", "a negative or NaN in " + str(rows), "mend it")
-        return Given(torch.from_numpy(block).to(self.device))
+        return Given(torch.from_numpy(block.clip(0)).to(self.device))
 
 
 def distances_of(points, norm=2.0):
@@ -134,14 +135,26 @@ def load_metric(name, faces, device, norm=2.0):
     path, colon, function = str(name).partition(".py:")
     if colon:
         points = _load_function(Path(path + ".py"), function)
+        x = Images(faces, device)(torch.arange(2))
         with torch.no_grad():
-            found = points(Images(faces, device)(torch.arange(2)))
+            found = points(x)
         if not torch.is_tensor(found) or found.ndim < 2 or len(found) != 2:
             raise UserError(f"METRIC={name}", "points (2, k) for two faces (2, 1, H, W)",
                             f"shape {tuple(found.shape)}" if torch.is_tensor(found) else type(found).__name__,
                             "return a tensor with one row a face, e.g. x.mean((2, 3))")
-        return Function(lambda x: [points(x)], norm)
+        if not torch.isfinite(found).all():
+            raise UserError(f"METRIC={name}", "finite points", "NaN or infinity for the first two faces",
+                            "mend the function")
+        return Function(lambda x: [points(x)], norm, differentiable=_is_differentiable(points, x))
     return _load_array(Path(name).expanduser(), faces, device, norm)
+
+
+def _is_differentiable(points, x):
+    """Whether the points of x carry gradients to it."""
+    try:
+        return points(x.clone().requires_grad_()).requires_grad
+    except RuntimeError:                                        # numpy does not take a tensor that requires them
+        return False
 
 
 def _load_function(path, name):
@@ -184,15 +197,15 @@ def _load_array(path, faces, device, norm):
         bad = ~np.isfinite(array[start:start + CHECKED]).all(1)
         if bad.any():
             raise UserError(path, "finite numbers", f"NaN or infinity in row {start + bad.argmax()}", "mend that row")
-    return Points(array if array.nbytes > IN_MEMORY else np.array(array), norm, device)
+    return Points(array if array.nbytes > IN_MEMORY else np.array(array, np.float32), norm, device)
 
 
 def _check_distances(block, rows, path):
     """Raise UserError where a (B, B) block, of the file's rows and columns rows, cannot be distances."""
-    tolerance = 1e-4 * np.abs(block[np.isfinite(block)]).max(initial=0)
+    tolerance = ROUNDING * np.abs(block[np.isfinite(block)]).max(initial=0)
     for bad, expected, remedy in (
             (~np.isfinite(block), "finite distances", "mend these entries"),
-            (block < 0, "distances of at least 0", "save distances, not similarities"),
+            (block < -tolerance, "distances of at least 0", "save distances, not similarities"),
             (np.diag(np.abs(np.diag(block)) > tolerance), "a zero diagonal", "save distances, not similarities"),
             (np.abs(block - block.T) > tolerance, "a symmetric matrix", "save (d + d.T) / 2")):
         if bad.any():

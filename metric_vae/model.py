@@ -110,7 +110,8 @@ def initialise(layers):
 
 
 def light(size, z_dim, metric_dims=None):
-    """Three 4x4 stride-2 convolutions of 32, 64 and 128 channels and their mirror image, without normalisation.
+    """Three 4x4 stride-2 convolutions of 32, 64 and 128 channels and their mirror image, without normalisation but for
+    that of each face by itself in the branch below.
 
     z = 0 is the mean face: else the means of mu have to make it, far from the prior. The first metric_dims of z come
     from a branch of their own, cut like a small classifier: else the regulariser's gradients slow down what the encoder

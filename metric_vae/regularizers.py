@@ -83,8 +83,8 @@ def log_ratio(e, d):
 def triplet(e, d):
     """mean max(gap, 0), gap = (e_ij - e_ik) / mean e + (d_ik - d_ij) / mean d, over i, j, k with d_ij < d_ik.
 
-    A hinge on the order of each triplet, as in van der Maaten and Weinberger (MLSP 2012), with the given gap as its
-    margin: 0 where each latent gap is at least as wide as the given one.
+    A hinge on the order of each triplet, as in generalised non-metric scaling (Agarwal et al. 2007), with the given gap
+    as its margin: 0 where each latent gap is at least as wide as the given one.
     """
     e, d = e / pairs(e).mean().clamp(min=TINY), d / pairs(d).mean().clamp(min=TINY)
     margin = d[:, None, :] - d[:, :, None]                      # (i, j, k)

@@ -34,7 +34,8 @@ METRIC_NORM: float | str = 2.0  # the p-norm between points, or "cosine"
 ALPHA: tuple | str = (0.02, 0.02)       # or "optimal": twice the error per pixel, the decoder's variance (sigma-VAE)
 REGULARIZER = "stress"          # one of metric_vae/regularizers.py, or "none"
 BETA = (1000.0, 1000.0)
-TARGET_STRESS: float | None = None      # BETA that finds itself: raised while Kruskal's stress is above this
+TARGET_STRESS: float | None = None      # BETA that finds itself, from its first value: raised while Kruskal's stress is
+                                # above this
 REGULARIZE_ON: str | None = None        # "mu", "z", "expected" (E|zi - zj|^2); None: what each regulariser says
 METRIC_DIMS: int | None = 16    # the first dimensions of z keep the metric; None: the whole of z
 BRANCH_FROM_METRIC = True       # the encoder's branch to these dimensions has the layers of the network behind the
@@ -64,8 +65,9 @@ PRECISION = "auto"              # "auto", "fp32", "bf16"
 # --- weights that set themselves
 AVERAGE = 0.05                  # share of the newest batch in the running mean behind ALPHA="optimal"
 DUAL_RATE = 0.02                # largest change of log BETA in a step towards TARGET_STRESS
+BETA_MAX = 1e8                  # where a TARGET_STRESS that cannot be reached leaves it
 
-MEAN_OF = 4096                  # training faces at most that make the mean face
+MEAN_OF = 4096                  # training faces at most that make the mean face, evenly spaced: data lie by expression
 LEAST = 4                       # faces of a batch; a last one of fewer joins the one before: two faces that C sees
                                 # alike have so little variance that the shares lost of it exceed all else
 
@@ -81,8 +83,12 @@ def check_settings():
     training.check_at_least(LEAST, BATCH=BATCH)
     training.check_at_least(0, SHIFT=SHIFT)
     check_norm(METRIC_NORM)
+    training.check_schedules(BETA=BETA, CONSISTENCY=CONSISTENCY, EDIT_CONSISTENCY=EDIT_CONSISTENCY,
+                             LEARNING_RATE=LEARNING_RATE)
     if isinstance(ALPHA, str):
         training.check_choice("ALPHA", ALPHA, ("optimal",))
+    else:
+        training.check_schedules(ALPHA=ALPHA)
     if METRIC_DIMS is not None and not 1 <= METRIC_DIMS < Z_DIM:
         raise UserError("METRIC_DIMS", f"at least 1 and less than Z_DIM={Z_DIM}, or None for all of z", METRIC_DIMS,
                         "change it, or set it to None")
@@ -92,13 +98,20 @@ def check_settings():
     if TARGET_STRESS is not None and (REGULARIZER != "stress" or TARGET_STRESS <= 0):
         raise UserError("TARGET_STRESS", 'a number above 0, with REGULARIZER "stress"',
                         f"{TARGET_STRESS} with {REGULARIZER}", "set it to None, or REGULARIZER to stress")
+    if TARGET_STRESS is not None and BETA[0] == 0:
+        raise UserError("BETA", "a first value above 0, from which TARGET_STRESS raises it", BETA,
+                        "BETA = (1000.0, 1000.0)")
 
 
 def check_metric(metric):
-    """Raise UserError where the metric does not have what the regulariser needs of it."""
+    """Raise UserError where the metric (or None) does not have what the loss needs of it."""
     if REGULARIZER != "none" and REGULARIZERS[REGULARIZER][1] == "points" and isinstance(metric, Matrix):
         raise UserError(f"REGULARIZER={REGULARIZER}", "a metric with points", "a matrix of distances",
                         "choose a regulariser of pairs, e.g. stress")
+    if isinstance(metric, Function) and not metric.differentiable and max(CONSISTENCY + EDIT_CONSISTENCY) > 0:
+        raise UserError(f"METRIC={METRIC}", "points with gradients, for CONSISTENCY and EDIT_CONSISTENCY",
+                        "none: the function leaves torch, or detaches",
+                        "compute them from x with torch, or set both to 0")
 
 
 # --- the loss
@@ -146,7 +159,7 @@ class Weights:
             self.alpha = torch.lerp(self.alpha, 2 * terms.error / pixels, AVERAGE)
         if TARGET_STRESS is not None:
             excess = terms.regularizer.sqrt() / TARGET_STRESS - 1
-            self.beta = self.beta * (DUAL_RATE * excess.clamp(-1, 1)).exp()
+            self.beta = (self.beta * (DUAL_RATE * excess.clamp(-1, 1)).exp()).clamp(max=BETA_MAX)
 
 
 def regularize(given, mu, sigma, z):
@@ -208,6 +221,8 @@ def train(name, faces, metric, folder, seed, device, precision):
         metric = None
     elif not isinstance(metric, Function) and max(CONSISTENCY + EDIT_CONSISTENCY) > 0:
         print(f"METRIC={METRIC} is no function of the image: {name} is trained without CONSISTENCY, EDIT_CONSISTENCY")
+    elif METRIC_DIMS is None and max(EDIT_CONSISTENCY) > 0:
+        print(f"METRIC_DIMS=None, so z has no metric part to exchange: {name} is trained without EDIT_CONSISTENCY")
     labelled = not UNLABELLED or METRIC == "labels"
     train_rows, val_rows = faces.rows("train", labelled), faces.rows("val", labelled)
     training.check_batch(BATCH, len(train_rows), faces.name)
@@ -229,7 +244,8 @@ def train(name, faces, metric, folder, seed, device, precision):
         weights.alpha, weights.beta = state["alpha"], state["beta"]
     images = Images(faces, device, layout)
     if vae.mean_face is not None and not done:
-        vae.mean_face.face.copy_(images(torch.as_tensor(train_rows[:MEAN_OF])).mean(0))
+        some = train_rows[::-(-len(train_rows) // MEAN_OF)]
+        vae.mean_face.face.copy_(images(torch.as_tensor(some)).mean(0))
 
     for epoch in training.epochs(name, done, EPOCHS):
         start = time.perf_counter()

@@ -266,6 +266,15 @@ def test_experiments_takes_a_run_of_the_vae_alone_and_one_of_the_classifier_alon
     assert set(scores) == {"classifier"}
 
 
+def test_labels_as_the_metric_without_labelled_held_out_faces_leave_the_classifiers_figures(
+        run_folder, images, labels, identities, monkeypatch, capsys):
+    monkeypatch.setattr(vae, "METRIC", "labels")
+    faces = people(images, labels, identities, [-1])
+    scores = experiments.analyse(run_folder(("classifier", *vae.MODELS)), faces, 0, torch.device("cpu"))
+    experiments.print_tables(scores)
+    assert "no labelled held-out faces" in capsys.readouterr().out and set(scores) == {"classifier"}
+
+
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_experiments_takes_one_two_or_three_held_out_faces(run_folder, images, labels, identities, count, capsys):
     keep = np.r_[0:49, 49:49 + count]                           # person 7 alone is tested

@@ -155,6 +155,31 @@ def test_a_function_without_a_row_a_face_is_refused(small_faces, user_error, tmp
     user_error(lambda: load_metric(f"{tmp_path}/mine.py:f", small_faces, CPU), "mine.py:f", "(2, k)")
 
 
+def test_points_that_are_not_finite_are_refused(small_faces, user_error, tmp_path):
+    (tmp_path / "mine.py").write_text("def f(x):\n    return (x.mean((2, 3)) - 2).log()\n")
+    user_error(lambda: load_metric(f"{tmp_path}/mine.py:f", small_faces, CPU), "mine.py:f", "NaN")
+
+
+@pytest.mark.parametrize("result, differentiable", [
+    ("x.mean((2, 3))", True), ("x.mean((2, 3)).detach()", False), ("torch.from_numpy(x.numpy().mean((2, 3)))", False)])
+def test_a_function_is_asked_whether_it_gives_gradients(small_faces, tmp_path, result, differentiable):
+    (tmp_path / "mine.py").write_text(f"import torch\n\n\ndef f(x):\n    return {result}\n")
+    metric = load_metric(f"{tmp_path}/mine.py:f", small_faces, CPU)
+    assert metric.differentiable == differentiable
+    x = torch.rand(5, 1, 48, 48)
+    assert torch.allclose(metric.distances(torch.arange(5), x), torch.cdist(x.mean((2, 3)), x.mean((2, 3))), atol=1e-6)
+
+
+def test_points_and_distances_of_any_byte_order_and_with_rounding_are_taken(small_faces, tmp_path, points):
+    rows = torch.arange(9)
+    native = load_metric(save(tmp_path / "p.npy", points), small_faces, CPU).distances(rows)
+    swapped = load_metric(save(tmp_path / "q.npy", points.astype(">f8")), small_faces, CPU).distances(rows)
+    assert torch.equal(native, swapped)
+    d = np.abs(points[:, :1] - points[:, 0])
+    d[3, 5] = d[5, 3] = -1e-9
+    assert load_metric(save(tmp_path / "d.npy", d), small_faces, CPU).distances(rows)[3, 5] == 0
+
+
 def test_distances_are_those_of_fp32_within_autocast():
     x = torch.rand(6, 8)
     for norm in (2.0, "cosine"):

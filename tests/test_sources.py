@@ -14,7 +14,8 @@ def test_load_finds_the_source_of_every_layout(content, toronto, fer_images, tmp
     write_fer(tmp_path / "fer" / "fer2013.csv", fer_rows(fer_images))
     save_arrays(tmp_path / "arrays", **content)
     write_folder(tmp_path / "folder", fer_images)
-    assert [len(faces.load(str(tmp_path / name), 48)) for name in ("tfd", "fer", "arrays", "folder")] == [84, 70, 70, 70]
+    found = {name: len(faces.load(str(tmp_path / name), 48)) for name in ("tfd", "fer", "arrays", "folder")}
+    assert found == dict(tfd=84, fer=70, arrays=70, folder=70)
     assert faces.load(tmp_path / "tfd", 48, fold=2).name == "TFD, fold 2"
 
 

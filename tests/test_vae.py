@@ -282,7 +282,9 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(settings, smal
     (dict(REGULARIZER="strss"), "stress"), (dict(METRIC_DIMS=9), "METRIC_DIMS"), (dict(EPOCHS=0), "EPOCHS"),
     (dict(ALPHA="best"), "optimal"), (dict(TARGET_STRESS=.1, REGULARIZER="none"), "TARGET_STRESS"),
     (dict(ARCHITECTURE="big"), "light"), (dict(METRIC_NORM=.5), "METRIC_NORM"), (dict(BATCH=2), "BATCH"),
-    (dict(SHIFT=-1), "SHIFT"), (dict(METRIC_DIMS=8), "METRIC_DIMS"),
+    (dict(SHIFT=-1), "SHIFT"), (dict(METRIC_DIMS=8), "METRIC_DIMS"), (dict(BETA=5.0), "BETA"),
+    (dict(CONSISTENCY=(-1.0, 0.0)), "CONSISTENCY"), (dict(LEARNING_RATE=(1e-3,)), "LEARNING_RATE"),
+    (dict(ALPHA=0.1), "ALPHA"), (dict(BETA=(0.0, 1.0), TARGET_STRESS=.1), "TARGET_STRESS"),
     (dict(REGULARIZE_ON="expected", REGULARIZER="pointwise"), "REGULARIZE_ON")])
 def test_a_constant_that_cannot_be_is_refused(settings, user_error, values, word):
     settings(**values)
@@ -292,6 +294,9 @@ def test_a_constant_that_cannot_be_is_refused(settings, user_error, values, word
 def test_what_a_metric_cannot_give_is_refused(settings, user_error):
     settings(REGULARIZER="pointwise")
     user_error(lambda: vae.check_metric(Matrix(np.zeros((3, 3)))), "pointwise")
+    settings(REGULARIZER="stress", CONSISTENCY=(0.0, 1.0))
+    vae.check_metric(Function(brightness))
+    user_error(lambda: vae.check_metric(Function(brightness, differentiable=False)), "gradients")
 
 
 def test_a_table_has_no_consistency_and_training_says_so(settings, small_faces, tmp_path, capsys):
