@@ -5,7 +5,7 @@ embeddings are gathered, so that the regulariser sees all pairs; gradients are s
 """
 import os
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import distributed
@@ -14,6 +14,8 @@ TORCHRUN = "TORCHELASTIC_RUN_ID" in os.environ
 PROCESSES = int(os.environ["WORLD_SIZE"]) if TORCHRUN else 1        # how many there are
 PROCESS = int(os.environ["RANK"]) if TORCHRUN else 0                # which one this is
 LOCAL_PROCESS = int(os.environ["LOCAL_RANK"]) if TORCHRUN else 0    # which one on this machine
+
+lock = nullcontext()            # held while the log is read and written anew; beside.py sets it for two processes
 
 
 def join_processes(device):

@@ -23,6 +23,7 @@ SEED = 0                    # of weights, order, noise, drawn splits and synthet
 DEVICE = "auto"             # "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", ...
 PRECISION = "auto"          # "auto" (bf16 where it is seen to be faster), "fp32", "bf16"
 RECIPE = "ours"             # or "reference": first set what REFERENCE names to what the reference implementation has
+SIDE_BY_SIDE = True         # on a processor the two VAEs are trained at once, each by half of it
 RESUME: int | str | None = None     # go on with this unfinished run: its number, or "last"
 
 REFERENCE = """
@@ -75,8 +76,7 @@ def main():
         accuracy = classifier.measure_accuracy(model, faces, test, device)
         print(f"classifier: {accuracy:.1%} right of {len(test)} test faces")
     metric = metric or metric_of(model)
-    for name in vae.MODELS:
-        vae.train(name, faces, metric, folder, SEED, device, precision)
+    vae.train_both(faces, metric, folder, SEED, device, precision, SIDE_BY_SIDE)
     training.finish_settings(folder)
     print(f"finished in {time.perf_counter() - start:.0f} s: {folder}; now: python experiments.py")
 

@@ -26,6 +26,7 @@ try:
 except ImportError:                                             # Windows
     fcntl = None
 
+import processes
 from processes import LOCAL_PROCESS, PROCESS, PROCESSES, of_first_process
 
 RUNS = Path(__file__).parent / "experiments"
@@ -446,11 +447,12 @@ def write_log(folder, stage, epoch, **values):
     """Set the line of one stage and epoch (from 1); drops later epochs of that stage, which a resumed run repeats."""
     if PROCESS > 0:
         return
-    lines = [line for line in read_log(folder) if line["stage"] != stage or line["epoch"] < epoch]
     for value in values.values():
         assert value is None or isinstance(value, (int, float, list)), value
-    lines.append(dict(stage=stage, epoch=epoch, **values))
-    write_text(folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    with processes.lock:
+        lines = [line for line in read_log(folder) if line["stage"] != stage or line["epoch"] < epoch]
+        lines.append(dict(stage=stage, epoch=epoch, **values))
+        write_text(folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
 
 
 def check_finite(values, stage, epoch, checkpoint):

@@ -4,10 +4,8 @@ Out: benchmarks/results/speed_<device>/ with table.md and results.json. python b
 alone: PARTS=training,others. For pythae's column: pip install pythae==0.1.2
 """
 import importlib.util
-import multiprocessing
 import os
 import platform
-import resource
 import shutil
 import statistics
 import subprocess
@@ -47,8 +45,9 @@ OUR_EPOCHS = 40             # of ours, to get where the recipe ends
 EMBEDDED_FACES = 4096
 TSNE_FACES = 600
 DRAWN_FACES = 400
-PROCESS_RUN = "DATA=synthetic classifier.BATCH=64 vae.BATCH=64 classifier.EPOCHS=2 vae.EPOCHS=2"
+PROCESS_RUN = "DATA=synthetic SIDE_BY_SIDE=False classifier.BATCH=64 vae.BATCH=64 classifier.EPOCHS=2 vae.EPOCHS=2"
 PROCESS_ROUNDS = 2
+INTERVAL = 0.05             # seconds between two looks at a program's memory
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -191,15 +190,24 @@ def measure_others(faces, device, precision):
     return {name: [count / s for s in seconds[name]] for name, (count, _) in calls.items()}
 
 
-def run_copy(*command, threads=None):
-    """Run python with this command in a copy of the project; returns its log. threads: of each of its processes."""
+def run_copy(*command, threads=None, look=lambda pid: None):
+    """Run python with this command in a copy of the project; returns its log.
+
+    threads: of each of its processes; look: is called with its number, again and again, while it runs.
+    """
     environment = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
     with tempfile.TemporaryDirectory() as scratch:
         for path in ROOT.glob("*.py"):
             shutil.copy(path, scratch)
         for package in ("data", "expr_classifier", "metric_vae"):
             shutil.copytree(ROOT / package, Path(scratch) / package)
-        subprocess.run([sys.executable, *command], cwd=scratch, env=environment, check=True, stdout=subprocess.DEVNULL)
+        command = [sys.executable, *command]
+        process = subprocess.Popen(command, cwd=scratch, env=environment, stdout=subprocess.DEVNULL)
+        while process.poll() is None:
+            look(process.pid)
+            time.sleep(INTERVAL)
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, command)
         return training.read_log(Path(scratch) / "experiments" / "0")
 
 
@@ -228,16 +236,24 @@ def measure_processes(faces, device, precision):
 
 
 def measure_memory(faces, device, precision):
-    """The peak memory in bytes of run.py with an epoch of each training."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:      # a child's peak starts at that of its parent, so
-        return dict(run_py_bytes=pool.apply(peak_of_run, (str(device), precision)))     # one that did nothing yet
-
-
-def peak_of_run(device, precision):
-    """Bytes of memory that run.py had at most."""
+    """The peak memory in bytes of run.py, all its processes together, with an epoch of each training (Linux)."""
+    if not Path("/proc/self/smaps_rollup").exists():
+        return {}
+    found = [0]
     run_copy("run.py", "DATA=synthetic", f"DEVICE={device}", f"PRECISION={precision}", "classifier.EPOCHS=1",
-             "vae.EPOCHS=1")
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1024 if sys.platform == "linux" else 1)
+             "vae.EPOCHS=1", look=lambda pid: found.append(memory_of(pid)))
+    return dict(run_py_bytes=max(found))
+
+
+def memory_of(pid):
+    """Bytes of memory of a process and those that it started; what they share counts once."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:                                             # it has just ended
+        return 0
+    own = sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+    return own + sum(map(memory_of, children))
 
 
 MEASURES = dict(matrix=measure_matrix, training=measure_training, quality=measure_quality, others=measure_others,
@@ -281,7 +297,7 @@ def table(results):
         row(f"an epoch of each training, one process, two processes ({runs['run']})",
             f"{of['one']:.1f} s, {of['two']:.1f} s, {of['two'] / of['one']:.2f} of it")
         row("the losses of their first epoch differ by", f"{runs['loss_difference']:.0e} of the loss")
-    if "memory" in results:
+    if results.get("memory"):
         row("run.py, peak memory", f"{results['memory']['run_py_bytes'] / 2 ** 30:.2f} GiB")
     return "\n".join(lines) + "\n"
 

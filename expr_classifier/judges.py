@@ -5,12 +5,9 @@ In: Faces. Out: judge.pt, identity.pt and second.pt in a run folder, trained on 
 For the rest they have the settings at the head of expr_classifier/run.py.
 """
 import json
-import signal
-import sys
 import tempfile
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +15,7 @@ import torch
 
 import expr_classifier.run as classifier
 import training
+from beside import beside
 from data.faces import EXPRESSIONS
 from expr_classifier.model import ARCHITECTURES
 
@@ -81,39 +79,12 @@ def train_second(faces, folder, seed, device):
     return train_network("second", faces, folder, seed + SECOND_SEED, device, **training.constants(classifier))
 
 
-@contextmanager
 def train_second_beside(faces, folder, seed, device):
-    """While the block runs, train the second classifier in a process of its own, with half of the threads.
-
-    Most of what experiments.py does keeps a single core busy. Not where there is a second.pt, nor on a GPU, with one
-    thread, or of memory-mapped faces, which the other process would copy: train_second does it then.
-    """
-    threads = torch.get_num_threads()
-    if ((folder / "second.pt").exists() or device.type != "cpu" or threads == 1
-            or isinstance(faces.images, np.memmap)):
-        yield
-        return
-    other = get_context("spawn").Process(target=_train_second_alone, daemon=True, args=(
-        threads // 2, training.constants(classifier), faces, folder, seed, device))
-    other.start()
-    torch.set_num_threads(threads - threads // 2)
-    try:
-        yield
-    except BaseException:
-        other.terminate()
-        raise
-    finally:
-        other.join()
-        torch.set_num_threads(threads)
-
-
-def _train_second_alone(threads, settings, *arguments):
-    """train_second in a new process, which has none of the constants that were set."""
-    for stop in (signal.SIGINT, signal.SIGTERM):                # without a word: the process that waits says it
-        signal.signal(stop, lambda *_: sys.exit(1))
-    torch.set_num_threads(threads)
-    with training.changed_constants(classifier, **settings):
-        train_second(*arguments)
+    """The context in which train_second's work is done beside the block, where it is not done yet."""
+    if (folder / "second.pt").exists():
+        return nullcontext()
+    return beside(faces, device, train_network, "second", faces, folder, seed + SECOND_SEED, device, len(EXPRESSIONS),
+                  **training.constants(classifier))
 
 
 def train_identifier(faces, folder, seed, device):

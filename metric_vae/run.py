@@ -5,12 +5,14 @@ Alone, with distances or points of your own: python -m metric_vae.run DATA=data/
 """
 import sys
 import time
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
 import training
+from beside import beside
 from data.batches import Images, batches, join
 from data.faces import load
 from metric_vae.metrics import Function, Matrix, check_norm, load_metric
@@ -280,6 +282,19 @@ def train(name, faces, metric, folder, seed, device, precision):
     return vae.eval().requires_grad_(False)
 
 
+def train_both(faces, metric, folder, seed, device, precision, side_by_side=True):
+    """Train MODELS, without and with the regulariser; side_by_side: at once, where beside.py can."""
+    without = ("no_dist_reg", faces, None, folder, seed, device, precision)
+    with beside(faces, device, train, *without) if side_by_side else nullcontext(False) as begun:
+        if begun:
+            print("no_dist_reg is trained beside dist_reg, by a process of its own")
+        else:
+            train(*without)
+        train("dist_reg", faces, metric, folder, seed, device, precision)
+    if begun:
+        train(*without)                                         # what is left to do: as a rule nothing
+
+
 @torch.no_grad()
 def validate(vae, metric, weights, images, rows, seed, precision):
     """The means over rows of every term and of the loss that is minimised, as val_error, ...; None of no rows.
@@ -338,8 +353,7 @@ def main():
     folder = training.new_run_folder()
     training.start_settings(folder, data=faces.about(), vae=training.constants(module), device=str(device),
                             precision=precision)
-    for name in MODELS:
-        train(name, faces, metric, folder, SEED, device, precision)
+    train_both(faces, metric, folder, SEED, device, precision)
     training.finish_settings(folder)
     print(f"wrote {', '.join(MODELS)} to {folder}")
 
