@@ -237,6 +237,7 @@ def write_results(folder, faces, settings, device):
     points = {name: spread(runs[name]) for name in SETTINGS if name in runs}
     ceilings = spread(classifiers)
     seeds = ", ".join(map(str, classifiers))
+    seeds += " (of some points fewer)" * any(len(of_point) < len(classifiers) for of_point in runs.values())
     title = (f"{faces.name}, {len(faces.rows('train'))} faces for training and {len(faces.rows('test'))} held out; "
              f"{SECONDS:g} s of training a VAE on {device.type}, threads: {torch.get_num_threads()}; seeds: {seeds}")
     training.write_json(folder / "results.json", dict(

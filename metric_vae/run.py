@@ -67,7 +67,6 @@ PRECISION = "auto"              # "auto", "fp32", "bf16"
 # --- weights that set themselves
 AVERAGE = 0.05                  # share of the newest batch in the running mean behind ALPHA="optimal"
 DUAL_RATE = 0.02                # largest change of log BETA in a step towards TARGET_STRESS
-BETA_MAX = 1e8                  # where a TARGET_STRESS that cannot be reached leaves it
 
 MEAN_OF = 4096                  # training faces at most that make the mean face, evenly spaced: data lie by expression
 LEAST = 4                       # faces of a batch; a last one of fewer joins the one before: two faces that C sees
@@ -155,13 +154,13 @@ class Weights:
 
         alpha: twice the optimal variance of the decoder, the squared error per pixel (sigma-VAE: Rybkin, Daniilidis and
         Levine 2021): alpha = 2 s^2 turns error / (2 s^2) + KL into error + alpha KL. beta: dual ascent on its
-        logarithm towards stress <= TARGET_STRESS (GECO: Rezende and Viola 2018).
+        logarithm towards stress <= TARGET_STRESS (GECO: Rezende and Viola 2018), up to 1e8 where that is out of reach.
         """
         if ALPHA == "optimal":
             self.alpha = torch.lerp(self.alpha, 2 * terms.error / pixels, AVERAGE)
         if TARGET_STRESS is not None:
             excess = terms.regularizer.sqrt() / TARGET_STRESS - 1
-            self.beta = (self.beta * (DUAL_RATE * excess.clamp(-1, 1)).exp()).clamp(max=BETA_MAX)
+            self.beta = (self.beta * (DUAL_RATE * excess.clamp(-1, 1)).exp()).clamp(max=1e8)
 
 
 def regularize(given, mu, sigma, z):
