@@ -100,7 +100,7 @@ def main():
     training.start_settings(folder, benchmark=training.constants(module), points=SETTINGS, data=faces.about(),
                             device=str(device), precision=precision)
 
-    settings = {name: settings_of(name, faces, device) for name in SETTINGS}
+    settings = {name: settings_of(name, faces, device, precision) for name in SETTINGS}
     missing = [(seed, name) for seed in range(SEEDS) for name in names
                if read_scores(folder / f"seed{seed}" / f"{name}.json", settings[name]) is None]
     of_seed = CLASSIFIER_SECONDS * len(faces.rows("train")) / 1000
@@ -125,7 +125,7 @@ def main():
                               if key in scores)
             print(f"{count} of {len(missing)}, {name}, seed {seed}: {shown}; about {left:.0f} min left", flush=True)
     finally:                                                    # stopped, too, it shows what there is
-        write_results(folder, faces, settings, device)
+        write_results(folder, faces, settings, device, precision)
     training.finish_settings(folder)
 
 
@@ -140,10 +140,10 @@ def constants_of(name):
         yield
 
 
-def settings_of(name, faces, device):
+def settings_of(name, faces, device, precision):
     """All that a point's result depends on, as JSON gives it back; name None: what the classifiers depend on."""
-    settings = dict(fingerprint=faces.fingerprint, device=device.type, classifier=training.constants(classifier),
-                    judge=judges.judge_settings())
+    settings = dict(fingerprint=faces.fingerprint, device=device.type, precision=precision,
+                    classifier=training.constants(classifier), judge=judges.judge_settings())
     if name is not None:
         with constants_of(name):
             of_vae = training.constants(vae)
@@ -172,7 +172,7 @@ def make_judges(folder, faces, seed, device, precision):
     Writes seedN/classifiers.json: their accuracies and the ceiling, how far two classifiers' distances agree.
     """
     path, trained = (folder / f"seed{seed}" / name for name in ("classifiers.json", "classifiers"))
-    settings = settings_of(None, faces, device)
+    settings = settings_of(None, faces, device, precision)
     if read_scores(path, settings) is None:                     # other settings: none of these checkpoints will do
         shutil.rmtree(trained, ignore_errors=True)
         training.make_folder(path.parent)
@@ -221,7 +221,7 @@ def run_point(name, faces, metric, judge, seed, device, precision):
 
 # --- all results
 
-def write_results(folder, faces, settings, device):
+def write_results(folder, faces, settings, device, precision):
     """Write results.json, table.md and pareto.png of all points and seeds that were run with these settings."""
     classifiers, runs = {}, {}                                  # seed: scores; point: {seed: scores}
     for path in sorted(folder.glob("seed*"), key=lambda path: int(path.name[4:])):
@@ -229,7 +229,8 @@ def write_results(folder, faces, settings, device):
         found = {name: scores for name, scores in found.items() if scores is not None}
         if found:
             seed = int(path.name[4:])
-            classifiers[seed] = read_scores(path / "classifiers.json", settings_of(None, faces, device)) or {}
+            of_seed = read_scores(path / "classifiers.json", settings_of(None, faces, device, precision))
+            classifiers[seed] = of_seed or {}
         for name, scores in found.items():
             if "none" in found:
                 scores = {**scores, "error_ratio": scores["error"] / found["none"]["error"]}
@@ -239,7 +240,8 @@ def write_results(folder, faces, settings, device):
     seeds = ", ".join(map(str, classifiers))
     seeds += " (of some points fewer)" * any(len(of_point) < len(classifiers) for of_point in runs.values())
     title = (f"{faces.name}, {len(faces.rows('train'))} faces for training and {len(faces.rows('test'))} held out; "
-             f"{SECONDS:g} s of training a VAE on {device.type}, threads: {torch.get_num_threads()}; seeds: {seeds}")
+             f"{SECONDS:g} s of training a VAE on {device.type} in {precision}, threads: {torch.get_num_threads()}; "
+             f"seeds: {seeds}")
     training.write_json(folder / "results.json", dict(
         title=title, data=faces.about(), seconds=SECONDS, classifiers=classifiers, ceilings=ceilings, settings=SETTINGS,
         seeds=runs, points=points))
