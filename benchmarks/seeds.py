@@ -2,6 +2,7 @@
 
 In: finished runs that experiments.py has scored. Out: a printed table.
 for seed in 0 1 2: python run.py SEED=$seed; python experiments.py; then: python benchmarks/seeds.py RUNS=0,1,2
+Beside these a run of python run.py RECIPE=reference, number 3 say: BESIDE=3
 """
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import training                                                 # noqa: E402, af
 from training import UserError                                  # noqa: E402
 
 RUNS = "0,1,2"              # numbers of runs in experiments/, with commas between
+BESIDE: int | None = None   # a further run, of RECIPE=reference say, on the faces of one of these: a column of its own
 
 MODELS = {"no_dist_reg": "without", "dist_reg": "with the regulariser", "ceiling": "a second classifier"}
 SCORES = {                  # the rows: what they are, decimals
@@ -37,36 +39,58 @@ def main():
     for number in numbers:
         if not number.strip().isdigit():
             raise UserError(f"RUNS={RUNS}", "numbers of runs with commas between", repr(number), "RUNS=0,1,2, say")
-    folders = [training.find_run(int(number), finished=True, constants_of="vae") for number in numbers]
-    for folder in folders:
-        if not (folder / "scores.json").exists():
-            raise UserError(folder / "scores.json", "the scores of that run", "none yet",
-                            f"python experiments.py RUN={folder.name}")
-    settings = [training.read_json(folder / "settings.json") for folder in folders]
-    scores = [training.read_json(folder / "scores.json") for folder in folders]
+    settings, scores = zip(*map(read_run, map(int, numbers)))
     differ = {name for one in settings for part in ("run", "classifier", "vae") for name in one.get(part, {})
               if one.get(part, {}).get(name) != settings[0].get(part, {}).get(name)} - {"SEED"}
     if differ:
         raise UserError(f"RUNS={RUNS}", "runs that differ in SEED alone", f"other settings: {sorted(differ)}",
                         "choose others")
-    print(table(scores, settings))
+    columns = {heading: [one.get(model, {}) for one in scores] for model, heading in MODELS.items()}
+    ratios = {"without": [1], "with the regulariser": [
+        value(of["error"]) / value(without["error"]) for without, of in zip(*list(columns.values())[:2])]}
+    if BESIDE is not None:
+        settings_beside, scores_beside = read_run(BESIDE)
+        faces = [one["data"]["fingerprint"] for one in settings]
+        if settings_beside["data"]["fingerprint"] not in faces:
+            raise UserError(f"BESIDE={BESIDE}", f"a run on the faces of one of RUNS={RUNS}", settings_beside["data"],
+                            "choose another one")
+        without = columns["without"][faces.index(settings_beside["data"]["fingerprint"])]
+        heading = f"RECIPE={settings_beside['run']['RECIPE']}"
+        columns[heading] = [scores_beside["dist_reg"]]
+        ratios[heading] = [value(scores_beside["dist_reg"]["error"]) / value(without["error"])]
+    accuracies = [one["classifier"]["accuracy"] for one in scores if "accuracy" in one.get("classifier", {})]
+    print(table(settings, accuracies, columns, ratios))
 
 
-def table(scores, settings):
-    """The scores of all runs, a row a score, a column a model: mean (min..max)."""
-    accuracies = [one["classifier"]["accuracy"][0] for one in scores if "accuracy" in one.get("classifier", {})]
+def read_run(number):
+    """The settings and the scores of a finished run."""
+    folder = training.find_run(number, finished=True, constants_of="vae")
+    if not (folder / "scores.json").exists():
+        raise UserError(folder / "scores.json", "the scores of that run", "none yet",
+                        f"python experiments.py RUN={folder.name}")
+    return training.read_json(folder / "settings.json"), training.read_json(folder / "scores.json")
+
+
+def table(settings, accuracies, columns, ratios):
+    """The scores of runs, a row a score, a column a model: mean (min..max).
+
+    columns: heading to a list of scores, a dict a run; ratios: heading to the error relative to that without.
+    """
     counts = {part: sorted({one["data"]["split"][part] for one in settings}) for part in ("train", "test")}
     train, test = ("..".join(map(str, (of[0], of[-1])[:len(of)])) for of in counts.values())
     right = f" Classifier right in {text(accuracies, 3)}." * bool(accuracies)
     lines = [f"{settings[0]['data']['name']}, {train} training and {test} held-out faces, "
-             f"{len(scores)} seeds: mean (min..max).{right}", "",
-             "| | " + " | ".join(MODELS.values()) + " |", "|---" * (len(MODELS) + 1) + "|"]
+             f"{len(settings)} seeds: mean (min..max).{right}", "",
+             "| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+
+    def row(what, cells, decimals):
+        lines.append(f"| {what} | " + " | ".join(text(cell, decimals) for cell in cells) + " |")
     for name, (what, decimals) in SCORES.items():
-        columns = [[value(one[model][name]) for one in scores if name in one.get(model, {})] for model in MODELS]
-        if any(columns):
-            lines.append(f"| {what} (`{name}`) | " + " | ".join(text(column, decimals) for column in columns) + " |")
-    ratios = [value(one["dist_reg"]["error"]) / value(one["no_dist_reg"]["error"]) for one in scores]
-    lines.insert(5, f"| the same, without = 1 | 1 | {text(ratios, 3)} | |")
+        cells = [[one[name] for one in column if name in one] for column in columns.values()]
+        if any(cells):
+            row(f"{what} (`{name}`)", cells, decimals)
+        if name == "error":
+            row("the same, without = 1", [ratios.get(heading, []) for heading in columns], 3)
     return "\n".join(lines)
 
 
@@ -75,11 +99,11 @@ def value(score):
     return score[0] if isinstance(score, list) else score
 
 
-def text(values, decimals):
-    """mean (min..max), or nothing."""
-    if not values:
-        return ""
-    return "{:.{d}f} ({:.{d}f}..{:.{d}f})".format(sum(values) / len(values), min(values), max(values), d=decimals)
+def text(scores, decimals):
+    """mean (min..max), a single one as it is, or nothing."""
+    values = [value(score) for score in scores]
+    number = "{:.{d}f}" if len(values) == 1 else "{:.{d}f} ({:.{d}f}..{:.{d}f})"
+    return number.format(sum(values) / len(values), min(values), max(values), d=decimals) if values else ""
 
 
 if __name__ == "__main__":

@@ -34,8 +34,7 @@ DEVICE = "auto"
 PRECISION = "auto"          # of our column: "auto", "fp32", "bf16"
 SEED = 0
 
-MATRIX = 1024               # rows and columns of the product that tells a processor's rate; with twice as many one in
-                            # emulated bf16 takes a minute
+MATRIX = 2048               # rows and columns of the product that tells a processor's rate
 GPU_MATRIX = 8192           # and a GPU's
 TRAINING_FACES = 256        # of one measurement of training on a processor
 GPU_TRAINING_FACES = 3200   # and on a GPU, where the start of an epoch would count for much in a few batches
@@ -112,10 +111,10 @@ def in_turn(calls, device):
 # --- the machine
 
 def measure_matrix(faces, device, precision):
-    """Floating-point operations a second of a square matrix product, in fp32 and bf16."""
+    """Floating-point operations a second of a square matrix product, in fp32 and, where that is used, in bf16."""
     size, products = GPU_MATRIX if device.type == "cuda" else MATRIX, {}
-    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        a = torch.randn(size, size, device=device).to(dtype)
+    for name in dict.fromkeys(("fp32", precision)):
+        a = torch.randn(size, size, device=device).to(torch.bfloat16 if name == "bf16" else torch.float32)
         products[name] = lambda a=a: a @ a
     rate = {name: 2 * size ** 3 / statistics.median(s) for name, s in in_turn(products, device).items()}
     return {f"{name}_flops_per_second": value for name, value in rate.items()}

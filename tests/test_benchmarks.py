@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks import loops, regularizers as benchmark, scale, seeds, speed
 from conftest import draw_small_images
@@ -170,13 +171,15 @@ def test_speed_measures_every_part_and_writes_a_row_of_each(monkeypatch, tmp_pat
     speed.main()
     assert constants(vae) == before
     text = (tmp_path / "speed_cpu" / "table.md").read_text()
-    for row in ("matrix product, bf16", "training, plain", "training, here", "here / plain", "share of the fp32 matrix",
+    for row in ("matrix product, fp32", "training, plain", "training, here", "here / plain", "share of the fp32 matrix",
                 "the best held-out loss of its 1 epochs", "here, until that loss", "embedding", "tsne", "drawing",
                 "6.0 s, 9.0 s, 1.50 of it", "1e-06 of the loss"):
         assert row in text, row
     results = json.loads((tmp_path / "speed_cpu" / "results.json").read_text())
     assert len(results["training"]["images_per_second"]["here"]) == 1
     assert len(results["quality"]["our_curve"]) == 2
+    rates = speed.measure_matrix(faces, torch.device("cpu"), "bf16")
+    assert set(rates) == {"fp32_flops_per_second", "bf16_flops_per_second"} and min(rates.values()) > 0
 
 
 def test_the_time_to_a_loss_ends_with_the_first_epoch_that_reaches_it():
@@ -203,8 +206,8 @@ def finished_runs(monkeypatch, tmp_path):
     """Runs 0 and 1, of seeds 0 and 1, with an error of 2 and 4 without and of 3 and 5 with the regulariser."""
     for seed in (0, 1):
         (tmp_path / str(seed)).mkdir()
-        settings = dict(run=dict(SEED=seed), vae=dict(BETA=5),
-                        data=dict(name="small", split=dict(train=9 - seed, test=3)))
+        settings = dict(run=dict(SEED=seed, RECIPE="ours"), vae=dict(BETA=5),
+                        data=dict(name="small", split=dict(train=9 - seed, test=3), fingerprint=f"f{seed}"))
         scores = dict(classifier=dict(accuracy=[.5 + seed / 4, 0, 1]), ceiling=dict(stress=[.25, 0, 1]),
                       no_dist_reg=dict(error=[2 + 2 * seed, 0, 9], frechet=7.0),
                       dist_reg=dict(error=[3 + 2 * seed, 0, 9], frechet=7.0))
@@ -220,8 +223,20 @@ def test_seeds_are_summed_up_by_their_mean_and_range(finished_runs, capsys):
     printed = capsys.readouterr().out
     assert "8..9 training and 3 held-out faces, 2 seeds" in printed and "0.625 (0.500..0.750)" in printed
     assert "| 3.00 (2.00..4.00) | 4.00 (3.00..5.00) |  |" in printed
-    assert "| the same, without = 1 | 1 | 1.375 (1.250..1.500) | |" in printed
+    assert "| the same, without = 1 | 1.000 | 1.375 (1.250..1.500) |  |" in printed
     assert "| 7 (7..7) | 7 (7..7) |  |" in printed and "0.250 (0.250..0.250) |" in printed
+
+
+def test_a_run_beside_has_a_column_whose_ratio_is_to_the_run_on_the_same_faces(finished_runs, monkeypatch, capsys,
+                                                                                 user_error):
+    monkeypatch.setattr(sys, "argv", ["benchmarks/seeds.py", "RUNS=0", "BESIDE=1"])
+    user_error(seeds.main, "f1")
+    monkeypatch.setattr(sys, "argv", ["benchmarks/seeds.py", "RUNS=0,1", "BESIDE=1"])
+    seeds.main()
+    printed = capsys.readouterr().out
+    assert "| a second classifier | RECIPE=ours |" in printed
+    assert "| 3.00 (2.00..4.00) | 4.00 (3.00..5.00) |  | 5.00 |" in printed
+    assert "| the same, without = 1 | 1.000 | 1.375 (1.250..1.500) |  | 1.250 |" in printed
 
 
 def test_runs_that_differ_in_more_than_their_seed_are_not_summed_up(finished_runs, user_error):
