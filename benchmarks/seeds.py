@@ -1,9 +1,10 @@
 """Sums up runs that differ in their seed: the mean and the range of each score, in Markdown, as the README has them.
 
-In: finished runs that experiments.py has scored. Out: a printed table.
+In: finished runs that experiments.py has scored. Out: benchmarks/results/seeds_<data>/ with table.md and results.json.
 for seed in 0 1 2: python run.py SEED=$seed; python experiments.py; then: python benchmarks/seeds.py RUNS=0,1,2
 Beside these a run of python run.py RECIPE=reference, number 3 say: BESIDE=3
 """
+import re
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from training import UserError                                  # noqa: E402
 RUNS = "0,1,2"              # numbers of runs in experiments/, with commas between
 BESIDE: int | None = None   # a further run, of RECIPE=reference say, on the faces of one of these: a column of its own
 
+RESULTS = Path(__file__).parent / "results"
 MODELS = {"no_dist_reg": "without", "dist_reg": "with the regulariser", "ceiling": "a second classifier"}
 SCORES = {                  # the rows: what they are, decimals
     "error": ("squared error, summed over pixels", 2), "kl": ("KL divergence", 0),
@@ -39,27 +41,34 @@ def main():
     for number in numbers:
         if not number.strip().isdigit():
             raise UserError(f"RUNS={RUNS}", "numbers of runs with commas between", repr(number), "RUNS=0,1,2, say")
-    settings, scores = zip(*map(read_run, map(int, numbers)))
+    runs = [read_run(int(number)) for number in numbers]
+    settings, scores = zip(*runs)
     differ = {name for one in settings for part in ("run", "classifier", "vae") for name in one.get(part, {})
               if one.get(part, {}).get(name) != settings[0].get(part, {}).get(name)} - {"SEED"}
     if differ:
         raise UserError(f"RUNS={RUNS}", "runs that differ in SEED alone", f"other settings: {sorted(differ)}",
                         "choose others")
     columns = {heading: [one.get(model, {}) for one in scores] for model, heading in MODELS.items()}
-    ratios = {"without": [1], "with the regulariser": [
-        value(of["error"]) / value(without["error"]) for without, of in zip(*list(columns.values())[:2])]}
+    without, with_it, _ = columns.values()
+    ratios = {"without": [1.0], "with the regulariser": list(map(error_ratio, with_it, without))}
     if BESIDE is not None:
-        settings_beside, scores_beside = read_run(BESIDE)
+        runs.append(read_run(BESIDE))
+        settings_beside, scores_beside = runs[-1]
         faces = [one["data"]["fingerprint"] for one in settings]
         if settings_beside["data"]["fingerprint"] not in faces:
             raise UserError(f"BESIDE={BESIDE}", f"a run on the faces of one of RUNS={RUNS}", settings_beside["data"],
                             "choose another one")
-        without = columns["without"][faces.index(settings_beside["data"]["fingerprint"])]
+        on_same_faces = without[faces.index(settings_beside["data"]["fingerprint"])]
         heading = f"RECIPE={settings_beside['run']['RECIPE']}"
         columns[heading] = [scores_beside["dist_reg"]]
-        ratios[heading] = [value(scores_beside["dist_reg"]["error"]) / value(without["error"])]
+        ratios[heading] = [error_ratio(scores_beside["dist_reg"], on_same_faces)]
     accuracies = [one["classifier"]["accuracy"] for one in scores if "accuracy" in one.get("classifier", {})]
-    print(table(settings, accuracies, columns, ratios))
+    summary = table(settings, accuracies, columns, ratios)
+    folder = RESULTS / ("seeds_" + re.sub(r"\W+", "_", settings[0]["data"]["name"]))
+    training.make_folder(folder)
+    training.write_json(folder / "results.json", [dict(settings=of, scores=its) for of, its in runs])
+    training.write_text(folder / "table.md", summary)
+    print(f"{summary}\nwrote table.md and results.json to {folder}")
 
 
 def read_run(number):
@@ -91,7 +100,12 @@ def table(settings, accuracies, columns, ratios):
             row(f"{what} (`{name}`)", cells, decimals)
         if name == "error":
             row("the same, without = 1", [ratios.get(heading, []) for heading in columns], 3)
-    return "\n".join(lines)
+    return "\n".join(lines) + "\n"
+
+
+def error_ratio(scores, without):
+    """The squared error as a multiple of that without the regulariser."""
+    return value(scores["error"]) / value(without["error"])
 
 
 def value(score):

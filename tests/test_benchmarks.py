@@ -214,6 +214,8 @@ def finished_runs(monkeypatch, tmp_path):
         for name, content in (("settings", settings), ("scores", scores)):
             (tmp_path / str(seed) / f"{name}.json").write_text(json.dumps(content))
     monkeypatch.setattr(seeds.training, "find_run", lambda number, finished, constants_of: tmp_path / str(number))
+    monkeypatch.setattr(seeds, "RESULTS", tmp_path)
+    monkeypatch.setattr(seeds, "BESIDE", None)
     monkeypatch.setattr(sys, "argv", ["benchmarks/seeds.py", "RUNS=0,1"])
     return tmp_path
 
@@ -225,6 +227,9 @@ def test_seeds_are_summed_up_by_their_mean_and_range(finished_runs, capsys):
     assert "| 3.00 (2.00..4.00) | 4.00 (3.00..5.00) |  |" in printed
     assert "| the same, without = 1 | 1.000 | 1.375 (1.250..1.500) |  |" in printed
     assert "| 7 (7..7) | 7 (7..7) |  |" in printed and "0.250 (0.250..0.250) |" in printed
+    assert (finished_runs / "seeds_small" / "table.md").read_text() in printed
+    results = json.loads((finished_runs / "seeds_small" / "results.json").read_text())
+    assert [run["settings"]["run"]["SEED"] for run in results] == [0, 1]
 
 
 def test_a_run_beside_has_a_column_whose_ratio_is_to_the_run_on_the_same_faces(finished_runs, monkeypatch, capsys,
