@@ -204,12 +204,15 @@ def choose_device(name):
 
 
 def choose_precision(name, device):
-    """"fp32" or "bf16"; "auto" takes bf16 where a matrix product is seen to be faster in it."""
+    """"fp32" or "bf16"; "auto" takes bf16 on GPUs that have it, and where a matrix product on the processor is seen to
+    be faster in it.
+    """
     check_choice("PRECISION", name, ("auto", "fp32", "bf16"))
     if name != "auto":
         return name
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
+    if device.type != "cpu":
+        has_it = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+        return "bf16" if has_it else "fp32"
     faster = _matmul_seconds(torch.bfloat16) < 0.7 * _matmul_seconds(torch.float32)
     return of_first_process("bf16" if faster else "fp32")
 

@@ -190,3 +190,4 @@ def test_bf16_is_taken_only_where_it_is_seen_to_be_faster(monkeypatch):
     for seconds, expected in ((0.5, "bf16"), (2.0, "fp32")):
         monkeypatch.setattr(training, "_matmul_seconds", lambda dtype: seconds if dtype == torch.bfloat16 else 1.0)
         assert training.choose_precision("auto", cpu) == expected
+    assert training.choose_precision("auto", torch.device("mps")) == "fp32"     # whatever the processor beside it
