@@ -50,7 +50,7 @@ def main():
                         "choose others")
     columns = {heading: [one.get(model, {}) for one in scores] for model, heading in MODELS.items()}
     without, with_it, _ = columns.values()
-    ratios = {"without": [1.0], "with the regulariser": list(map(error_ratio, with_it, without))}
+    ratios = {"with the regulariser": list(map(error_ratio, with_it, without))}
     if BESIDE is not None:
         runs.append(read_run(BESIDE))
         settings_beside, scores_beside = runs[-1]
@@ -83,7 +83,8 @@ def read_run(number):
 def table(settings, accuracies, columns, ratios):
     """The scores of runs, a row a score, a column a model: mean (min..max).
 
-    columns: heading to a list of scores, a dict a run; ratios: heading to the error relative to that without.
+    columns: heading to a list of scores, a dict a run, the first without the regulariser; ratios: of the others, heading
+    to the error relative to that.
     """
     counts = {part: sorted({one["data"]["split"][part] for one in settings}) for part in ("train", "test")}
     train, test = ("..".join(map(str, (of[0], of[-1])[:len(of)])) for of in counts.values())
@@ -91,15 +92,13 @@ def table(settings, accuracies, columns, ratios):
     lines = [f"{settings[0]['data']['name']}, {train} training and {test} held-out faces, "
              f"{len(settings)} seeds: mean (min..max).{right}", "",
              "| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-
-    def row(what, cells, decimals):
-        lines.append(f"| {what} | " + " | ".join(text(cell, decimals) for cell in cells) + " |")
     for name, (what, decimals) in SCORES.items():
         cells = [[one[name] for one in column if name in one] for column in columns.values()]
         if any(cells):
-            row(f"{what} (`{name}`)", cells, decimals)
+            lines.append(f"| {what} (`{name}`) | " + " | ".join(text(cell, decimals) for cell in cells) + " |")
         if name == "error":
-            row("the same, without = 1", [ratios.get(heading, []) for heading in columns], 3)
+            cells = [text(ratios.get(heading, []), 3) for heading in list(columns)[1:]]
+            lines.append("| the same, without = 1 | 1 | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 

@@ -225,7 +225,7 @@ def test_seeds_are_summed_up_by_their_mean_and_range(finished_runs, capsys):
     printed = capsys.readouterr().out
     assert "8..9 training and 3 held-out faces, 2 seeds" in printed and "0.625 (0.500..0.750)" in printed
     assert "| 3.00 (2.00..4.00) | 4.00 (3.00..5.00) |  |" in printed
-    assert "| the same, without = 1 | 1.000 | 1.375 (1.250..1.500) |  |" in printed
+    assert "| the same, without = 1 | 1 | 1.375 (1.250..1.500) |  |" in printed
     assert "| 7 (7..7) | 7 (7..7) |  |" in printed and "0.250 (0.250..0.250) |" in printed
     assert (finished_runs / "seeds_small" / "table.md").read_text() in printed
     results = json.loads((finished_runs / "seeds_small" / "results.json").read_text())
@@ -241,7 +241,7 @@ def test_a_run_beside_has_a_column_whose_ratio_is_to_the_run_on_the_same_faces(f
     printed = capsys.readouterr().out
     assert "| a second classifier | RECIPE=ours |" in printed
     assert "| 3.00 (2.00..4.00) | 4.00 (3.00..5.00) |  | 5.00 |" in printed
-    assert "| the same, without = 1 | 1.000 | 1.375 (1.250..1.500) |  | 1.250 |" in printed
+    assert "| the same, without = 1 | 1 | 1.375 (1.250..1.500) |  | 1.250 |" in printed
 
 
 def test_runs_that_differ_in_more_than_their_seed_are_not_summed_up(finished_runs, user_error):
