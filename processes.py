@@ -5,7 +5,10 @@ embeddings are gathered, so that the regulariser sees all pairs; gradients are s
 """
 import os
 import sys
+import tempfile
 from contextlib import contextmanager, nullcontext
+from functools import lru_cache
+from pathlib import Path
 
 import torch
 from torch import distributed
@@ -13,6 +16,7 @@ from torch import distributed
 TORCHRUN = "TORCHELASTIC_RUN_ID" in os.environ
 PROCESSES = int(os.environ["WORLD_SIZE"]) if TORCHRUN else 1        # how many there are
 PROCESS = int(os.environ["RANK"]) if TORCHRUN else 0                # which one this is
+ONE_MACHINE = TORCHRUN and int(os.environ["LOCAL_WORLD_SIZE"]) == PROCESSES
 LOCAL_PROCESS = int(os.environ["LOCAL_RANK"]) if TORCHRUN else 0    # which one on this machine
 
 lock = nullcontext()            # held while the log is read and written anew; beside.py sets it for two processes
@@ -95,10 +99,37 @@ def average_buffers(model):
 
 @torch.no_grad()
 def add_up_gradients(model):
-    """Sum the gradients of a model's parameters over the processes, in one message."""
-    if PROCESSES > 1:
-        gradients = [parameter.grad for parameter in model.parameters() if parameter.requires_grad]
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
-        distributed.all_reduce(flat)
-        for gradient, summed in zip(gradients, flat.split([gradient.numel() for gradient in gradients])):
-            gradient.copy_(summed.view_as(gradient))
+    """Sum the gradients of a model's parameters over the processes, in one message.
+
+    Of processors of one machine by memory that they share: 6 ms for the VAE's 11 MB, where gloo takes 15.
+    """
+    if PROCESSES == 1:
+        return
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    sizes = [parameter.numel() for parameter in parameters]
+    flat = [parameter.grad.as_strided((size,), (1,)) for parameter, size in zip(parameters, sizes)]
+    if ONE_MACHINE and flat[0].device.type == "cpu":
+        shared, part = shared_memory(sum(sizes)), own_part(sum(sizes))
+        torch.cat(flat, out=shared[PROCESS])
+        distributed.barrier()
+        summed = shared[PROCESSES]
+        torch.sum(shared[:PROCESSES, part], 0, out=summed[part])
+        distributed.barrier()
+    else:
+        summed = torch.cat(flat)
+        distributed.all_reduce(summed)
+    for parameter, gradient in zip(parameters, summed.split(sizes)):
+        parameter.grad = gradient.as_strided(parameter.shape, parameter.grad.stride(), gradient.storage_offset())
+
+
+@lru_cache(1)
+def shared_memory(count):
+    """Zeros float32 (PROCESSES + 1, count) that all processes of this machine see: a row each, and one for the sum."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        path = Path(of_first_process(folder)) / "gradients"
+        if PROCESS == 0:
+            path.write_bytes(bytes(4 * (PROCESSES + 1) * count))
+        distributed.barrier()
+        memory = torch.from_file(str(path), shared=True, size=(PROCESSES + 1) * count).view(PROCESSES + 1, count)
+        distributed.barrier()                                   # all have it: its name can go
+    return memory

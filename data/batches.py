@@ -22,26 +22,31 @@ class Images:
         self.device, self.layout = device, layout
         self.images = faces.images if mapped else faces.images_on(device)
 
-    def __call__(self, rows, generator=None, flip=False, shift=0, turn=0., zoom=0.):
-        """float32 (B, 1, H, W) in 0..1 of rows int64 (B,).
+    def __call__(self, rows, generator=None, flip=False, shift=0, turn=0., zoom=0., part=slice(None)):
+        """float32 (B, 1, H, W) in 0..1 of rows int64 (B,), or of a part of them, a slice.
 
         With a generator each face is mirrored with probability 1/2 (flip), moved by up to shift pixels each way, turned
-        by up to turn degrees and stretched each way by up to the share zoom, its border repeated.
+        by up to turn degrees and stretched each way by up to the share zoom, its border repeated. It draws for all
+        rows, whatever the part.
         """
         if isinstance(self.images, np.memmap):
-            x = torch.from_numpy(self.images[rows.cpu().numpy()]).to(self.device)
+            x = torch.from_numpy(self.images[rows[part].cpu().numpy()]).to(self.device)
         else:
-            x = self.images[rows]
-        if generator is not None and (flip or shift):
-            x = _augment(x, generator, flip, shift)
+            x = self.images[rows[part]]
+        count, augment = len(rows), generator is not None
+        if augment and (flip or shift):
+            x = _augment(x, lambda low, high: torch.randint(low, high, (count, 1), generator=generator,
+                                                            device=x.device)[part], flip, shift)
         x = x.unsqueeze(1).to(torch.float32, memory_format=self.layout) / 255
-        return _warp(x, generator, turn, zoom) if generator is not None and (turn or zoom) else x
+        if augment and (turn or zoom):
+            x = _warp(x, lambda most: most * (2 * torch.rand(count, generator=generator, device=x.device)[part] - 1),
+                      turn, zoom)
+        return x
 
 
-def _augment(x, generator, flip, shift):
-    """Mirror and move uint8 (B, H, W), each face by its own draw."""
+def _augment(x, draw, flip, shift):
+    """Mirror and move uint8 (B, H, W), each face by its own draw(low, high), whole numbers (B, 1) below high."""
     count, size, _ = x.shape
-    draw = lambda low, high: torch.randint(low, high, (count, 1), generator=generator, device=x.device)
     line = torch.arange(size, device=x.device)
     down, across = line + draw(-shift, shift + 1), line + draw(-shift, shift + 1)       # (B, size)
     if flip:
@@ -50,9 +55,8 @@ def _augment(x, generator, flip, shift):
     return x[face, down.clamp(0, size - 1)[:, :, None], across.clamp(0, size - 1)[:, None, :]]
 
 
-def _warp(x, generator, turn, zoom):
-    """Turn and stretch float32 (B, 1, H, W), each face by its own draw, bilinearly."""
-    draw = lambda most: most * (2 * torch.rand(len(x), generator=generator, device=x.device) - 1)
+def _warp(x, draw, turn, zoom):
+    """Turn and stretch float32 (B, 1, H, W) bilinearly, each face by its own draw(most), (B,) in -most..most."""
     angle, across, down = draw(math.radians(turn)), 1 + draw(zoom), 1 + draw(zoom)
     rows = [angle.cos() * across, -angle.sin() * down, torch.zeros_like(angle),
             angle.sin() * across, angle.cos() * down, torch.zeros_like(angle)]

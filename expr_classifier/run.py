@@ -104,10 +104,10 @@ def train(faces, folder, seed, device, precision, classes=len(EXPRESSIONS)):
         torch.manual_seed(seed * 1000 + epoch)  # the judge's dropout draws from torch's own generator
         total = torch.zeros(2, device=device)                       # loss and right answers, summed over faces
         for rows in batches(train_rows, BATCH, generator, least):
-            x = images(rows, generator, FLIP, SHIFT, TURN, ZOOM)
             own = own_part(len(rows))
+            x = images(rows, generator, FLIP, SHIFT, TURN, ZOOM, own)
             with training.autocast(device, precision):
-                logits = model(x[own])
+                logits = model(x)
             losses = loss_function(logits, labels[rows][own], weights)
             optimizer.zero_grad()
             (losses.sum() / len(rows)).backward()

@@ -35,7 +35,7 @@ class Given(NamedTuple):
 
 
 class Metric:
-    """metric(rows, x) is Given for the faces of rows int64 (B,), whose pixels, as the VAE sees them, are x.
+    """metric(rows, x) is Given for the faces of rows int64 (B,); x: the pixels, as the VAE sees them, of its own part.
 
     parameters: of a network behind it, from the first layer on, or None: the encoder's metric branch may take them.
     """
@@ -74,10 +74,10 @@ class Function(Metric):
 
     @torch.no_grad()
     def __call__(self, rows, x):
-        own = own_part(len(x))                                  # several processes share the work
-        layers = [layer.float() for layer in self.layers(x[own])]
-        points = gather(layers[-1].flatten(1), len(x))
-        return Given(distances_of(points, self.norm), points, layers, variances(layers, len(x)))
+        count = len(rows)
+        layers = [layer.float() for layer in self.layers(x)]    # several processes share the work
+        points = gather(layers[-1].flatten(1), count)
+        return Given(distances_of(points, self.norm), points, layers, variances(layers, count))
 
 
 def variances(layers, count):

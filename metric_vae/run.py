@@ -181,16 +181,16 @@ def lost_share(layer_hat, layer, variance, count):
 
 
 def measure_terms(vae, metric, rows, x, noise):
-    """Terms of the faces x (B, 1, H, W) of rows; noise (B, Z) standard normal.
+    """Terms of the faces x (b, 1, H, W), the own part of rows (B,); noise (B, Z) standard normal.
 
-    Of several processes each computes b of the faces, and its share of each term. Without a metric, or of a single
-    face (a ragged last batch of one has no pairs): error and KL alone.
+    Without processes b = B; each of several computes its own b of the faces, and its share of each term. Without a
+    metric, or of a single face (a ragged last batch of one has no pairs): error and KL alone.
     """
-    count, own = len(x), own_part(len(x))
-    mu, sigma = vae.encode(x[own])                              # (b, Z), (b, Z)
-    z = mu + sigma * noise[own]
+    count = len(rows)
+    mu, sigma = vae.encode(x)                                   # (b, Z), (b, Z)
+    z = mu + sigma * noise[own_part(count)]
     x_hat = vae.decode(z)                                       # (b, 1, H, W)
-    error, kl = squared_error(x_hat, x[own]).sum() / count, kl_divergence(mu, sigma).sum() / count
+    error, kl = squared_error(x_hat, x).sum() / count, kl_divergence(mu, sigma).sum() / count
     distance = lost = edit_lost = torch.zeros((), device=x.device)
     if metric is not None and count > 1:
         given = metric(rows, x)
@@ -256,7 +256,7 @@ def train(name, faces, metric, folder, seed, device, precision):
         vae.train()
         sums = torch.zeros(len(Terms._fields) + 1, device=device)       # of each term and the loss, over faces
         for rows in batches(train_rows, BATCH, generator, least):
-            x = images(rows, generator, FLIP, SHIFT)
+            x = images(rows, generator, FLIP, SHIFT, part=own_part(len(rows)))
             noise = torch.randn(len(rows), Z_DIM, generator=generator, device=device)
             with training.autocast(device, precision):
                 terms = measure_terms(vae, metric, rows, x, noise)
@@ -307,7 +307,8 @@ def validate(vae, metric, weights, images, rows, seed, precision):
     for part in batches(rows, BATCH, torch.Generator().manual_seed(seed), LEAST):
         noise = torch.randn(len(part), Z_DIM, generator=generator, device=images.device)
         with training.autocast(images.device, precision):
-            terms = Terms(*add_up(torch.stack(measure_terms(vae, metric, part, images(part), noise))))
+            x = images(part, part=own_part(len(part)))
+            terms = Terms(*add_up(torch.stack(measure_terms(vae, metric, part, x, noise))))
         sums += torch.stack([*terms, weights.total(terms, terms.error)]) * len(part)
     means = (sums / len(rows)).tolist() if len(rows) else [None] * len(sums)
     return dict(zip((f"val_{term}" for term in (*Terms._fields, "loss")), means))

@@ -87,6 +87,13 @@ def test_augmentation_that_is_switched_off_changes_nothing(small_faces):
     assert torch.equal(images(rows, None, flip=True, shift=3), images(rows))
 
 
+def test_a_part_of_augmented_faces_is_that_of_all(small_faces):
+    images, rows = Images(small_faces, torch.device("cpu")), torch.arange(20)
+    whole, part = (images(rows, torch.Generator().manual_seed(0), True, 3, 10., .1, part)
+                   for part in (slice(None), slice(3, 8)))
+    assert torch.equal(part, whole[3:8]) and torch.equal(images(rows, part=slice(3, 8)), images(rows[3:8]))
+
+
 def test_turned_and_stretched_faces_are_those_of_scipy(small_faces):
     images, rows = Images(small_faces, torch.device("cpu")), torch.arange(5)
     x = images(rows, torch.Generator().manual_seed(3), turn=30., zoom=.2)[:, 0].numpy()

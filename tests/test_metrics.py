@@ -67,7 +67,7 @@ def test_a_function_of_a_file_is_a_metric(small_faces, tmp_path):
 def test_layers_of_a_function_end_in_its_points_and_pass_gradients():
     metric = Function(lambda x: [x * 2, x.flatten(1) * 3])
     x = torch.rand(3, 1, 8, 8, requires_grad=True)
-    given = metric(None, x)
+    given = metric(torch.arange(3), x)
     assert torch.equal(given.points, x.flatten(1) * 3) and not given.points.requires_grad
     metric.layers(x)[-1].sum().backward()
     assert torch.equal(x.grad, torch.full_like(x, 3))

@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -28,7 +29,7 @@ TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
 
 
 def start(house, *arguments):
-    threads = {} if set(TORCHRUN) <= set(arguments) else {"OMP_NUM_THREADS": "2"}       # two train both VAEs at once
+    threads = {} if "torch.distributed.run" in arguments else {"OMP_NUM_THREADS": "2"}       # two train both VAEs at once
     return subprocess.Popen([sys.executable, *arguments], cwd=house, text=True, stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE, env=os.environ | threads)
 
@@ -165,15 +166,25 @@ def assert_same_log(folder, other):
 
 
 def test_two_processes_give_the_numbers_of_one(house):
+    """On one machine, where they share memory, and as on two, where they send messages."""
     uneven = [*SMALL, "classifier.BATCH=15", "vae.BATCH=15"]
     logs = []
     for launcher in ((), TORCHRUN):
         call(house, *launcher, "run.py", *uneven)
         logs.append(newest(house))
-    assert_same_log(*logs)
-    one, two = (np.load(folder / "embeddings.npy") for folder in logs)
-    assert two == pytest.approx(one, abs=1e-3)
-    assert json.loads((logs[1] / "settings.json").read_text())["processes"] == 2
+    with socket.create_server(("localhost", 0)) as free:
+        port = free.getsockname()[1]
+    machine = (*TORCHRUN[:2], "--nnodes=2", "--nproc_per_node=1", "--rdzv_backend=c10d", "--rdzv_id=1",
+               f"--rdzv_endpoint=localhost:{port}")
+    both = [start(house, *machine, "run.py", *uneven) for _ in range(2)]
+    printed = [process.communicate(timeout=200) for process in both]
+    assert [process.returncode for process in both] == [0, 0], printed
+    logs.append(newest(house))
+    one = np.load(logs[0] / "embeddings.npy")
+    for folder in logs[1:]:
+        assert_same_log(logs[0], folder)
+        assert np.load(folder / "embeddings.npy") == pytest.approx(one, abs=1e-3)
+        assert json.loads((folder / "settings.json").read_text())["processes"] == 2
 
 
 def test_two_processes_with_batch_norm_keep_one_network(house):

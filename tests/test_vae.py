@@ -92,7 +92,7 @@ def test_a_batch_of_one_face_has_no_pairs_and_finite_terms(settings):
     for count in (1, 2, 3):
         x, noise = torch.rand(count, 1, 16, 16), torch.randn(count, 8)
         with torch.no_grad():
-            terms = vae.measure_terms(model, Function(brightness), None, x, noise)
+            terms = vae.measure_terms(model, Function(brightness), torch.arange(count), x, noise)
         assert all(torch.isfinite(term) and term < 1e5 for term in terms), (count, terms)
         assert (float(terms.regularizer) < 1e-6) == (count < 3)         # the best scale fits a single pair
 
@@ -105,7 +105,8 @@ def test_terms_in_bf16_are_those_of_fp32_within_its_rounding(settings):
     terms = []
     for precision in ("fp32", "bf16"):
         with training.autocast(CPU, precision), torch.no_grad():
-            terms.append(vae.measure_terms(model, Function(lambda x: classifier.features(x)[1:]), None, x, noise))
+            metric = Function(lambda x: classifier.features(x)[1:])
+            terms.append(vae.measure_terms(model, metric, torch.arange(16), x, noise))
     for name, a, b in zip(vae.Terms._fields, *terms):
         assert b.dtype == torch.float32 and float(b) == pytest.approx(float(a), rel=.02), name
     assert float(terms[0].error) != float(terms[1].error)
@@ -188,11 +189,11 @@ def test_edits_are_compared_with_the_face_whose_metric_part_they_got(settings):
         def decode(self, z):
             return z[:, None, None, :].expand(-1, 1, 8, 8)
     x = torch.randn(6, 1, 1, 8).expand(-1, 1, 8, 8)
-    noise = torch.zeros(6, 8)
+    rows, noise = torch.arange(6), torch.zeros(6, 8)
     metric_part = Function(lambda x: [x[:, 0, 0, :4]])
-    assert float(vae.measure_terms(Mirror(), metric_part, None, x, noise).edit_consistency) < 1e-9
+    assert float(vae.measure_terms(Mirror(), metric_part, rows, x, noise).edit_consistency) < 1e-9
     rest = Function(lambda x: [x[:, 0, 0, 4:]])
-    assert float(vae.measure_terms(Mirror(), rest, None, x, noise).edit_consistency) > 0.5
+    assert float(vae.measure_terms(Mirror(), rest, rows, x, noise).edit_consistency) > 0.5
 
 
 def test_beta_rises_while_the_stress_is_above_its_target_and_falls_below(settings):
