@@ -53,6 +53,7 @@ def _call(lock, threads, constants, function, arguments, settings):
         signal.signal(stop, lambda *_: sys.exit(1))
     threading.Thread(target=_end_with_first, daemon=True).start()
     processes.lock = lock
+    training.keep_memory()
     torch.set_num_threads(threads)
     function.__globals__.update(constants)
     try:

@@ -29,7 +29,7 @@ TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
 
 
 def start(house, *arguments):
-    threads = {} if "torch.distributed.run" in arguments else {"OMP_NUM_THREADS": "2"}       # two train both VAEs at once
+    threads = {} if TORCHRUN[1] in arguments else {"OMP_NUM_THREADS": "2"}      # two train both VAEs at once
     return subprocess.Popen([sys.executable, *arguments], cwd=house, text=True, stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE, env=os.environ | threads)
 
