@@ -65,10 +65,10 @@ def light(size, classes=len(EXPRESSIONS)):
     def convolution(inputs, outputs):
         return nn.Conv2d(inputs, outputs, 4, stride=2, padding=1)
 
-    blocks = [nn.Sequential(nn.InstanceNorm2d(1, eps=CONTRAST), convolution(1, 32), nn.ReLU()),
-              nn.Sequential(convolution(32, 64), nn.GroupNorm(8, 64), nn.ReLU()),
-              nn.Sequential(convolution(64, 128), nn.GroupNorm(8, 128), nn.ReLU())]
-    dense = nn.Sequential(nn.Linear(128 * (size // 8) ** 2, 128), nn.LayerNorm(128), nn.ReLU())
+    blocks = [nn.Sequential(nn.InstanceNorm2d(1, eps=CONTRAST), convolution(1, 32), nn.SiLU()),
+              nn.Sequential(convolution(32, 64), nn.GroupNorm(8, 64), nn.SiLU()),
+              nn.Sequential(convolution(64, 128), nn.GroupNorm(8, 128), nn.SiLU())]
+    dense = nn.Sequential(nn.Linear(128 * (size // 8) ** 2, 128), nn.LayerNorm(128), nn.SiLU())
     return Classifier(blocks, dense, 128, classes)
 
 

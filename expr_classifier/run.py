@@ -88,8 +88,7 @@ def train(faces, folder, seed, device, precision, classes=len(EXPRESSIONS)):
     model = ARCHITECTURES[ARCHITECTURE](faces.size, classes).to(device, memory_format=layout)
     least = training.least_batch(model)
     training.check_at_least(least, BATCH=BATCH)
-    # eps: gradients that are rounding alone move nothing, so that 1 and 2 processes agree, in the VAE too
-    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=WEIGHT_DECAY, eps=1e-5, fused=True)
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=WEIGHT_DECAY, fused=True)
     checkpoint = folder / "classifier.pt"
     done, _ = training.resume(checkpoint, model, optimizer, generator)
     images = Images(faces, device, layout)

@@ -236,8 +236,7 @@ def train(name, faces, metric, folder, seed, device, precision):
     if BRANCH_FROM_METRIC and isinstance(vae.encoder, Branches) and metric is not None and metric.parameters:
         if not vae.encoder.take(metric.parameters):
             print(f"{name}: the metric's network has other shapes than the encoder's branch, which is trained whole")
-    # eps: gradients that are rounding alone move nothing, so that 1 and 2 processes agree; others are far above it
-    optimizer = torch.optim.Adam(vae.parameters(), eps=1e-4, fused=True)
+    optimizer = torch.optim.Adam(vae.parameters(), fused=True)
     weights = Weights(device)
     checkpoint = folder / f"{name}.pt"
     done, state = training.resume(checkpoint, vae, optimizer, generator)
