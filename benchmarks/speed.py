@@ -213,8 +213,8 @@ def run_copy(*command, threads=None, look=lambda pid: None):
 def measure_processes(faces, device, precision):
     """Seconds of training by run.py in one process and in two on the same cores, and how far the losses differ.
 
-    seconds: the sum over the three trainings of an epoch's median; loss_difference: of the first epoch's losses, as a
-    share, the largest of the two trainings that do not build on another network.
+    seconds: the sum over the three trainings of an epoch's median; loss_difference: of their first epoch's losses, the
+    largest, as a share.
     """
     if device.type == "cuda" and torch.cuda.device_count() < 2:
         return {}
@@ -229,7 +229,7 @@ def measure_processes(faces, device, precision):
     stages = ("classifier", *vae.MODELS)
     seconds = {name: sum(statistics.median(line["seconds"] for line in of if line["stage"] == stage)
                          for stage in stages) for name, of in lines.items()}
-    firsts = ([next(line["loss"] for line in of if line["stage"] == stage) for stage in stages[:2]]
+    firsts = ([next(line["loss"] for line in of if line["stage"] == stage) for stage in stages]
               for of in lines.values())
     return dict(run=PROCESS_RUN, seconds=seconds, loss_difference=max(abs(b / a - 1) for a, b in zip(*firsts)))
 
