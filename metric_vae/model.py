@@ -95,7 +95,8 @@ class Branches(nn.Module):
 def initialise(layers):
     """He initialisation (He et al. 2015) of a Sequential without normalisation, its last layer 10 times smaller.
 
-    Such a network starts to learn at once: validation error 11.1 after 4 epochs, where torch's default has 16.
+    With ReLU such a network started to learn at once, with SiLU torch's default does so too: synthetic faces, one seed,
+    validation error after 4 epochs 11.1 and 16 with ReLU, 8.2 and 7.8 with SiLU.
     """
     for layer in layers:
         if hasattr(layer, "weight"):
