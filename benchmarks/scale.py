@@ -108,6 +108,7 @@ def own_memory():
 
 def measure(path, device):
     """Load, embed and train on the faces at path; returns what COLUMNS names."""
+    training.keep_memory()
     device = training.choose_device(device)
     model = classifier.ARCHITECTURES[classifier.ARCHITECTURE](48).to(device).eval().requires_grad_(False)
     metric = run.metric_of(model)
