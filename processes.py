@@ -94,9 +94,8 @@ class _SharedMemory:
                 raise RuntimeError(f"the other processes did not come within {PATIENCE} s")
             time.sleep(0 if waited < AWAKE else NAP)
 
-    def sum(self, parts):
-        """The sum over the processes of these vectors, one behind the other: a view, valid until the next sum."""
-        size = sum(map(len, parts))
+    def sum(self, parts, size):
+        """The sum over the processes of these vectors of size numbers in all: a view, valid until the next sum."""
         if size > self.size:
             self.resize(size)
         rows, part = self.rows[:, :size], own_part(size)
@@ -114,8 +113,9 @@ _shared_memory = _SharedMemory()
 
 def _sum(parts):
     """The sum over the processes of float32 vectors, one behind the other."""
-    if SHARE_MEMORY and parts[0].device.type == "cpu" and sum(map(len, parts)) <= LARGEST:
-        return _shared_memory.sum(parts)
+    size = sum(map(len, parts))
+    if SHARE_MEMORY and parts[0].device.type == "cpu" and size <= LARGEST:
+        return _shared_memory.sum(parts, size)
     whole = torch.cat(parts)
     distributed.all_reduce(whole)
     return whole

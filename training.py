@@ -59,7 +59,7 @@ def run_script(main, when_stopped=""):
         print(f"\nstopped. {when_stopped}", file=sys.stderr)
         sys.exit(130)
     except RuntimeError as error:
-        if PROCESSES == 1 or not re.search("gloo|nccl|processes", str(error), re.IGNORECASE):
+        if PROCESSES == 1 or not re.search("gloo|nccl|other processes", str(error), re.IGNORECASE):
             raise
         sys.exit(f"error: process {PROCESS} of {PROCESSES} lost the others: one of them died, or cannot be reached\n"
                  f"  found:    {error}\n  remedy:   see what that process printed. {when_stopped}")

@@ -303,12 +303,12 @@ def validate(vae, metric, weights, images, rows, seed, precision):
     vae.eval()
     generator = torch.Generator(images.device).manual_seed(seed)
     sums = torch.zeros(len(Terms._fields) + 1, device=images.device)
-    for part in batches(rows, BATCH, torch.Generator().manual_seed(seed), LEAST):
-        noise = torch.randn(len(part), Z_DIM, generator=generator, device=images.device)
+    for batch in batches(rows, BATCH, torch.Generator().manual_seed(seed), LEAST):
+        x = images(batch, part=own_part(len(batch)))
+        noise = torch.randn(len(batch), Z_DIM, generator=generator, device=images.device)
         with training.autocast(images.device, precision):
-            x = images(part, part=own_part(len(part)))
-            terms = Terms(*add_up(torch.stack(measure_terms(vae, metric, part, x, noise))))
-        sums += torch.stack([*terms, weights.total(terms, terms.error)]) * len(part)
+            terms = Terms(*add_up(torch.stack(measure_terms(vae, metric, batch, x, noise))))
+        sums += torch.stack([*terms, weights.total(terms, terms.error)]) * len(batch)
     means = (sums / len(rows)).tolist() if len(rows) else [None] * len(sums)
     return dict(zip((f"val_{term}" for term in (*Terms._fields, "loss")), means))
 
