@@ -1,6 +1,4 @@
 """The VAE: q(z|x) = N(mu, sigma^2) and a decoder, for faces (B, 1, H, W) in 0..1 with H a multiple of 8."""
-import math
-
 import torch
 from torch import nn
 from torch.nn import functional
@@ -92,24 +90,6 @@ class Branches(nn.Module):
         return fits
 
 
-def initialise(layers):
-    """He initialisation (He et al. 2015) of a Sequential without normalisation, its last layer 10 times smaller.
-
-    With ReLU such a network started to learn at once, with SiLU torch's default does so too: synthetic faces, one seed,
-    validation error after 4 epochs 11.1 and 16 with ReLU, 8.2 and 7.8 with SiLU.
-    """
-    for layer in layers:
-        if hasattr(layer, "weight"):
-            inputs = layer.weight[0].numel()
-            if isinstance(layer, nn.ConvTranspose2d):           # (inputs, outputs, k, k): a pixel sees k^2 / stride^2
-                inputs = layer.weight[:, 0].numel() / math.prod(layer.stride)
-            nn.init.normal_(layer.weight, std=math.sqrt(2 / inputs))
-            nn.init.zeros_(layer.bias)
-    with torch.no_grad():
-        layers[-1].weight /= 10
-    return layers
-
-
 def light(size, z_dim, metric_dims=None):
     """Three 4x4 stride-2 convolutions of 32, 64 and 128 channels and their mirror image, without normalisation but for
     that of each face by itself in the branch below.
@@ -119,7 +99,8 @@ def light(size, z_dim, metric_dims=None):
     learns of the rest of the face. Without batch norm a face's mu does not depend on its batch, nor a loss on how a
     batch is spread over processes. SiLU (Elfwing, Uchibe and Doya 2018), which is smooth: where ReLU has its kink the
     least rounding changes a gradient, and two processes soon have other losses than one; and it has learnt to 0.79
-    (synthetic faces) and 0.89 (photographs) of ReLU's squared error after the same time.
+    (synthetic faces) and 0.89 (photographs) of ReLU's squared error after the same time. Torch's own initialisation,
+    with weights 0.4 times as large as He's (2015): 0.82 and 0.88 of the squared error that He's ended with.
     """
     def down(inputs, outputs):
         return [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.SiLU()]
@@ -130,8 +111,8 @@ def light(size, z_dim, metric_dims=None):
     features = 128 * (size // 8) ** 2
     metric_dims = metric_dims or 0
     mean_face = MeanFace(size)
-    encoder = initialise(nn.Sequential(mean_face, *down(1, 32), *down(32, 64), *down(64, 128), nn.Flatten(),
-                                       nn.Linear(features, 2 * (z_dim - metric_dims))))
+    encoder = nn.Sequential(mean_face, *down(1, 32), *down(32, 64), *down(64, 128), nn.Flatten(),
+                            nn.Linear(features, 2 * (z_dim - metric_dims)))
     if metric_dims:
         convolution = lambda inputs, outputs: nn.Conv2d(inputs, outputs, 4, stride=2, padding=1)
         metric = nn.Sequential(nn.InstanceNorm2d(1, eps=CONTRAST), convolution(1, 32), nn.SiLU(),
@@ -139,9 +120,9 @@ def light(size, z_dim, metric_dims=None):
                                convolution(64, 128), nn.GroupNorm(8, 128), nn.SiLU(), nn.Flatten(),
                                nn.Linear(features, 128), nn.LayerNorm(128), nn.SiLU(), nn.Linear(128, 2 * metric_dims))
         encoder = Branches(metric, encoder, metric_dims, z_dim - metric_dims)
-    decoder = initialise(nn.Sequential(
+    decoder = nn.Sequential(
         nn.Linear(z_dim, features), nn.SiLU(), nn.Unflatten(1, (128, size // 8, size // 8)),
-        *up(128, 64), *up(64, 32), nn.ConvTranspose2d(32, 1, 4, stride=2, padding=1)))
+        *up(128, 64), *up(64, 32), nn.ConvTranspose2d(32, 1, 4, stride=2, padding=1))
     return VAE(encoder, decoder, mean_face)
 
 

@@ -51,7 +51,7 @@ EDIT_CONSISTENCY = (0.0, 0.85)  # what its last layer loses from a face to anoth
 # --- training
 EPOCHS = 9
 BATCH = 16                      # faces: small ones make many steps, which counts most in a short training
-LEARNING_RATE = (1e-3, 1e-4)    # Adam's, at the first and the last epoch, linear between
+LEARNING_RATE = (2e-3, 1e-4)    # Adam's, at the first and the last epoch, linear between
 FLIP = True                     # mirror every other training face
 SHIFT = 0                       # pixels that a training face is moved by at most
 UNLABELLED = True               # train on unlabelled faces too
