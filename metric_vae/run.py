@@ -45,7 +45,7 @@ BRANCH_FROM_METRIC = True       # the encoder's branch to these dimensions has t
 CONSISTENCY = (0.0, 0.5)        # what d_D's layers lose from x to x_hat, as a share of their variance; 1: losing all of
                                 # it costs as much as the squared error. Only for a METRIC that is a function of x.
                                 # From 0, since pixels come first: (1, 1) ends worse in everything
-EDIT_CONSISTENCY = (0.0, 0.85)  # what its last layer loses from a face to another one that got its metric part; rises
+EDIT_CONSISTENCY = (0.0, 1.25)  # what its last layer loses from a face to another one that got its metric part; rises
                                 # with the square of the epoch, which costs less squared error than a straight rise
 
 # --- training
