@@ -58,7 +58,8 @@ class OurLoop:
         self.arguments = faces, None, folder, SEED, device, precision
         self.folder = folder
         self.settings = dict(ARCHITECTURE="original", Z_DIM=Z_DIM, METRIC_DIMS=None, ALPHA=(ALPHA, ALPHA), BATCH=BATCH,
-                             LEARNING_RATE=(LEARNING_RATE, LEARNING_RATE), FLIP=False, EPOCHS=0) | settings
+                             LEARNING_RATE=(LEARNING_RATE, LEARNING_RATE), MAX_GRADIENT=None, FLIP=False,
+                             EPOCHS=0) | settings
 
     def train_epoch(self):
         """One more epoch."""
