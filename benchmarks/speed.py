@@ -160,7 +160,8 @@ def measure_quality(faces, device, precision):
     with tempfile.TemporaryDirectory() as scratch:
         own = training.constants(vae)
         ours = OurLoop(faces, device, precision, Path(scratch), EPOCHS=OUR_EPOCHS, **{
-            name: own[name] for name in ("ARCHITECTURE", "Z_DIM", "METRIC_DIMS", "BATCH", "LEARNING_RATE", "MAX_GRADIENT", "FLIP")})
+            name: own[name] for name in ("ARCHITECTURE", "Z_DIM", "METRIC_DIMS", "BATCH", "LEARNING_RATE",
+                                         "MAX_GRADIENT", "FLIP")})
         log = ours.run()
     return dict(faces=QUALITY_FACES, threads=torch.get_num_threads(), reference_curve=curve,
                 our_curve=[[line["seconds"], line["val_error"] + ALPHA * line["val_kl"]] for line in log])

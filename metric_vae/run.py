@@ -33,7 +33,7 @@ METRIC_NORM: float | str = 2.0  # the p-norm between points, or "cosine"
 
 # --- the loss: squared error summed over pixels + alpha KL + beta regulariser + consistency; each weight is that of
 # --- the first and of the last epoch, linear between
-ALPHA: tuple | str = (0.02, 0.02)       # or "optimal": twice the error per pixel, the decoder's variance (sigma-VAE)
+ALPHA: tuple | str = (0.03, 0.03)       # or "optimal": twice the error per pixel, the decoder's variance (sigma-VAE)
 REGULARIZER = "stress"          # one of metric_vae/regularizers.py, or "none"
 BETA = (1000.0, 1000.0)
 TARGET_STRESS: float | None = None      # BETA that finds itself, from its first value: raised while Kruskal's stress is

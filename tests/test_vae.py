@@ -284,8 +284,8 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(settings, smal
     (dict(ALPHA="best"), "optimal"), (dict(TARGET_STRESS=.1, REGULARIZER="none"), "TARGET_STRESS"),
     (dict(ARCHITECTURE="big"), "light"), (dict(METRIC_NORM=.5), "METRIC_NORM"), (dict(BATCH=2), "BATCH"),
     (dict(SHIFT=-1), "SHIFT"), (dict(METRIC_DIMS=8), "METRIC_DIMS"), (dict(BETA=5.0), "BETA"),
-    (dict(CONSISTENCY=(-1.0, 0.0)), "CONSISTENCY"), (dict(LEARNING_RATE=(1e-3,)), "LEARNING_RATE"), (dict(MAX_GRADIENT=0.0), "MAX_GRADIENT"),
-    (dict(ALPHA=0.1), "ALPHA"), (dict(BETA=(0.0, 1.0), TARGET_STRESS=.1), "TARGET_STRESS"),
+    (dict(CONSISTENCY=(-1.0, 0.0)), "CONSISTENCY"), (dict(LEARNING_RATE=(1e-3,)), "LEARNING_RATE"),
+    (dict(MAX_GRADIENT=0.0), "MAX_GRADIENT"), (dict(ALPHA=0.1), "ALPHA"), (dict(BETA=(0.0, 1.0), TARGET_STRESS=.1), "TARGET_STRESS"),
     (dict(REGULARIZE_ON="expected", REGULARIZER="pointwise"), "REGULARIZE_ON")])
 def test_a_constant_that_cannot_be_is_refused(settings, user_error, values, word):
     settings(**values)
