@@ -269,7 +269,7 @@ def train(name, faces, metric, folder, seed, device, precision):
             loss.backward()
             add_up_gradients(vae)
             if MAX_GRADIENT is not None:
-                torch.nn.utils.clip_grad_norm_(vae.parameters(), MAX_GRADIENT)
+                training.cut_gradients(vae, MAX_GRADIENT)
             optimizer.step()
             sums += torch.stack([*of_all, weights.total(of_all, of_all.error)]) * len(rows)
             weights.update(of_all, x[0].numel())

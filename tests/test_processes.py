@@ -10,7 +10,7 @@ import torch
 import processes
 
 SCRIPT = """
-import sys, torch, processes
+import sys, torch, processes, training
 processes.SHARE_MEMORY = processes.SHARE_MEMORY and sys.argv[1] == "shared"
 processes.join_processes(torch.device("cpu"))
 one = processes.PROCESS + 1.
@@ -38,6 +38,10 @@ model(x[processes.own_part(7)]).square().sum().backward()
 processes.add_up_gradients(model)
 for parameter, gradient in zip(model.parameters(), wanted):
     assert torch.allclose(parameter.grad, gradient, rtol=1e-4) and parameter.grad.stride() == parameter.stride()
+norm = torch.cat([gradient.flatten() for gradient in wanted]).norm()
+training.cut_gradients(model, 0.1 * float(norm))
+for parameter, gradient in zip(model.parameters(), wanted):
+    assert torch.allclose(parameter.grad, 0.1 * gradient, rtol=1e-4) and parameter.grad.stride() == parameter.stride()
 torch.distributed.destroy_process_group()
 """
 
