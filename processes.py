@@ -95,7 +95,7 @@ class _SharedMemory:
             time.sleep(0 if waited < AWAKE else NAP)
 
     def sum(self, parts, size):
-        """The sum over the processes of these vectors of size numbers in all: a view, valid until the next sum."""
+        """The sum over the processes of these vectors of size numbers in all; no later sum changes it."""
         if size > self.size:
             self.resize(size)
         rows, part = self.rows[:, :size], own_part(size)
@@ -105,7 +105,7 @@ class _SharedMemory:
         for row in rows[2:PROCESSES, part]:
             rows[PROCESSES, part] += row
         self.meet()
-        return rows[PROCESSES]
+        return rows[PROCESSES].clone()
 
 
 _shared_memory = _SharedMemory()
@@ -146,7 +146,7 @@ def gather(x, count):
 @torch.no_grad()
 def add_up(x):
     """The sum of a float32 tensor over the processes, without gradient."""
-    return _sum([x.flatten()]).view(x.shape).clone() if PROCESSES > 1 else x.detach()
+    return _sum([x.flatten()]).view(x.shape) if PROCESSES > 1 else x.detach()
 
 
 @torch.no_grad()

@@ -290,19 +290,6 @@ def scheduled(schedule, epoch, epochs, power=1):
     return first + (last - first) * (epoch / max(epochs - 1, 1)) ** power
 
 
-@torch.no_grad()
-def cut_gradients(model, largest):
-    """Scale the gradients of a model's parameters down to a norm of largest, where that of all together is larger.
-
-    Not in place, as torch's clip_grad_norm_ does it: processes on one machine share the memory of their sum.
-    """
-    parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
-    norm = torch.stack([parameter.grad.norm() for parameter in parameters]).norm()
-    share = (largest / norm).clamp(max=1)
-    for parameter in parameters:
-        parameter.grad = parameter.grad * share
-
-
 # --- files
 
 def write_atomically(path, write):

@@ -158,11 +158,8 @@ def measure_quality(faces, device, precision):
         curve.append([seconds, loop.val_loss()])
         print(f"reference recipe, epoch {epoch + 1} of {QUALITY_EPOCHS}: {seconds:.1f} s, loss {curve[-1][1]:.2f}")
     with tempfile.TemporaryDirectory() as scratch:
-        own = training.constants(vae)
-        ours = OurLoop(faces, device, precision, Path(scratch), EPOCHS=OUR_EPOCHS, **{
-            name: own[name] for name in ("ARCHITECTURE", "Z_DIM", "METRIC_DIMS", "BATCH", "LEARNING_RATE",
-                                         "MAX_GRADIENT", "FLIP")})
-        log = ours.run()
+        own = training.constants(vae) | dict(ALPHA=(ALPHA, ALPHA), EPOCHS=OUR_EPOCHS)
+        log = OurLoop(faces, device, precision, Path(scratch), **own).run()
     return dict(faces=QUALITY_FACES, threads=torch.get_num_threads(), reference_curve=curve,
                 our_curve=[[line["seconds"], line["val_error"] + ALPHA * line["val_kl"]] for line in log])
 

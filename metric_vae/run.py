@@ -101,11 +101,11 @@ def check_settings():
     if TARGET_STRESS is not None and (REGULARIZER != "stress" or TARGET_STRESS <= 0):
         raise UserError("TARGET_STRESS", 'a number above 0, with REGULARIZER "stress"',
                         f"{TARGET_STRESS} with {REGULARIZER}", "set it to None, or REGULARIZER to stress")
-    if MAX_GRADIENT is not None and MAX_GRADIENT <= 0:
-        raise UserError("MAX_GRADIENT", "a number above 0, or None", MAX_GRADIENT, "set it to 100, say")
     if TARGET_STRESS is not None and BETA[0] == 0:
         raise UserError("BETA", "a first value above 0, from which TARGET_STRESS raises it", BETA,
                         "BETA = (1000.0, 1000.0)")
+    if MAX_GRADIENT is not None and MAX_GRADIENT <= 0:
+        raise UserError("MAX_GRADIENT", "a number above 0, or None", MAX_GRADIENT, "set it to 100, say")
 
 
 def check_metric(metric):
@@ -269,7 +269,7 @@ def train(name, faces, metric, folder, seed, device, precision):
             loss.backward()
             add_up_gradients(vae)
             if MAX_GRADIENT is not None:
-                training.cut_gradients(vae, MAX_GRADIENT)
+                torch.nn.utils.clip_grad_norm_(vae.parameters(), MAX_GRADIENT)
             optimizer.step()
             sums += torch.stack([*of_all, weights.total(of_all, of_all.error)]) * len(rows)
             weights.update(of_all, x[0].numel())
