@@ -5,7 +5,7 @@ In: scores of all points. Out: a PNG file.
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
+from matplotlib.ticker import FixedLocator, NullLocator
 
 from data.drawing import save
 
@@ -22,12 +22,13 @@ def pareto(path, title, points, ceilings, styles):
             (panels[0], "spearman", "Spearman of latent and given distances", "ceiling_spearman", "two classifiers"),
             (panels[1], "edit_success", "share of edits that the judge believes", "judge_accuracy",
              "judge's accuracy on held-out faces")):
-        shown = []                                              # number, place, colour
+        shown, bars = [], []                                    # number, place, colour; places along the bars
         for number, (name, scores) in enumerate(points.items(), 1):
             if score in scores:
                 (x, *x_range), (y, *y_range) = scores["error_ratio"], scores[score]
-                bars = [np.abs(np.subtract(ends, middle))[:, None] for ends, middle in ((y_range, y), (x_range, x))]
-                axes.errorbar(x, y, *bars, **styles[name], elinewidth=.7, alpha=.85)
+                lengths = [np.abs(np.subtract(ends, middle))[:, None] for ends, middle in ((y_range, y), (x_range, x))]
+                axes.errorbar(x, y, *lengths, **styles[name], elinewidth=.7, alpha=.85)
+                bars += [(x, at) for at in np.linspace(*y_range, 9)] + [(at, y) for at in np.linspace(*x_range, 9)]
                 shown.append((number, (x, y), styles[name]["color"]))
         if ceiling in ceilings:
             axes.axhline(ceilings[ceiling][0], color="#888888", linestyle=":", zorder=0)
@@ -38,31 +39,35 @@ def pareto(path, title, points, ceilings, styles):
             axes.set_xscale("log")
             axes.xaxis.set_major_locator(FixedLocator((.6, .8, 1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 15, 20)))
             axes.xaxis.set_minor_locator(NullLocator())
-            axes.xaxis.set_major_formatter(ScalarFormatter())
+            axes.xaxis.set_major_formatter("{x:g}")
         axes.grid(alpha=.25)
         axes.margins(.08)
-        numbered.append((axes, shown))
+        numbered.append((axes, shown, bars))
     handles = [Line2D([], [], **styles[name]) for name in points]
     names.legend(handles, [f"{number}  {name}" for number, name in enumerate(points, 1)], loc="center left",
                  frameon=False, fontsize=8.5, title="orange: with consistency\nblue: without", alignment="left")
     names.axis("off")
     figure.suptitle(title, fontsize=11)
     figure.draw_without_rendering()                             # now the axes have their places
-    for axes, shown in numbered:
-        write_numbers(axes, shown)
+    for axes, shown, bars in numbered:
+        write_numbers(axes, shown, bars)
     save(figure, path)
 
 
-def write_numbers(axes, shown, box=(16, 12)):
-    """Write each number at the free place nearest to its point; shown: (number, (x, y), colour); box in pixels."""
+def write_numbers(axes, shown, bars, box=(16, 12)):
+    """Write each number at a free place near its point, and nearer to it than to other points where there is one.
+
+    shown: (number, (x, y), colour); bars: further places (x, y) to keep free; box in pixels.
+    """
     places = [axes.transData.transform(place) for _, place, _ in shown]
     angles = np.arange(16) * np.pi / 8
     offsets = [r * np.array([np.cos(a), np.sin(a)]) for r in range(12, 120, 6) for a in angles]
-    taken = list(places)
+    taken = [*places, *map(axes.transData.transform, bars)]
     for (number, xy, colour), place in zip(shown, places):
         free = [o for o in offsets if axes.bbox.contains(*(place + o))
                 and all((np.abs(place + o - other) >= box).any() for other in taken)]
-        offset = (free or offsets)[0]
+        nearest = [o for o in free if np.hypot(*o) < 1.01 * np.hypot(*np.subtract(place + o, places).T).min()]
+        offset = (nearest or free or offsets)[0]
         taken.append(place + offset)
         axes.annotate(number, xy, offset * 72 / axes.figure.dpi, textcoords="offset points", ha="center", va="center",
                       fontsize=8, color=colour, annotation_clip=False, zorder=4,
