@@ -90,10 +90,11 @@ def analyse(folder, faces, seed, device):
         print("no classifier.pt in this run: without its figures")
     models = {name: vae.load_vae(folder, name, device) for name in vae.MODELS if (folder / f"{name}.pt").exists()}
     with_ceiling = models and C is not None and vae.METRIC == "embeddings"
-    with judges.train_second_beside(faces, folder, seed, device) if with_ceiling else nullcontext():
+    precision = training.choose_precision(run.PRECISION, device)
+    with judges.train_second_beside(faces, folder, seed, device, precision) if with_ceiling else nullcontext():
         scores = analyse_networks(models, C, faces, test, rows, folder, seed, device, clock)
     if with_ceiling:
-        scores["ceiling"] = measure_ceiling(C, faces, rows, folder, seed, device)
+        scores["ceiling"] = measure_ceiling(C, faces, rows, folder, seed, device, precision)
         clock("ceiling")
     stages = {stage: training.read_log(folder, stage) for stage in ("classifier", *vae.MODELS)}
     if any(stages.values()):
@@ -155,12 +156,12 @@ def analyse_classifier(model, faces, test, rows, figures, device):
     return {"accuracy": evaluate.accuracy(softmax, labels)}
 
 
-def measure_ceiling(C, faces, rows, folder, seed, device):
-    """How well the distances of a second classifier, like C but of another seed and in fp32, keep those of C.
+def measure_ceiling(C, faces, rows, folder, seed, device, precision):
+    """How well the distances of a second classifier, like C but of another seed, keep those of C.
 
     Beyond these scores a VAE follows what is peculiar to C.
     """
-    second = judges.train_second(faces, folder, seed, device)
+    second = judges.train_second(faces, folder, seed, device, precision)
     if second is None:
         return {}
     e, d = (vae_scores.given_distances(run.metric_of(model), faces, rows, device) for model in (second, C))

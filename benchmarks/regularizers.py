@@ -184,7 +184,7 @@ def make_judges(folder, faces, seed, device, precision):
     scores = {f"{name}_accuracy": classifier.measure_accuracy(model, faces, test, device) for name, model in
               (("classifier", C), ("judge", judge)) if model is not None and len(test)}
     with constants_of("none"):
-        ceiling = experiments.measure_ceiling(C, faces, rows, trained, seed, device)
+        ceiling = experiments.measure_ceiling(C, faces, rows, trained, seed, device, precision)
     scores |= {f"ceiling_{name}": ceiling[name][0] for name in ("spearman", "stress") if name in ceiling}
     training.write_json(path, dict(settings=settings, scores=scores))
     return run.metric_of(C), judge

@@ -43,16 +43,17 @@ def check_settings():
     training.check_schedules(JUDGE_RATE=JUDGE_RATE)
 
 
-def train_network(name, faces, folder, seed, device, classes=len(EXPRESSIONS), **settings):
+def train_network(name, faces, folder, seed, device, classes=len(EXPRESSIONS), precision="fp32", **settings):
     """A further classifier, kept as folder/name.pt: read from there if it has these settings, else trained.
 
     settings: constants of expr_classifier/run.py. None where there are too few faces to train it.
     """
-    path, wanted = folder / f"{name}.pt", json.dumps([seed, faces.fingerprint, settings], sort_keys=True)
+    path, wanted = folder / f"{name}.pt", json.dumps([seed, faces.fingerprint, precision, settings],
+                                                         sort_keys=True)
     if not path.exists() or training.load_checkpoint(path).get("settings") != wanted:
         try:
             with training.changed_constants(classifier, **settings), tempfile.TemporaryDirectory() as scratch:
-                classifier.train(faces, Path(scratch), seed, device, "fp32", classes)
+                classifier.train(faces, Path(scratch), seed, device, precision, classes)
                 state = training.load_checkpoint(Path(scratch) / "classifier.pt")
         except training.UserError as error:
             print(f"no {name}.pt, without its scores: {error}")
@@ -74,17 +75,18 @@ def train_judge(faces, folder, seed, device):
     return train_network("judge", faces, folder, seed + JUDGE_SEED, device, **judge_settings())
 
 
-def train_second(faces, folder, seed, device):
-    """The classifier of a run with this seed again, but of another seed and in fp32; None where it cannot be."""
-    return train_network("second", faces, folder, seed + SECOND_SEED, device, **training.constants(classifier))
+def train_second(faces, folder, seed, device, precision):
+    """The classifier of a run with this seed and precision again, but of another seed; None where it cannot be."""
+    return train_network("second", faces, folder, seed + SECOND_SEED, device, precision=precision,
+                         **training.constants(classifier))
 
 
-def train_second_beside(faces, folder, seed, device):
+def train_second_beside(faces, folder, seed, device, precision):
     """The context in which train_second's work is done beside the block, where it is not done yet."""
     if (folder / "second.pt").exists():
         return nullcontext()
-    return beside(faces, device, train_network, "second", faces, folder, seed + SECOND_SEED, device, len(EXPRESSIONS),
-                  **training.constants(classifier))
+    return beside(faces, device, train_network, "second", faces, folder, seed + SECOND_SEED, device,
+                  precision=precision, **training.constants(classifier))
 
 
 def train_identifier(faces, folder, seed, device):

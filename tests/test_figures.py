@@ -222,14 +222,16 @@ def test_the_second_classifier_is_trained_beside_by_another_process_to_the_same_
     threads, cpu = torch.get_num_threads(), torch.device("cpu")
     torch.set_num_threads(2)
     try:
-        with judges.train_second_beside(faces, tmp_path, 3, cpu):
+        with judges.train_second_beside(faces, tmp_path, 3, cpu, "bf16"):
             assert torch.get_num_threads() == 1
         assert torch.get_num_threads() == 2
         torch.set_num_threads(1)
         (tmp_path / "in_turn").mkdir()
-        in_turn = judges.train_second(faces, tmp_path / "in_turn", 3, cpu)
+        whole = judges.train_second(faces, tmp_path / "in_turn", 3, cpu, "fp32")
+        in_turn = judges.train_second(faces, tmp_path / "in_turn", 3, cpu, "bf16")
+        assert not all(torch.equal(a, b) for a, b in zip(whole.parameters(), in_turn.parameters()))
         monkeypatch.setattr(classifier, "train", None)          # no more is needed
-        beside = judges.train_second(faces, tmp_path, 3, cpu)
+        beside = judges.train_second(faces, tmp_path, 3, cpu, "bf16")
         assert all(torch.equal(a, b) for a, b in zip(beside.parameters(), in_turn.parameters()))
     finally:
         torch.set_num_threads(threads)
@@ -238,10 +240,10 @@ def test_the_second_classifier_is_trained_beside_by_another_process_to_the_same_
 def test_an_error_ends_the_process_that_trains_the_second_classifier(run_folder, images, labels, identities, tmp_path):
     faces = people(images, labels, identities, np.arange(7))
     run_folder([])
-    threads = torch.get_num_threads()
+    threads, cpu = torch.get_num_threads(), torch.device("cpu")
     torch.set_num_threads(2)
     try:
-        with pytest.raises(KeyboardInterrupt), judges.train_second_beside(faces, tmp_path, 3, torch.device("cpu")):
+        with pytest.raises(KeyboardInterrupt), judges.train_second_beside(faces, tmp_path, 3, cpu, "fp32"):
             raise KeyboardInterrupt
         assert torch.get_num_threads() == 2
     finally:
