@@ -17,6 +17,7 @@ import expr_classifier.run as classifier
 import metric_vae.figures as vae_figures
 import metric_vae.run as vae
 import run
+import storage
 import training
 from data.faces import EXPRESSIONS, load
 from metric_vae import evaluate, scores as vae_scores
@@ -48,11 +49,11 @@ def main():
     training.check_at_least(2, STEPS=STEPS)
     judges.check_settings()
     start = time.perf_counter()
-    folder = training.find_run(RUN, finished=True)
+    folder = storage.find_run(RUN, finished=True)
     device = training.choose_device(DEVICE)
     faces, seed = load_faces(folder)
     scores = analyse(folder, faces, seed, device)
-    training.write_json(folder / "scores.json", scores)
+    storage.write_json(folder / "scores.json", scores)
     print_tables(scores)
     if PUBLISH:
         publish(folder / "figures")
@@ -64,13 +65,13 @@ def load_faces(folder):
 
     Raises UserError where the data is not what the run saw.
     """
-    settings = training.read_json(folder / "settings.json")
+    settings = storage.read_json(folder / "settings.json")
     scripts = {"": run, "classifier": classifier, "vae": vae}
     present = {prefix: script for prefix, script in scripts.items() if (prefix or "run") in settings}
-    training.restore_constants(folder, present)
+    storage.restore_constants(folder, present)
     script = next(iter(present.values()))                       # the one that was started
     faces = load(script.DATA, script.IMAGE_SIZE, script.FOLD, script.SEED)
-    training.check_same_data(folder, faces.about())
+    storage.check_same_data(folder, faces.about())
     return faces, script.SEED
 
 
@@ -79,7 +80,7 @@ def analyse(folder, faces, seed, device):
     clock = Clock()
     figures = folder / "figures"
     shutil.rmtree(figures, ignore_errors=True)                  # none may stay that this run's faces no longer allow
-    training.make_folder(figures)
+    storage.make_folder(figures)
     test, rows = faces.rows("test"), sample_rows(faces)
     print(f"{folder}: {faces.name}, {len(test)} held-out faces" + (
         f"; of these a sample of {len(rows)} for t-SNE, pair scores and edits" if len(rows) < len(test) else ""))
@@ -96,7 +97,7 @@ def analyse(folder, faces, seed, device):
     if with_ceiling:
         scores["ceiling"] = measure_ceiling(C, faces, rows, folder, seed, device, precision)
         clock("ceiling")
-    stages = {stage: training.read_log(folder, stage) for stage in ("classifier", *vae.MODELS)}
+    stages = {stage: storage.read_log(folder, stage) for stage in ("classifier", *vae.MODELS)}
     if any(stages.values()):
         vae_figures.losses(figures / "losses.png", stages)
     print("seconds: " + ", ".join(f"{part} {seconds:.0f}" for part, seconds in clock.parts.items()))
@@ -206,7 +207,7 @@ def analyse_vaes(models, C, judge, identifier, faces, test, rows, figures, devic
             scores[name].update(vae_scores.score_edits(latents, judge, identifier, metric, faces, device, STEPS, PATHS,
                                                        SEED))
             clock(f"{name} edits")
-        training.make_folder(figures / name)
+        storage.make_folder(figures / name)
         draw_vae(latents, faces, figures / name)
         clock(f"{name} figures")
     if panels:
@@ -302,9 +303,9 @@ def publish(figures):
     """Copy the README's figures to images/."""
     for path in [*(figures / name for name in PUBLISHED), *figures.glob("*/*.png")]:
         place = IMAGES / path.relative_to(figures)
-        training.make_folder(place.parent)
+        storage.make_folder(place.parent)
         if path.exists():
-            training.write_atomically(place, lambda file: file.write(path.read_bytes()))
+            storage.write_atomically(place, lambda file: file.write(path.read_bytes()))
     print(f"copied the figures to {IMAGES}")
 
 

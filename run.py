@@ -8,6 +8,7 @@ import time
 
 import expr_classifier.run as classifier
 import metric_vae.run as vae
+import storage
 import training
 from data.faces import load
 from metric_vae.metrics import Function, load_metric
@@ -43,8 +44,8 @@ def main():
         training.override(REFERENCE + sys.argv[1:], modules)
     folder = None
     if RESUME is not None:
-        folder = training.find_run(RESUME, finished=False, constants_of="run")
-        training.restore_constants(folder, modules, sys.argv[1:])
+        folder = storage.find_run(RESUME, finished=False, constants_of="run")
+        storage.restore_constants(folder, modules, sys.argv[1:])
     classifier.check_settings()
     vae.check_settings()
     if folder is None:
@@ -52,7 +53,7 @@ def main():
         join_processes(device)
         precision = training.choose_precision(PRECISION, device)
     else:
-        device, precision = training.stored_device(folder, DEVICE)
+        device, precision = storage.stored_device(folder, DEVICE)
         join_processes(device)
     start = time.perf_counter()
     with first_process_first():
@@ -61,12 +62,12 @@ def main():
     metric = None if vae.METRIC == "embeddings" else load_metric(vae.METRIC, faces, device, vae.METRIC_NORM)
     vae.check_metric(metric)
     if folder is None:
-        folder = training.new_run_folder()
-        training.start_settings(folder, **training.stored_constants(modules), data=faces.about(), device=str(device),
+        folder = storage.new_run_folder()
+        storage.start_settings(folder, **storage.stored_constants(modules), data=faces.about(), device=str(device),
                                 precision=precision)
     else:
-        training.check_same_data(folder, faces.about())
-    training.hold(folder)
+        storage.check_same_data(folder, faces.about())
+    storage.hold(folder)
     print(f"run folder {folder}")
 
     model = classifier.train(faces, folder, SEED, device, precision)
@@ -77,7 +78,7 @@ def main():
         print(f"classifier: {accuracy:.1%} right of {len(test)} test faces")
     metric = metric or metric_of(model)
     vae.train_both(faces, metric, folder, SEED, device, precision, SIDE_BY_SIDE)
-    training.finish_settings(folder)
+    storage.finish_settings(folder)
     print(f"finished in {time.perf_counter() - start:.0f} s: {folder}; now: python experiments.py")
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 import metric_vae.run as vae
+import storage
 import training
 from metric_vae.model import kl_divergence, original, squared_error
 
@@ -70,7 +71,7 @@ class OurLoop:
         """All epochs that are not done; returns the log."""
         with training.changed_constants(vae, **self.settings):
             vae.train("no_dist_reg", *self.arguments)
-        return training.read_log(self.folder)
+        return storage.read_log(self.folder)
 
 
 def pythae_epoch(faces, device, folder):

@@ -23,6 +23,7 @@ import expr_classifier.judges as judges                         # noqa: E402
 import expr_classifier.run as classifier                        # noqa: E402
 import metric_vae.run as vae                                    # noqa: E402
 import run                                                      # noqa: E402
+import storage                                                  # noqa: E402
 import training                                                 # noqa: E402
 from benchmarks.pareto import pareto                            # noqa: E402
 from data.faces import load                                     # noqa: E402
@@ -96,8 +97,8 @@ def main():
     precision = training.choose_precision(PRECISION, device)
     faces = load(DATA, IMAGE_SIZE, FOLD)
     folder = RESULTS / (re.sub(r"\W+", "_", faces.name) + f"_{faces.fingerprint[:8]}_{SECONDS:g}s")
-    training.make_folder(folder)
-    training.start_settings(folder, benchmark=training.constants(module), points=SETTINGS, data=faces.about(),
+    storage.make_folder(folder)
+    storage.start_settings(folder, benchmark=training.constants(module), points=SETTINGS, data=faces.about(),
                             device=str(device), precision=precision)
 
     settings = {name: settings_of(name, faces, device, precision) for name in SETTINGS}
@@ -119,14 +120,14 @@ def main():
             except UserError as error:                          # a weight too high for it, say
                 print(f"{name}, seed {seed}, is left out: {error}")
                 continue
-            training.write_json(folder / f"seed{seed}" / f"{name}.json", dict(settings=settings[name], scores=scores))
+            storage.write_json(folder / f"seed{seed}" / f"{name}.json", dict(settings=settings[name], scores=scores))
             left = (time.perf_counter() - start) / count * (len(missing) - count) / 60
             shown = ", ".join(f"{key} {scores[key]:.3f}" for key in ("error", "spearman", "edit_success")
                               if key in scores)
             print(f"{count} of {len(missing)}, {name}, seed {seed}: {shown}; about {left:.0f} min left", flush=True)
     finally:                                                    # stopped, too, it shows what there is
         write_results(folder, faces, settings, device, precision)
-    training.finish_settings(folder)
+    storage.finish_settings(folder)
 
 
 # --- settings and files
@@ -160,7 +161,7 @@ def model_of(name):
 
 def read_scores(path, settings):
     """The scores in a file of a point or of a seed's classifiers if these are its settings, else None."""
-    stored = training.read_json(path) if path.exists() else {}
+    stored = storage.read_json(path) if path.exists() else {}
     return stored["scores"] if stored.get("settings") == settings else None
 
 
@@ -175,9 +176,9 @@ def make_judges(folder, faces, seed, device, precision):
     settings = settings_of(None, faces, device, precision)
     if read_scores(path, settings) is None:                     # other settings: none of these checkpoints will do
         shutil.rmtree(trained, ignore_errors=True)
-        training.make_folder(path.parent)
-        training.write_json(path, dict(settings=settings, scores={}))
-    training.make_folder(trained)                               # not there in a new checkout either
+        storage.make_folder(path.parent)
+        storage.write_json(path, dict(settings=settings, scores={}))
+    storage.make_folder(trained)                               # not there in a new checkout either
     C = classifier.train(faces, trained, seed, device, precision)
     test, rows = faces.rows("test", labelled=True), experiments.sample_rows(faces)
     judge = judges.train_judge(faces, trained, seed, device) if len(test) else None
@@ -186,7 +187,7 @@ def make_judges(folder, faces, seed, device, precision):
     with constants_of("none"):
         ceiling = experiments.measure_ceiling(C, faces, rows, trained, seed, device, precision)
     scores |= {f"ceiling_{name}": ceiling[name][0] for name in ("spearman", "stress") if name in ceiling}
-    training.write_json(path, dict(settings=settings, scores=scores))
+    storage.write_json(path, dict(settings=settings, scores=scores))
     return run.metric_of(C), judge
 
 
@@ -201,10 +202,10 @@ def run_point(name, faces, metric, judge, seed, device, precision):
         (scratch / "warm_up").mkdir()
         vae.EPOCHS = 2                                          # the first one is slower
         vae.train(model_name, few, metric, scratch / "warm_up", seed, device, precision)
-        epoch = training.read_log(scratch / "warm_up")[-1]["seconds"] * len(rows) / len(rows[:WARM_UP])
+        epoch = storage.read_log(scratch / "warm_up")[-1]["seconds"] * len(rows) / len(rows[:WARM_UP])
         vae.EPOCHS = max(1, round(SECONDS / epoch))
         model = vae.train(model_name, faces, metric, scratch, seed, device, precision)
-        log = training.read_log(scratch)
+        log = storage.read_log(scratch)
         rows, test = experiments.sample_rows(faces), faces.rows("test")
         scores = vae_scores.score_reconstructions(model, faces, test, device)
         latents = vae_scores.encode(model_name, model, faces, rows, device, "metric")
@@ -242,11 +243,11 @@ def write_results(folder, faces, settings, device, precision):
     title = (f"{faces.name}, {len(faces.rows('train'))} faces for training and {len(faces.rows('test'))} held out; "
              f"{SECONDS:g} s of training a VAE on {device.type} in {precision}, threads: {torch.get_num_threads()}; "
              f"seeds: {seeds}")
-    training.write_json(folder / "results.json", dict(
+    storage.write_json(folder / "results.json", dict(
         title=title, data=faces.about(), seconds=SECONDS, classifiers=classifiers, ceilings=ceilings, settings=SETTINGS,
         seeds=runs, points=points))
     text = table(title, points, ceilings, {name: len(of_point) for name, of_point in runs.items()})
-    training.write_text(folder / "table.md", text)
+    storage.write_text(folder / "table.md", text)
     compared = {name: scores for name, scores in points.items() if "error_ratio" in scores}
     if compared:
         pareto(folder / "pareto.png", title + " (mean; bars: min to max)" * (len(classifiers) > 1), compared, ceilings,

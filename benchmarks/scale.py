@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import expr_classifier.run as classifier                        # noqa: E402, after the path
 import metric_vae.run as vae                                    # noqa: E402
 import run                                                      # noqa: E402
+import storage                                                  # noqa: E402
 import training                                                 # noqa: E402
 from data import synthetic                                      # noqa: E402
 from data.drawing import save                                   # noqa: E402
@@ -48,21 +49,21 @@ def main():
         raise UserError(STATUS, "Linux, which says there how much memory a program has", sys.platform, "run it there")
     device = training.choose_device(DEVICE)
     folder = RESULTS / f"scale_{device.type}"
-    training.make_folder(folder)
+    storage.make_folder(folder)
     results = []
     for count in map(int, COUNTS.split(",")):
         with tempfile.TemporaryDirectory() as scratch, multiprocessing.get_context("spawn").Pool(1) as pool:
             write_faces(Path(scratch), count)
             results.append(dict(faces=count, **pool.apply(measure, (scratch, str(device))),
-                                git_commit=training.git_commit()))
+                                git_commit=storage.git_commit()))
         print(json.dumps(results[-1]))
-    training.write_json(folder / "results.json", results)
+    storage.write_json(folder / "results.json", results)
     lines = ["| faces | " + " | ".join(name for name, _ in COLUMNS.values()) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
     for result in results:
         cells = [f"{result[key]:,.{decimals}f}" for key, (_, decimals) in COLUMNS.items()]
         lines.append(f"| {result['faces']:,} | " + " | ".join(cells) + " |")
     text = "\n".join(lines) + "\n"
-    training.write_text(folder / "table.md", text)
+    storage.write_text(folder / "table.md", text)
     draw(folder / "scale.png", results)
     print(f"{text}\nwrote the results to {folder}")
 
@@ -128,7 +129,7 @@ def measure(path, device):
     vae.EPOCHS = 1
     with tempfile.TemporaryDirectory() as scratch:
         vae.train("dist_reg", replace(faces, split=split), metric, Path(scratch), SEED, device, "fp32")
-        speed = training.read_log(Path(scratch))[-1]["images_per_second"]
+        speed = storage.read_log(Path(scratch))[-1]["images_per_second"]
     return dict(load_seconds=loaded, embed_seconds=embedded, embed_per_second=len(faces) / embedded,
                 train_per_second=speed, load_mib=load_mib, embed_mib=embed_mib, train_mib=memory.since_last())
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import storage                                                  # noqa: E402, after the path
 import training                                                 # noqa: E402, after the path
 from training import UserError                                  # noqa: E402
 
@@ -65,19 +66,19 @@ def main():
     accuracies = [one["classifier"]["accuracy"] for one in scores if "accuracy" in one.get("classifier", {})]
     summary = table(settings, accuracies, columns, ratios)
     folder = RESULTS / ("seeds_" + re.sub(r"\W+", "_", settings[0]["data"]["name"]))
-    training.make_folder(folder)
-    training.write_json(folder / "results.json", [dict(settings=of, scores=its) for of, its in runs])
-    training.write_text(folder / "table.md", summary)
+    storage.make_folder(folder)
+    storage.write_json(folder / "results.json", [dict(settings=of, scores=its) for of, its in runs])
+    storage.write_text(folder / "table.md", summary)
     print(f"{summary}\nwrote table.md and results.json to {folder}")
 
 
 def read_run(number):
     """The settings and the scores of a finished run."""
-    folder = training.find_run(number, finished=True, constants_of="vae")
+    folder = storage.find_run(number, finished=True, constants_of="vae")
     if not (folder / "scores.json").exists():
         raise UserError(folder / "scores.json", "the scores of that run", "none yet",
                         f"python experiments.py RUN={folder.name}")
-    return training.read_json(folder / "settings.json"), training.read_json(folder / "scores.json")
+    return storage.read_json(folder / "settings.json"), storage.read_json(folder / "scores.json")
 
 
 def table(settings, accuracies, columns, ratios):

@@ -23,6 +23,7 @@ sys.path.insert(0, str(ROOT))
 
 import expr_classifier.run as classifier                        # noqa: E402, after the path
 import metric_vae.run as vae                                    # noqa: E402
+import storage                                                  # noqa: E402
 import training                                                 # noqa: E402
 from benchmarks.loops import ALPHA, BATCH, OurLoop, PlainLoop, few, pythae_epoch       # noqa: E402
 from data import synthetic                                      # noqa: E402
@@ -61,18 +62,18 @@ def main():
     precision = training.choose_precision(PRECISION, device)
     faces = synthetic.load()
     folder = RESULTS / f"speed_{device.type}"
-    training.make_folder(folder)
+    storage.make_folder(folder)
     path = folder / "results.json"
-    results = training.read_json(path) if path.exists() else {}
+    results = storage.read_json(path) if path.exists() else {}
     results["machine"] = dict(device=name_of(device), threads=torch.get_num_threads(), torch=torch.__version__,
                               precision=precision)
     for part in PARTS.split(","):
         print(f"measuring: {part}")
         results[part] = MEASURES[part](faces, device, precision)
-        results.setdefault("git_commits", {})[part] = training.git_commit()
-        training.write_json(path, results)
+        results.setdefault("git_commits", {})[part] = storage.git_commit()
+        storage.write_json(path, results)
     text = table(results)
-    training.write_text(folder / "table.md", text)
+    storage.write_text(folder / "table.md", text)
     print(f"{text}\nwrote table.md and results.json to {folder}")
 
 
@@ -135,7 +136,7 @@ def measure_training(faces, device, precision):
         calls["here"] = OurLoop(faces, device, precision, Path(scratch)).train_epoch
         seconds = in_turn(calls, device)
         # without our checkpoint and validation, which the others do not have
-        seconds["here"] = [line["seconds"] for line in training.read_log(Path(scratch))][-ROUNDS:]
+        seconds["here"] = [line["seconds"] for line in storage.read_log(Path(scratch))][-ROUNDS:]
     counter = FlopCounterMode(display=False)
     with counter:
         PlainLoop(few(faces, BATCH, BATCH), device).train_epoch()
@@ -205,7 +206,7 @@ def run_copy(*command, threads=None, look=lambda pid: None):
             time.sleep(INTERVAL)
         if process.returncode:
             raise subprocess.CalledProcessError(process.returncode, command)
-        return training.read_log(Path(scratch) / "experiments" / "0")
+        return storage.read_log(Path(scratch) / "experiments" / "0")
 
 
 def measure_processes(faces, device, precision):

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 import expr_classifier.run as classifier
+import storage
 import training
 from beside import beside
 from data.faces import EXPRESSIONS
@@ -50,15 +51,15 @@ def train_network(name, faces, folder, seed, device, classes=len(EXPRESSIONS), p
     """
     path, wanted = folder / f"{name}.pt", json.dumps([seed, faces.fingerprint, precision, settings],
                                                          sort_keys=True)
-    if not path.exists() or training.load_checkpoint(path).get("settings") != wanted:
+    if not path.exists() or storage.load_checkpoint(path).get("settings") != wanted:
         try:
             with training.changed_constants(classifier, **settings), tempfile.TemporaryDirectory() as scratch:
                 classifier.train(faces, Path(scratch), seed, device, precision, classes)
-                state = training.load_checkpoint(Path(scratch) / "classifier.pt")
+                state = storage.load_checkpoint(Path(scratch) / "classifier.pt")
         except training.UserError as error:
             print(f"no {name}.pt, without its scores: {error}")
             return None
-        training.write_atomically(path, lambda file: torch.save({**state, "settings": wanted}, file))
+        storage.write_atomically(path, lambda file: torch.save({**state, "settings": wanted}, file))
     return classifier.load_classifier(path, device)
 
 

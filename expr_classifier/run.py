@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+import storage
 import training
 from data.batches import Images, batches, join
 from data.faces import EXPRESSIONS, load
@@ -90,7 +91,7 @@ def train(faces, folder, seed, device, precision, classes=len(EXPRESSIONS)):
     training.check_at_least(least, BATCH=BATCH)
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=WEIGHT_DECAY, fused=True)
     checkpoint = folder / "classifier.pt"
-    done, _ = training.resume(checkpoint, model, optimizer, generator)
+    done, _ = storage.resume(checkpoint, model, optimizer, generator)
     images = Images(faces, device, layout)
     labels = torch.from_numpy(faces.labels).to(device)
     weights = torch.from_numpy(counts ** -float(BALANCE)).float().to(device)
@@ -119,16 +120,16 @@ def train(faces, folder, seed, device, precision, classes=len(EXPRESSIONS)):
         training.check_finite(dict(loss=loss), "classifier", epoch + 1, checkpoint)
         model.eval()
         val_accuracy = measure_accuracy(model, faces, faces.rows("val", labelled=True), device)
-        training.write_log(folder, "classifier", epoch + 1, loss=loss, train_accuracy=accuracy,
+        storage.write_log(folder, "classifier", epoch + 1, loss=loss, train_accuracy=accuracy,
                            val_accuracy=val_accuracy, seconds=seconds, images_per_second=len(train_rows) / seconds)
-        training.save_checkpoint(checkpoint, model, optimizer, generator, epoch + 1, architecture=ARCHITECTURE,
+        storage.save_checkpoint(checkpoint, model, optimizer, generator, epoch + 1, architecture=ARCHITECTURE,
                                  size=faces.size, classes=classes)
     return model.eval().requires_grad_(False)
 
 
 def load_classifier(path, device):
     """The trained classifier of a checkpoint, in eval mode."""
-    state = training.load_checkpoint(path, device)
+    state = storage.load_checkpoint(path, device)
     model = ARCHITECTURES[state["architecture"]](state["size"], state["classes"])
     model.load_state_dict(state["model"])
     return model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
@@ -168,7 +169,7 @@ def measure_accuracy(model, faces, rows, device):
 def write_embeddings(model, faces, folder, device):
     """Write embeddings.npy, float32 (N, k): LAYER of every face, labelled or not, in the order of the data."""
     embeddings = layer(model, faces, np.arange(len(faces)), device, LAYER)
-    training.write_atomically(folder / "embeddings.npy", lambda file: np.save(file, embeddings))
+    storage.write_atomically(folder / "embeddings.npy", lambda file: np.save(file, embeddings))
     return embeddings
 
 
@@ -182,8 +183,8 @@ def main():
     precision = training.choose_precision(PRECISION, device)
     with first_process_first():
         faces = load(DATA, IMAGE_SIZE, FOLD, SEED)
-    folder = training.new_run_folder()
-    training.start_settings(folder, data=faces.about(), classifier=training.constants(module),
+    folder = storage.new_run_folder()
+    storage.start_settings(folder, data=faces.about(), classifier=training.constants(module),
                             device=str(device), precision=precision)
     model = train(faces, folder, SEED, device, precision)
     write_embeddings(model, faces, folder, device)
@@ -191,7 +192,7 @@ def main():
     if len(test):
         print(f"{folder}: test accuracy {measure_accuracy(model, faces, test, device):.3f} on {len(test)} faces")
         figures.confusion(folder / "confusion.png", faces.labels[test], layer(model, faces, test, device).argmax(1))
-    training.finish_settings(folder)
+    storage.finish_settings(folder)
     print(f"wrote embeddings.npy{' and confusion.png' * (len(test) > 0)} to {folder}")
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+import storage
 import training
 from beside import beside
 from data.batches import Images, batches, join
@@ -243,7 +244,7 @@ def train(name, faces, metric, folder, seed, device, precision):
     optimizer = torch.optim.Adam(vae.parameters(), fused=True)
     weights = Weights(device)
     checkpoint = folder / f"{name}.pt"
-    done, state = training.resume(checkpoint, vae, optimizer, generator)
+    done, state = storage.resume(checkpoint, vae, optimizer, generator)
     if done:
         weights.alpha, weights.beta = state["alpha"], state["beta"]
     images = Images(faces, device, layout)
@@ -278,9 +279,9 @@ def train(name, faces, metric, folder, seed, device, precision):
         seconds = time.perf_counter() - start
         means |= validate(vae, metric, weights, images, val_rows, seed, precision)
         training.check_finite(means, name, epoch + 1, checkpoint)
-        training.write_log(folder, name, epoch + 1, **means, alpha=float(weights.alpha), beta=float(weights.beta),
+        storage.write_log(folder, name, epoch + 1, **means, alpha=float(weights.alpha), beta=float(weights.beta),
                            learning_rate=rate, seconds=seconds, images_per_second=len(train_rows) / seconds)
-        training.save_checkpoint(checkpoint, vae, optimizer, generator, epoch + 1, architecture=ARCHITECTURE,
+        storage.save_checkpoint(checkpoint, vae, optimizer, generator, epoch + 1, architecture=ARCHITECTURE,
                                  size=faces.size, z_dim=Z_DIM, metric_dims=METRIC_DIMS, alpha=weights.alpha,
                                  beta=weights.beta)
     return vae.eval().requires_grad_(False)
@@ -321,7 +322,7 @@ def validate(vae, metric, weights, images, rows, seed, precision):
 
 def load_vae(folder, name, device):
     """The trained VAE of a run folder, in eval mode; name "no_dist_reg" or "dist_reg"."""
-    state = training.load_checkpoint(folder / f"{name}.pt", device)
+    state = storage.load_checkpoint(folder / f"{name}.pt", device)
     vae = ARCHITECTURES[state["architecture"]](state["size"], state["z_dim"], state["metric_dims"])
     vae.load_state_dict(state["model"])
     return vae.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
@@ -355,11 +356,11 @@ def main():
     with first_process_first():
         faces = load(DATA, IMAGE_SIZE, FOLD, SEED)
     metric = load_metric(METRIC, faces, device, METRIC_NORM)
-    folder = training.new_run_folder()
-    training.start_settings(folder, data=faces.about(), vae=training.constants(module), device=str(device),
+    folder = storage.new_run_folder()
+    storage.start_settings(folder, data=faces.about(), vae=training.constants(module), device=str(device),
                             precision=precision)
     train_both(faces, metric, folder, SEED, device, precision)
-    training.finish_settings(folder)
+    storage.finish_settings(folder)
     print(f"wrote {', '.join(MODELS)} to {folder}")
 
 

@@ -213,7 +213,7 @@ def finished_runs(monkeypatch, tmp_path):
                       dist_reg=dict(error=[3 + 2 * seed, 0, 9], frechet=7.0))
         for name, content in (("settings", settings), ("scores", scores)):
             (tmp_path / str(seed) / f"{name}.json").write_text(json.dumps(content))
-    monkeypatch.setattr(seeds.training, "find_run", lambda number, finished, constants_of: tmp_path / str(number))
+    monkeypatch.setattr(seeds.storage, "find_run", lambda number, finished, constants_of: tmp_path / str(number))
     monkeypatch.setattr(seeds, "RESULTS", tmp_path)
     monkeypatch.setattr(seeds, "BESIDE", None)
     monkeypatch.setattr(sys, "argv", ["benchmarks/seeds.py", "RUNS=0,1"])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import expr_classifier.run as classifier
-import training
+import storage
 from conftest import draw_small_images
 from data.faces import checked
 from expr_classifier.model import ARCHITECTURES
@@ -101,15 +101,15 @@ def test_training_resumed_after_an_epoch_ends_with_the_same_weights(small_faces,
     monkeypatch.setattr(classifier, "EPOCHS", 3)
     (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
     whole = classifier.train(small_faces, tmp_path / "a", 0, CPU, "fp32")
-    save = training.save_checkpoint
+    save = storage.save_checkpoint
 
     def stop(*arguments, **more):
         save(*arguments, **more)
         raise KeyboardInterrupt
-    monkeypatch.setattr(training, "save_checkpoint", stop)
+    monkeypatch.setattr(storage, "save_checkpoint", stop)
     with pytest.raises(KeyboardInterrupt):
         classifier.train(small_faces, tmp_path / "b", 0, CPU, "fp32")
-    monkeypatch.setattr(training, "save_checkpoint", save)
+    monkeypatch.setattr(storage, "save_checkpoint", save)
     again = classifier.train(small_faces, tmp_path / "b", 0, CPU, "fp32")
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters()))
 

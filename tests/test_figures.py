@@ -14,7 +14,7 @@ import expr_classifier.model
 import expr_classifier.run as classifier
 import metric_vae.figures as vae_figures
 import metric_vae.run as vae
-import training
+import storage
 from data.drawing import face_grid, tsne
 from data.faces import EXPRESSIONS, checked
 from metric_vae.model import ARCHITECTURES
@@ -167,7 +167,7 @@ def run_folder(tmp_path, monkeypatch):
         torch.manual_seed(0)
         for stage in stages:
             model = expr_classifier.model.light(16) if stage == "classifier" else ARCHITECTURES["light"](16, 8, 4)
-            training.save_checkpoint(tmp_path / f"{stage}.pt", model, torch.optim.Adam(model.parameters()),
+            storage.save_checkpoint(tmp_path / f"{stage}.pt", model, torch.optim.Adam(model.parameters()),
                                      torch.Generator(), 1, architecture="light", size=16, classes=7, z_dim=8,
                                      metric_dims=4)
         return tmp_path

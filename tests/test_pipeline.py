@@ -18,7 +18,8 @@ import processes
 from data.batches import Images
 from data.faces import load
 from expr_classifier.run import load_classifier
-from training import changed_constants, read_log
+from storage import read_log
+from training import changed_constants
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ("DATA=faces.npz", "IMAGE_SIZE=16", "SEED=1", "DEVICE=cpu", "PRECISION=fp32", "classifier.EPOCHS=2",

@@ -12,7 +12,7 @@ from expr_classifier.run import metric_layers, parameters_before_last
 from metric_vae.metrics import Function, Matrix, Points, variances
 from metric_vae.model import ARCHITECTURES, kl_divergence, squared_error
 from metric_vae.regularizers import stress
-from training import read_log
+from storage import read_log
 
 CPU = torch.device("cpu")
 SMALL = dict(EPOCHS=2, BATCH=16, Z_DIM=8, METRIC_DIMS=4, BETA=(10.0, 10.0))
@@ -262,7 +262,7 @@ def test_training_resumed_after_each_epoch_ends_with_the_same_numbers(settings, 
     settings(EPOCHS=3, ALPHA=alpha, TARGET_STRESS=target)
     (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
     whole = vae.train("dist_reg", small_faces, Function(brightness), tmp_path / "a", 0, CPU, "fp32")
-    write_log = vae.training.write_log
+    write_log = vae.storage.write_log
 
     def stop(*arguments, **values):
         write_log(*arguments, **values)
@@ -270,7 +270,7 @@ def test_training_resumed_after_each_epoch_ends_with_the_same_numbers(settings, 
             stop.tries += 1
             raise KeyboardInterrupt                             # between the log line and the checkpoint
     stop.tries = 0
-    monkeypatch.setattr(vae.training, "write_log", stop)
+    monkeypatch.setattr(vae.storage, "write_log", stop)
     for _ in range(3):
         try:
             again = vae.train("dist_reg", small_faces, Function(brightness), tmp_path / "b", 0, CPU, "fp32")

@@ -1,0 +1,249 @@
+"""What a run keeps on disk: its folder, settings, checkpoints and log. A file is written whole, or the old one stays.
+
+In: plain values and torch objects. Out: files in experiments/N/. Knows nothing of faces or models.
+"""
+import json
+import os
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+try:
+    import fcntl
+except ImportError:                                             # Windows
+    fcntl = None
+
+import processes
+import training
+from processes import PROCESS, PROCESSES, of_first_process
+from training import UserError
+
+RUNS = Path(__file__).parent / "experiments"
+
+
+# --- files
+
+def write_atomically(path, write):
+    """Write a file beside its place and rename it: write(file) gets a binary file. Of several processes the first does.
+
+    Raises UserError where the disk is full or the folder may not be written to; the old file stays.
+    """
+    if PROCESS > 0:
+        return
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(beside, "wb") as file:
+            write(file)
+        os.replace(beside, path)
+    except BaseException as error:
+        with suppress(OSError):                                 # where nothing may be written, there is nothing left
+            beside.unlink()
+        cause = error.__context__ if isinstance(error, RuntimeError) else error     # torch.save wraps a full disk's
+        if isinstance(cause, OSError):
+            raise UserError(path, "a file that can be written", cause,
+                            "free some disk space or choose a folder you may write to") from None
+        raise
+
+
+def make_folder(path):
+    """Make a folder and those above it; one that is there stays. Raises UserError where it may not be made."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(path, "a folder that can be made", error,
+                        "free some disk space or choose a folder you may write to") from None
+
+
+def write_text(path, text):
+    """Write a text, atomically."""
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def write_json(path, value):
+    """Write a value as indented JSON, atomically."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def read_json(path):
+    """Read JSON; raises UserError where the file is missing or damaged."""
+    try:
+        return json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(path, "a JSON file of a run", error, "restore the file, or start a new run") from None
+
+
+# --- checkpoints
+
+def save_checkpoint(path, model, optimizer, generator, epoch, **more):
+    """Write weights, optimiser, finished epochs and RNG state; more: further tensors or plain values."""
+    state = dict(model=model.state_dict(), optimizer=optimizer.state_dict(), rng=generator.get_state(), epoch=epoch)
+    write_atomically(path, lambda file: torch.save({**state, **more}, file))
+
+
+def load_checkpoint(path, device="cpu"):
+    """Read a checkpoint's dict without pickle's code; raises UserError where it is missing or damaged."""
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:                                  # torch raises half a dozen kinds here
+        raise UserError(path, "a checkpoint of this program", str(error).split("\n")[0],
+                        "restore the file, or start a new run") from None
+
+
+def resume(path, model, optimizer, generator):
+    """Load a checkpoint where there is one; returns (number of epochs that are done, its dict)."""
+    if not Path(path).exists():
+        return 0, {}
+    state = load_checkpoint(path, next(model.parameters()).device)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    generator.set_state(state["rng"].cpu())
+    return state["epoch"], state
+
+
+# --- run folders
+
+def new_run_folder(runs=RUNS):
+    """Make and return the next experiments/N; two programs never get the same one, the processes of one do."""
+    if PROCESS > 0:
+        return of_first_process(None)
+    make_folder(runs)
+    number = max((int(p.name) for p in runs.iterdir() if p.name.isdigit()), default=-1) + 1
+    while True:
+        try:
+            (runs / str(number)).mkdir()
+            return of_first_process(runs / str(number))
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise UserError(runs, "a folder that can be written", error, "choose a folder you may write to") from None
+
+
+def hold(folder):
+    """Hold a run folder until this program ends; raises UserError where another program does.
+
+    Windows, and file systems without locks, let both go on.
+    """
+    if fcntl is None or PROCESS > 0:
+        return
+    try:
+        fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(folder, "a run that no program works on", "another program trains it",
+                        "wait for it or stop it; RESUME=N goes on with another run") from None
+    except OSError:
+        pass
+
+
+def find_run(which, finished, constants_of="data", runs=RUNS):
+    """The folder of run `which`: a number, or "last", the newest that is finished (True) or unfinished (False).
+
+    constants_of: runs count whose settings hold the constants of this script: "run", "classifier" or "vae"; by default
+    all count. Raises UserError where there is none.
+    """
+    state = "finished" if finished else "unfinished"
+    found = []
+    for path in runs.glob("*/settings.json"):
+        settings = read_json(path) if path.parent.name.isdigit() else {}
+        if settings.get("finished") == finished and constants_of in settings:
+            found.append(int(path.parent.name))
+    found.sort()
+    if which == "last" and found:
+        return runs / str(found[-1])
+    if which in found:
+        return runs / str(which)
+    raise UserError(runs, f"{state} run {which}", f"{state} runs: {found or 'none'}",
+                    "python run.py starts one, RESUME=N goes on with an unfinished one")
+
+
+# --- settings.json
+
+def start_settings(folder, **settings):
+    """Write settings.json: what is given, with versions, git commit and the command."""
+    names = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "matplotlib")
+    settings = dict(finished=False, command=sys.argv, started=time.strftime("%Y-%m-%d %H:%M:%S"), **settings,
+                    versions=dict(python=sys.version.split()[0], **{name: version(name) for name in names}),
+                    git_commit=git_commit(), threads=torch.get_num_threads(), processes=PROCESSES)
+    write_json(folder / "settings.json", settings)
+
+
+def finish_settings(folder):
+    """Mark a run as finished."""
+    if PROCESS == 0:
+        write_json(folder / "settings.json", {**read_json(folder / "settings.json"), "finished": True})
+
+
+def stored_constants(modules):
+    """The constants of all scripts as settings.json keeps them: {"run": ..., "vae": ...}."""
+    return {prefix or "run": training.constants(module) for prefix, module in modules.items()}
+
+
+def restore_constants(folder, modules, arguments=()):
+    """Set the constants to those of a run folder; raises UserError where arguments beside RESUME would change them."""
+    more = [argument for argument in arguments if not argument.startswith("RESUME=")]
+    if more:
+        raise UserError(" ".join(arguments), "RESUME alone: a resumed run keeps its settings", " ".join(more),
+                        "leave it out, or start a new run")
+    settings = read_json(folder / "settings.json")
+    for prefix, module in modules.items():
+        for name, value in settings[prefix or "run"].items():
+            if name != "RESUME":
+                setattr(module, name, tuple(value) if isinstance(value, list) else value)
+
+
+def check_same_data(folder, about):
+    """Raise UserError unless the run folder's data has the fingerprint of about."""
+    of_run = read_json(folder / "settings.json")["data"]
+    if of_run["fingerprint"] != about["fingerprint"]:
+        raise UserError(folder, f"the faces of that run: {of_run}", about, "restore the data, or start a new run")
+
+
+def stored_device(folder, name):
+    """The device, of the kind on which an unfinished run was begun, and the precision that it had.
+
+    name: its DEVICE. Raises UserError where there is none of that kind: another one draws other random numbers.
+    """
+    settings = read_json(folder / "settings.json")
+    kind = torch.device(settings["device"]).type
+    device = training.choose_device("cpu" if kind == "cpu" else name)
+    if kind != device.type:
+        raise UserError(folder, f"a device as that on which it was begun, {kind}", device.type,
+                        "resume it where there is one, or start a new run")
+    return device, settings["precision"]
+
+
+def git_commit():
+    """The commit of this checkout, with "+" where files differ from it, or None outside git."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True).stdout
+        return commit + "+" * bool(changed.strip())
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+# --- the log
+
+def read_log(folder, stage=None):
+    """The lines of log.jsonl as dicts, of one stage or of all."""
+    path = folder / "log.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [line for line in lines if stage in (None, line["stage"])]
+
+
+def write_log(folder, stage, epoch, **values):
+    """Set the line of one stage and epoch (from 1); drops later epochs of that stage, which a resumed run repeats."""
+    if PROCESS > 0:
+        return
+    for value in values.values():
+        assert value is None or isinstance(value, (int, float, list)), value
+    with processes.lock:
+        lines = [line for line in read_log(folder) if line["stage"] != stage or line["epoch"] < epoch]
+        lines.append(dict(stage=stage, epoch=epoch, **values))
+        write_text(folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
