@@ -180,7 +180,7 @@ def finish_settings(folder):
 
 def stored_constants(modules):
     """The constants of all scripts as settings.json keeps them: {"run": ..., "vae": ...}."""
-    return {prefix or "run": training.constants(module) for prefix, module in modules.items()}
+    return {prefix or "run": known for prefix, known in training.constants_of_all(modules).items()}
 
 
 def restore_constants(folder, modules, arguments=()):

@@ -71,6 +71,16 @@ def constants(module):
     return {name: vars(module)[name] for name in names if name.isupper() and plain(vars(module)[name])}
 
 
+def constants_of_all(modules):
+    """The constants of scripts: prefix -> dict, of modules: prefix -> script, e.g. {"": run, "vae": metric_vae.run}.
+
+    Those that the first script has too, SEED say, are its own alone: the others' are for when they run alone.
+    """
+    shared = constants(modules[""])
+    return {prefix: {name: value for name, value in constants(module).items() if not prefix or name not in shared}
+            for prefix, module in modules.items()}
+
+
 @contextmanager
 def changed_constants(module, **values):
     """Within it constants of a script have these values, or what is set there; after it all have their own again."""
@@ -85,18 +95,18 @@ def changed_constants(module, **values):
 def override(arguments, modules):
     """Set constants from NAME=VALUE arguments, for this process only.
 
-    modules: prefix -> module, e.g. {"": run, "vae": metric_vae.run} for SEED=1 vae.BETA=0.
+    modules: prefix -> script, e.g. {"": run, "vae": metric_vae.run} for SEED=1 vae.BETA=0.
     Raises UserError for a name that is not there or a value of another type.
     """
+    names = {f"{prefix}.{name}" if prefix else name: (modules[prefix], name)
+             for prefix, known in constants_of_all(modules).items() for name in known}
     for argument in arguments:
         name, equals, text = argument.partition("=")
-        prefix, _, constant = name.rpartition(".")
-        known = constants(modules[prefix]) if prefix in modules else {}
-        if not equals or constant not in known:
-            names = ", ".join(f"{p}.{n}" if p else n for p, m in modules.items() for n in constants(m))
+        if not equals or name not in names:
             raise UserError(f"argument {argument}", "NAME=VALUE with one of the names there are",
-                            f"unknown name {name!r}", f"names: {names}")
-        setattr(modules[prefix], constant, _parse(argument, text, known[constant], modules[prefix], constant))
+                            f"unknown name {name!r}", f"names: {', '.join(names)}")
+        module, constant = names[name]
+        setattr(module, constant, _parse(argument, text, vars(module)[constant], module, constant))
 
 
 def _parse(argument, text, default, module, constant):

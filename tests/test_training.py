@@ -4,6 +4,7 @@ import importlib.util
 import pytest
 import torch
 
+import metric_vae.run
 import storage
 import training
 from training import UserError
@@ -59,12 +60,20 @@ def test_an_unknown_name_or_a_wrong_type_is_refused(script, argument):
 
 
 def test_an_unknown_name_is_answered_with_the_names_there_are(script):
-    with pytest.raises(UserError, match="DATA.*EPOCHS.*vae.BETA"):
-        training.override(["X=1"], {"": script, "vae": script})
+    with pytest.raises(UserError, match="DATA.*EPOCHS.*vae.Z_DIM"):
+        training.override(["X=1"], {"": script, "vae": metric_vae.run})
+
+
+def test_a_constant_that_the_first_script_has_too_is_neither_set_nor_kept_of_the_others(script):
+    modules = {"": script, "vae": metric_vae.run}               # both have DATA
+    with pytest.raises(UserError, match="unknown name 'vae.DATA'"):
+        training.override(["vae.DATA=x"], modules)
+    stored = storage.stored_constants(modules)
+    assert stored["run"] == training.constants(script) and "Z_DIM" in stored["vae"] and "DATA" not in stored["vae"]
 
 
 def test_constants_are_restored_as_they_were(script, tmp_path):
-    storage.start_settings(tmp_path, **storage.stored_constants({"": script, "vae": script}), data={})
+    storage.start_settings(tmp_path, **storage.stored_constants({"": script}), data={})
     script.BETA, script.DIMS = (5.0, 5.0), None
     storage.restore_constants(tmp_path, {"": script})
     assert script.BETA == (1.0, 2.0) and script.DIMS == 16
