@@ -64,7 +64,7 @@ def main():
     if folder is None:
         folder = storage.new_run_folder()
         storage.start_settings(folder, **storage.stored_constants(modules), data=faces.about(), device=str(device),
-                                precision=precision)
+                               precision=precision)
     else:
         storage.check_same_data(folder, faces.about())
     storage.hold(folder)

@@ -99,7 +99,7 @@ def main():
     folder = RESULTS / (re.sub(r"\W+", "_", faces.name) + f"_{faces.fingerprint[:8]}_{SECONDS:g}s")
     storage.make_folder(folder)
     storage.start_settings(folder, benchmark=training.constants(module), points=SETTINGS, data=faces.about(),
-                            device=str(device), precision=precision)
+                           device=str(device), precision=precision)
 
     settings = {name: settings_of(name, faces, device, precision) for name in SETTINGS}
     missing = [(seed, name) for seed in range(SEEDS) for name in names
@@ -178,7 +178,7 @@ def make_judges(folder, faces, seed, device, precision):
         shutil.rmtree(trained, ignore_errors=True)
         storage.make_folder(path.parent)
         storage.write_json(path, dict(settings=settings, scores={}))
-    storage.make_folder(trained)                               # not there in a new checkout either
+    storage.make_folder(trained)                                # not there in a new checkout either
     C = classifier.train(faces, trained, seed, device, precision)
     test, rows = faces.rows("test", labelled=True), experiments.sample_rows(faces)
     judge = judges.train_judge(faces, trained, seed, device) if len(test) else None

@@ -49,8 +49,8 @@ def train_network(name, faces, folder, seed, device, classes=len(EXPRESSIONS), p
 
     settings: constants of expr_classifier/run.py. None where there are too few faces to train it.
     """
-    path, wanted = folder / f"{name}.pt", json.dumps([seed, faces.fingerprint, precision, settings],
-                                                         sort_keys=True)
+    path = folder / f"{name}.pt"
+    wanted = json.dumps([seed, faces.fingerprint, precision, settings], sort_keys=True)
     if not path.exists() or storage.load_checkpoint(path).get("settings") != wanted:
         try:
             with training.changed_constants(classifier, **settings), tempfile.TemporaryDirectory() as scratch:

@@ -121,9 +121,9 @@ def train(faces, folder, seed, device, precision, classes=len(EXPRESSIONS)):
         model.eval()
         val_accuracy = measure_accuracy(model, faces, faces.rows("val", labelled=True), device)
         storage.write_log(folder, "classifier", epoch + 1, loss=loss, train_accuracy=accuracy,
-                           val_accuracy=val_accuracy, seconds=seconds, images_per_second=len(train_rows) / seconds)
+                          val_accuracy=val_accuracy, seconds=seconds, images_per_second=len(train_rows) / seconds)
         storage.save_checkpoint(checkpoint, model, optimizer, generator, epoch + 1, architecture=ARCHITECTURE,
-                                 size=faces.size, classes=classes)
+                                size=faces.size, classes=classes)
     return model.eval().requires_grad_(False)
 
 
@@ -185,7 +185,7 @@ def main():
         faces = load(DATA, IMAGE_SIZE, FOLD, SEED)
     folder = storage.new_run_folder()
     storage.start_settings(folder, data=faces.about(), classifier=training.constants(module),
-                            device=str(device), precision=precision)
+                           device=str(device), precision=precision)
     model = train(faces, folder, SEED, device, precision)
     write_embeddings(model, faces, folder, device)
     test = faces.rows("test", labelled=True)

@@ -280,10 +280,10 @@ def train(name, faces, metric, folder, seed, device, precision):
         means |= validate(vae, metric, weights, images, val_rows, seed, precision)
         training.check_finite(means, name, epoch + 1, checkpoint)
         storage.write_log(folder, name, epoch + 1, **means, alpha=float(weights.alpha), beta=float(weights.beta),
-                           learning_rate=rate, seconds=seconds, images_per_second=len(train_rows) / seconds)
+                          learning_rate=rate, seconds=seconds, images_per_second=len(train_rows) / seconds)
         storage.save_checkpoint(checkpoint, vae, optimizer, generator, epoch + 1, architecture=ARCHITECTURE,
-                                 size=faces.size, z_dim=Z_DIM, metric_dims=METRIC_DIMS, alpha=weights.alpha,
-                                 beta=weights.beta)
+                                size=faces.size, z_dim=Z_DIM, metric_dims=METRIC_DIMS, alpha=weights.alpha,
+                                beta=weights.beta)
     return vae.eval().requires_grad_(False)
 
 
@@ -358,7 +358,7 @@ def main():
     metric = load_metric(METRIC, faces, device, METRIC_NORM)
     folder = storage.new_run_folder()
     storage.start_settings(folder, data=faces.about(), vae=training.constants(module), device=str(device),
-                            precision=precision)
+                           precision=precision)
     train_both(faces, metric, folder, SEED, device, precision)
     storage.finish_settings(folder)
     print(f"wrote {', '.join(MODELS)} to {folder}")

@@ -168,8 +168,8 @@ def run_folder(tmp_path, monkeypatch):
         for stage in stages:
             model = expr_classifier.model.light(16) if stage == "classifier" else ARCHITECTURES["light"](16, 8, 4)
             storage.save_checkpoint(tmp_path / f"{stage}.pt", model, torch.optim.Adam(model.parameters()),
-                                     torch.Generator(), 1, architecture="light", size=16, classes=7, z_dim=8,
-                                     metric_dims=4)
+                                    torch.Generator(), 1, architecture="light", size=16, classes=7, z_dim=8,
+                                    metric_dims=4)
         return tmp_path
     return make
 
