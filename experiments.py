@@ -17,12 +17,12 @@ import expr_classifier.run as classifier
 import metric_vae.figures as vae_figures
 import metric_vae.run as vae
 import run
-import storage
 import training
 from data.faces import EXPRESSIONS, load
 from metric_vae import evaluate, scores as vae_scores
 from metric_vae.metrics import load_metric
 from metric_vae.scores import HAPPY, NEUTRAL, SAD
+from training import storage
 
 RUN: int | str = "last"     # the number of a finished run, or "last", the newest
 PUBLISH = False             # also copy the README's figures to images/

@@ -8,11 +8,11 @@ import time
 
 import expr_classifier.run as classifier
 import metric_vae.run as vae
-import storage
 import training
 from data.faces import load
 from metric_vae.metrics import Function, load_metric
-from processes import first_process_first, join_processes
+from training import storage
+from training.processes import first_process_first, join_processes
 
 # --- the faces
 DATA = "auto"               # "auto", "synthetic", "tfd", "fer2013" or a path: see data/README.md

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 import metric_vae.run as vae
-import storage
 import training
 from metric_vae.model import kl_divergence, original, squared_error
+from training import storage
 
 SEED = 0
 Z_DIM, ALPHA, BATCH, LEARNING_RATE = 512, 0.1, 64, 1e-3         # the reference recipe, without its regulariser

@@ -23,12 +23,11 @@ import expr_classifier.judges as judges                         # noqa: E402
 import expr_classifier.run as classifier                        # noqa: E402
 import metric_vae.run as vae                                    # noqa: E402
 import run                                                      # noqa: E402
-import storage                                                  # noqa: E402
 import training                                                 # noqa: E402
 from benchmarks.pareto import pareto                            # noqa: E402
 from data.faces import load                                     # noqa: E402
 from metric_vae import evaluate, scores as vae_scores           # noqa: E402
-from training import UserError                                  # noqa: E402
+from training import UserError, storage                         # noqa: E402
 
 # --- what is compared
 DATA = "synthetic"          # "auto", "synthetic", "tfd", "fer2013" or a path: see data/README.md

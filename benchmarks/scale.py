@@ -21,12 +21,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import expr_classifier.run as classifier                        # noqa: E402, after the path
 import metric_vae.run as vae                                    # noqa: E402
 import run                                                      # noqa: E402
-import storage                                                  # noqa: E402
 import training                                                 # noqa: E402
 from data import synthetic                                      # noqa: E402
 from data.drawing import save                                   # noqa: E402
 from data.faces import load                                     # noqa: E402
-from training import UserError                                  # noqa: E402
+from training import UserError, storage                         # noqa: E402
 
 COUNTS = "1000,10000,102000,1000000"    # numbers of faces; TFD has 102,000
 STEPS = 100                 # of training the VAE, on faces from everywhere in the file

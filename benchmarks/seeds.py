@@ -10,9 +10,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import storage                                                  # noqa: E402, after the path
 import training                                                 # noqa: E402, after the path
-from training import UserError                                  # noqa: E402
+from training import UserError, storage                         # noqa: E402
 
 RUNS = "0,1,2"              # numbers of runs in experiments/, with commas between
 BESIDE: int | None = None   # a further run, of RECIPE=reference say, on the faces of one of these: a column of its own

@@ -23,11 +23,11 @@ sys.path.insert(0, str(ROOT))
 
 import expr_classifier.run as classifier                        # noqa: E402, after the path
 import metric_vae.run as vae                                    # noqa: E402
-import storage                                                  # noqa: E402
 import training                                                 # noqa: E402
 from benchmarks.loops import ALPHA, BATCH, OurLoop, PlainLoop, few, pythae_epoch       # noqa: E402
 from data import synthetic                                      # noqa: E402
 from data.drawing import tsne                                   # noqa: E402
+from training import storage                                    # noqa: E402
 
 PARTS = "matrix,training,quality,others,memory,processes"       # what is measured now; the rest keeps its last results
 ROUNDS = 5                  # measurements of each, in turn; their median counts
@@ -197,7 +197,7 @@ def run_copy(*command, threads=None, look=lambda pid: None):
     with tempfile.TemporaryDirectory() as scratch:
         for path in ROOT.glob("*.py"):
             shutil.copy(path, scratch)
-        for package in ("data", "expr_classifier", "metric_vae"):
+        for package in ("data", "expr_classifier", "metric_vae", "training"):
             shutil.copytree(ROOT / package, Path(scratch) / package)
         command = [sys.executable, *command]
         process = subprocess.Popen(command, cwd=scratch, env=environment, stdout=subprocess.DEVNULL)

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from data.faces import EXPRESSIONS
-from storage import write_atomically
+from training.storage import write_atomically
 
 # Okabe and Ito's colours, told apart with every common colour vision
 COLOURS = dict(zip(EXPRESSIONS, ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#0072B2", "#56B4E9", "#444444")))

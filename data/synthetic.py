@@ -15,8 +15,8 @@ import numpy as np
 
 from data.faces import Faces, split_faces
 from data.rendering import draw
-from storage import write_atomically
 from training import UserError
+from training.storage import write_atomically
 
 COUNT = 4178        # faces, as many as are labelled in TFD
 IDENTITIES = 600    # people; each makes about seven of the faces, with different expressions

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 import expr_classifier.run as classifier
-import storage
 import training
-from beside import beside
 from data.faces import EXPRESSIONS
 from expr_classifier.model import ARCHITECTURES
+from training import storage
+from training.beside import beside
 
 # --- judge.pt: says which expression a face has; neither the VAE nor its metric has seen it
 JUDGE_ARCHITECTURE = "judge"    # one of expr_classifier/model.py, or "none": no scores of edits

@@ -10,14 +10,13 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-import storage
 import training
 from data.batches import Images, batches, join
 from data.faces import EXPRESSIONS, load
 from expr_classifier.model import ARCHITECTURES, LAYERS
-from processes import (add_up, add_up_gradients, average_buffers, first_process_first, gather, join_processes,
-                       own_part)
-from training import UserError
+from training import UserError, storage
+from training.processes import (add_up, add_up_gradients, average_buffers, first_process_first, gather,
+                                join_processes, own_part)
 
 # --- the network and its loss
 ARCHITECTURE = "light"          # one of expr_classifier/model.py

@@ -13,9 +13,9 @@ from torch.nn import functional
 from data.batches import Images
 from data.faces import EXPRESSIONS
 from metric_vae.regularizers import pairwise_distances
-from processes import add_up, gather
-from storage import read_json
 from training import UserError
+from training.processes import add_up, gather
+from training.storage import read_json
 
 CHECKED = 4096          # rows looked at in one go; of a matrix with more, a sample is looked at before training,
 SAMPLE = 256            # of this many rows, and the rest as it is read

@@ -11,17 +11,16 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-import storage
 import training
-from beside import beside
 from data.batches import Images, batches, join
 from data.faces import load
 from metric_vae.metrics import Function, Matrix, check_norm, load_metric
 from metric_vae.model import ARCHITECTURES, Branches, kl_divergence, squared_error
 from metric_vae.regularizers import REGULARIZERS, TINY, expected_distances, pairwise_distances
-from processes import (PROCESSES, add_up, add_up_gradients, average_buffers, first_process_first, gather,
-                       join_processes, own_part)
-from training import UserError
+from training import UserError, storage
+from training.beside import beside
+from training.processes import (PROCESSES, add_up, add_up_gradients, average_buffers, first_process_first, gather,
+                                join_processes, own_part)
 
 # --- the network
 ARCHITECTURE = "light"          # one of metric_vae/model.py

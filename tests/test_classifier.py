@@ -4,10 +4,10 @@ import pytest
 import torch
 
 import expr_classifier.run as classifier
-import storage
 from conftest import draw_small_images
 from data.faces import checked
 from expr_classifier.model import ARCHITECTURES
+from training import storage
 
 CPU = torch.device("cpu")
 

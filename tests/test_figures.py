@@ -14,11 +14,11 @@ import expr_classifier.model
 import expr_classifier.run as classifier
 import metric_vae.figures as vae_figures
 import metric_vae.run as vae
-import storage
 from data.drawing import face_grid, tsne
 from data.faces import EXPRESSIONS, checked
 from metric_vae.model import ARCHITECTURES
 from metric_vae.scores import HAPPY, SAD, Latents, pairs_of
+from training import storage
 
 RNG = np.random.default_rng(0)
 LABELS = np.arange(70) % 7

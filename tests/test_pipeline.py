@@ -14,12 +14,11 @@ import pytest
 import torch
 
 import metric_vae.run as vae
-import processes
 from data.batches import Images
 from data.faces import load
 from expr_classifier.run import load_classifier
-from storage import read_log
-from training import changed_constants
+from training import changed_constants, processes
+from training.storage import read_log
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ("DATA=faces.npz", "IMAGE_SIZE=16", "SEED=1", "DEVICE=cpu", "PRECISION=fp32", "classifier.EPOCHS=2",
@@ -60,7 +59,7 @@ def house(tmp_path_factory):
     for path in ROOT.iterdir():
         if path.suffix == ".py":
             shutil.copy(path, house)
-    for package in ("data", "expr_classifier", "metric_vae"):
+    for package in ("data", "expr_classifier", "metric_vae", "training"):
         (house / package).mkdir()
         for path in (ROOT / package).glob("*.py"):
             shutil.copy(path, house / package)

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-import processes
+from training import processes
 
 SCRIPT = """
-import sys, torch, processes
+import sys, torch
+from training import processes
 processes.SHARE_MEMORY = processes.SHARE_MEMORY and sys.argv[1] == "shared"
 processes.join_processes(torch.device("cpu"))
 one = processes.PROCESS + 1.
@@ -49,7 +50,7 @@ torch.distributed.destroy_process_group()
 @pytest.mark.parametrize("how", ["shared", "sent"])
 def test_three_processes_add_up_gather_and_sum_gradients(how, tmp_path):
     (tmp_path / "sums.py").write_text(SCRIPT)
-    root = str(Path(processes.__file__).parent)
+    root = str(Path(processes.__file__).parents[1])
     done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=3",
                            tmp_path / "sums.py", how], capture_output=True, text=True, timeout=200,
                           env=os.environ | {"PYTHONPATH": root})

@@ -5,9 +5,8 @@ import types
 import pytest
 import torch
 
-import storage
 import training
-from training import UserError
+from training import UserError, storage
 
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_beside_it(tmp_path):

@@ -1,13 +1,12 @@
-"""training.py: constants, overrides, precision, schedules."""
+"""training: constants, overrides, precision, schedules."""
 import importlib.util
 
 import pytest
 import torch
 
 import metric_vae.run
-import storage
 import training
-from training import UserError
+from training import UserError, storage
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from expr_classifier.run import metric_layers, parameters_before_last
 from metric_vae.metrics import Function, Matrix, Points, variances
 from metric_vae.model import ARCHITECTURES, kl_divergence, squared_error
 from metric_vae.regularizers import stress
-from storage import read_log
+from training.storage import read_log
 
 CPU = torch.device("cpu")
 SMALL = dict(EPOCHS=2, BATCH=16, Z_DIM=8, METRIC_DIMS=4, BETA=(10.0, 10.0))

@@ -13,8 +13,8 @@ from multiprocessing import get_context, parent_process
 import numpy as np
 import torch
 
-import processes
 import training
+from training import processes
 
 
 @contextmanager

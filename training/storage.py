@@ -18,12 +18,11 @@ try:
 except ImportError:                                             # Windows
     fcntl = None
 
-import processes
 import training
-from processes import PROCESS, PROCESSES, of_first_process
-from training import UserError
+from training import UserError, processes
+from training.processes import PROCESS, PROCESSES, of_first_process
 
-RUNS = Path(__file__).parent / "experiments"
+RUNS = Path(__file__).parents[1] / "experiments"
 
 
 # --- files

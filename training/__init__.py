@@ -1,6 +1,7 @@
 """What both trainings share: errors, constants and overrides, device and precision.
 
-In: plain values and torch objects. What a run keeps on disk is in storage.py. Knows nothing of faces or models.
+In: plain values and torch objects. Knows nothing of faces or models. Beside it: storage.py, what a run keeps on disk;
+processes.py, several processes on one batch; beside.py, two trainings side by side.
 """
 import ast
 import ctypes
@@ -17,8 +18,8 @@ from pathlib import Path
 import torch
 from torch import distributed
 from tqdm import tqdm
+from training.processes import LOCAL_PROCESS, PROCESS, PROCESSES, of_first_process
 
-from processes import LOCAL_PROCESS, PROCESS, PROCESSES, of_first_process
 
 
 # --- errors
@@ -234,6 +235,8 @@ def least_batch(model):
     norms = (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d)
     return 4 * PROCESSES if any(isinstance(module, norms) for module in model.modules()) else 1
 
+
+# --- epochs
 
 def epochs(name, done, count):
     """The epochs that are left, from 0, under one progress bar; quiet where the output is not a terminal, and in all
