@@ -214,40 +214,40 @@ def test_experiments_draws_what_the_labels_allow(run_folder, images, labels, ide
     assert (folder / "judge.pt").exists() == (test_labels[0] == 0)
 
 
+@pytest.fixture
+def two_threads():
+    """Two threads for torch while a test runs."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(threads)
+
+
 def test_the_second_classifier_is_trained_beside_by_another_process_to_the_same_weights(
-        run_folder, images, labels, identities, tmp_path, monkeypatch):
-    faces = people(images, labels, identities, np.arange(7))
+        run_folder, images, labels, identities, tmp_path, monkeypatch, two_threads):
+    faces, cpu = people(images, labels, identities, np.arange(7)), torch.device("cpu")
     run_folder([])
     monkeypatch.setattr(classifier, "EPOCHS", 2)                # the other process has to be told
-    threads, cpu = torch.get_num_threads(), torch.device("cpu")
-    torch.set_num_threads(2)
-    try:
-        with judges.train_second_beside(faces, tmp_path, 3, cpu, "bf16"):
-            assert torch.get_num_threads() == 1
-        assert torch.get_num_threads() == 2
-        torch.set_num_threads(1)
-        (tmp_path / "in_turn").mkdir()
-        whole = judges.train_second(faces, tmp_path / "in_turn", 3, cpu, "fp32")
-        in_turn = judges.train_second(faces, tmp_path / "in_turn", 3, cpu, "bf16")
-        assert not all(torch.equal(a, b) for a, b in zip(whole.parameters(), in_turn.parameters()))
-        monkeypatch.setattr(classifier, "train", None)          # no more is needed
-        beside = judges.train_second(faces, tmp_path, 3, cpu, "bf16")
-        assert all(torch.equal(a, b) for a, b in zip(beside.parameters(), in_turn.parameters()))
-    finally:
-        torch.set_num_threads(threads)
+    with judges.train_second_beside(faces, tmp_path, 3, cpu, "bf16"):
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(1)
+    (tmp_path / "in_turn").mkdir()
+    whole = judges.train_second(faces, tmp_path / "in_turn", 3, cpu, "fp32")
+    in_turn = judges.train_second(faces, tmp_path / "in_turn", 3, cpu, "bf16")
+    assert not all(torch.equal(a, b) for a, b in zip(whole.parameters(), in_turn.parameters()))
+    monkeypatch.setattr(classifier, "train", None)              # no more is needed
+    beside = judges.train_second(faces, tmp_path, 3, cpu, "bf16")
+    assert all(torch.equal(a, b) for a, b in zip(beside.parameters(), in_turn.parameters()))
 
 
-def test_an_error_ends_the_process_that_trains_the_second_classifier(run_folder, images, labels, identities, tmp_path):
-    faces = people(images, labels, identities, np.arange(7))
+def test_an_error_ends_the_process_that_trains_the_second_classifier(
+        run_folder, images, labels, identities, tmp_path, two_threads):
+    faces, cpu = people(images, labels, identities, np.arange(7)), torch.device("cpu")
     run_folder([])
-    threads, cpu = torch.get_num_threads(), torch.device("cpu")
-    torch.set_num_threads(2)
-    try:
-        with pytest.raises(KeyboardInterrupt), judges.train_second_beside(faces, tmp_path, 3, cpu, "fp32"):
-            raise KeyboardInterrupt
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(threads)
+    with pytest.raises(KeyboardInterrupt), judges.train_second_beside(faces, tmp_path, 3, cpu, "fp32"):
+        raise KeyboardInterrupt
+    assert torch.get_num_threads() == 2
     assert not multiprocessing.active_children() and not (tmp_path / "second.pt").exists()
 
 
