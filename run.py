@@ -1,7 +1,7 @@
 """Trains the classifier, writes its embeddings, then trains the VAE without and with the distance regulariser.
 
 In: faces (DATA). Out: a new folder experiments/N/. Then: python experiments.py
-Set constants below or for one run: python run.py DATA=data/my_faces classifier.EPOCHS=5 vae.BETA=0
+Set constants below or for one run: python run.py DATA=data/my_faces classifier.STEPS=500 vae.BETA=0
 """
 import sys
 import time
@@ -28,11 +28,11 @@ SIDE_BY_SIDE = True         # on a processor the two VAEs are trained at once, e
 RESUME: int | str | None = None     # go on with this unfinished run: its number, or "last"
 
 REFERENCE = """
-    classifier.ARCHITECTURE=original classifier.LOSS=squared_error classifier.BALANCE=0 classifier.EPOCHS=20
+    classifier.ARCHITECTURE=original classifier.LOSS=squared_error classifier.BALANCE=0 classifier.STEPS=1050
     classifier.BATCH=64 classifier.LEARNING_RATE=(1e-3,1e-4) classifier.WEIGHT_DECAY=0 classifier.FLIP=False
     classifier.SHIFT=0 classifier.TURN=0 classifier.ZOOM=0 classifier.LAYER=last vae.ARCHITECTURE=original
     vae.Z_DIM=512 vae.METRIC_NORM=2 vae.METRIC_DIMS=None vae.ALPHA=0.1 vae.REGULARIZER=batchwise vae.BETA=1e5
-    vae.TARGET_STRESS=None vae.REGULARIZE_ON=None vae.CONSISTENCY=0 vae.EDIT_CONSISTENCY=0 vae.EPOCHS=50 vae.BATCH=64
+    vae.TARGET_STRESS=None vae.REGULARIZE_ON=None vae.CONSISTENCY=0 vae.STEPS=2650 vae.BATCH=64
     vae.LEARNING_RATE=1e-3 vae.MAX_GRADIENT=None vae.FLIP=False vae.SHIFT=0 vae.UNLABELLED=False""".split()
 
 
@@ -84,7 +84,7 @@ def main():
 
 def metric_of(model):
     """d_D of a trained classifier: the distances of its LAYER."""
-    return Function(classifier.metric_layers(model), vae.METRIC_NORM, classifier.parameters_before_last(model))
+    return Function(lambda x: model.layers(x)[classifier.LAYER], vae.METRIC_NORM)
 
 
 if __name__ == "__main__":

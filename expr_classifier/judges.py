@@ -22,7 +22,7 @@ from training.beside import beside
 
 # --- judge.pt: says which expression a face has; neither the VAE nor its metric has seen it
 JUDGE_ARCHITECTURE = "judge"    # one of expr_classifier/model.py, or "none": no scores of edits
-JUDGE_EPOCHS = 10
+JUDGE_STEPS = 800               # batches, in whole epochs
 JUDGE_BATCH = 64                # faces
 JUDGE_RATE = (2e-3, 1e-4)       # Adam's, at the first and the last epoch
 JUDGE_SEED = 1000               # added to the run's seed
@@ -31,7 +31,7 @@ JUDGE_SEED = 1000               # added to the run's seed
 SECOND_SEED = 500               # added to the run's seed
 
 # --- identity.pt: tells people apart, where they are known
-IDENTITY_EPOCHS = 8             # 0: no scores of identity
+IDENTITY_STEPS = 420            # batches, in whole epochs; 0: no scores of identity
 IDENTITY_SEED = 1500            # added to the run's seed
 
 CLASSIFIER = training.constants(classifier)     # as at the head of that file, whatever the run's own are
@@ -40,7 +40,7 @@ CLASSIFIER = training.constants(classifier)     # as at the head of that file, w
 def check_settings():
     """Raise UserError for a constant that cannot be."""
     training.check_choice("JUDGE_ARCHITECTURE", JUDGE_ARCHITECTURE, ("none", *ARCHITECTURES))
-    training.check_at_least(1, JUDGE_EPOCHS=JUDGE_EPOCHS)
+    training.check_at_least(1, JUDGE_STEPS=JUDGE_STEPS)
     training.check_schedules(JUDGE_RATE=JUDGE_RATE)
 
 
@@ -65,7 +65,7 @@ def train_network(name, faces, folder, seed, device, classes=len(EXPRESSIONS), p
 
 def judge_settings():
     """The classifier's constants for the judge, the same whatever recipe the run followed."""
-    return {**CLASSIFIER, "ARCHITECTURE": JUDGE_ARCHITECTURE, "EPOCHS": JUDGE_EPOCHS, "BATCH": JUDGE_BATCH,
+    return {**CLASSIFIER, "ARCHITECTURE": JUDGE_ARCHITECTURE, "STEPS": JUDGE_STEPS, "BATCH": JUDGE_BATCH,
             "LEARNING_RATE": JUDGE_RATE}
 
 
@@ -93,14 +93,14 @@ def train_second_beside(faces, folder, seed, device, precision):
 def train_identifier(faces, folder, seed, device):
     """A network whose second-last layer tells people apart: a classifier of who it is in place of which expression.
 
-    None where fewer than two known people have training faces, or IDENTITY_EPOCHS is 0.
+    None where fewer than two known people have training faces, or IDENTITY_STEPS is 0.
     """
     rows = faces.rows("train")
     rows = rows[faces.identities[rows] >= 0]
     people = np.full(len(faces), -1)
     names, people[rows] = np.unique(faces.identities[rows], return_inverse=True)
-    if len(names) < 2 or not IDENTITY_EPOCHS:
+    if len(names) < 2 or not IDENTITY_STEPS:
         return None
     training_faces = replace(faces, labels=people, split=np.where(faces.split == 0, 0, -1))
-    settings = {**judge_settings(), "ARCHITECTURE": "light", "EPOCHS": IDENTITY_EPOCHS, "TURN": 0., "ZOOM": 0.}
+    settings = {**judge_settings(), "ARCHITECTURE": "light", "STEPS": IDENTITY_STEPS, "TURN": 0., "ZOOM": 0.}
     return train_network("identity", training_faces, folder, seed + IDENTITY_SEED, device, len(names), **settings)

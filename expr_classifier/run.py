@@ -1,7 +1,7 @@
 """Trains the classifier and writes the embeddings, alone or as the first stage of run.py.
 
 In: Faces. Out, in a run folder: classifier.pt, embeddings.npy and lines of log.jsonl.
-Alone: python -m expr_classifier.run DATA=data/my_faces EPOCHS=5
+Alone: python -m expr_classifier.run DATA=data/my_faces STEPS=500
 """
 import sys
 import time
@@ -24,7 +24,7 @@ LOSS = "cross_entropy"          # or "squared_error": the reference's, between s
 BALANCE = 0.5                   # loss weights of expressions: count ** -BALANCE; 0 none, 1 each expression the same
 
 # --- training
-EPOCHS = 22
+STEPS = 2300                    # batches, in whole epochs, of which there is at least one
 BATCH = 32                      # faces
 LEARNING_RATE = (3e-3, 1e-4)    # Adam's, at the first and the last epoch, linear between
 WEIGHT_DECAY = 1e-2
@@ -50,7 +50,7 @@ def check_settings():
     training.check_choice("ARCHITECTURE", ARCHITECTURE, ARCHITECTURES)
     training.check_choice("LOSS", LOSS, ("cross_entropy", "squared_error"))
     training.check_choice("LAYER", LAYER, LAYERS)
-    training.check_at_least(1, EPOCHS=EPOCHS, BATCH=BATCH)
+    training.check_at_least(1, STEPS=STEPS, BATCH=BATCH)
     training.check_at_least(0, SHIFT=SHIFT, TURN=TURN, ZOOM=ZOOM)
     training.check_schedules(LEARNING_RATE=LEARNING_RATE)
     if ZOOM >= 1:
@@ -96,13 +96,16 @@ def train(faces, folder, seed, device, precision, classes=len(EXPRESSIONS)):
     weights = torch.from_numpy(counts ** -float(BALANCE)).float().to(device)
     weights *= len(train_rows) / weights[labels[torch.from_numpy(train_rows)]].sum()
 
-    for epoch in training.epochs("classifier", done, EPOCHS):
+    steps = len(batches(train_rows, BATCH, least=least))
+    epochs = training.epochs_for(STEPS, steps)
+    for epoch in training.epochs("classifier", done, epochs):
         start = time.perf_counter()
-        optimizer.param_groups[0]["lr"] = training.scheduled(LEARNING_RATE, epoch, EPOCHS)
         model.train()
         torch.manual_seed(seed * 1000 + epoch)  # the judge's dropout draws from torch's own generator
         total = torch.zeros(2, device=device)                       # loss and right answers, summed over faces
-        for rows in batches(train_rows, BATCH, generator, least):
+        for step, rows in enumerate(batches(train_rows, BATCH, generator, least), epoch * steps):
+            progress = step / max(epochs * steps - 1, 1)
+            optimizer.param_groups[0]["lr"] = training.scheduled(LEARNING_RATE, progress)
             own = own_part(len(rows))
             x = images(rows, generator, FLIP, SHIFT, TURN, ZOOM, own)
             with training.autocast(device, precision):
@@ -140,22 +143,6 @@ def layer(model, faces, rows, device, name="last", batch_size=256):
     images, own = Images(faces, device), torch.as_tensor(rows[own_part(len(rows))], dtype=torch.int64)
     parts = (model.layers(images(part))[name].float() for part in own.split(batch_size))     # one empty part of no rows
     return gather(join(parts, len(own)), len(rows)).cpu().numpy()
-
-
-def metric_layers(model):
-    """The function x (B, 1, H, W) to the list of the classifier's layers up to LAYER, whose distances are d_D.
-
-    Without the first block, which sees edges: the squared error keeps these.
-    """
-    def layers(x):
-        _, *outputs = model.features(x)
-        return dict(last=outputs, second_last=outputs[:-1], softmax=[*outputs, outputs[-1].softmax(1)])[LAYER]
-    return layers
-
-
-def parameters_before_last(model):
-    """The classifier's parameters from its first layer up to the second-last."""
-    return [*model.blocks.parameters(), *model.dense.parameters()]
 
 
 def measure_accuracy(model, faces, rows, device):

@@ -1,4 +1,5 @@
-"""The given metric d_D on faces: embeddings, any (N, k) points, an (N, N) matrix, pixels, labels, or a function.
+"""The given metric d_D on faces: embeddings, any (N, k) points, an (N, N) matrix, pixels, labels, action units of
+synthetic faces, or a function.
 
 A metric is called with the faces of a batch, by their row numbers and their pixels, and answers with Given.
 """
@@ -14,7 +15,7 @@ from data.batches import Images
 from data.faces import EXPRESSIONS
 from metric_vae.regularizers import pairwise_distances
 from training import UserError
-from training.processes import add_up, gather
+from training.processes import gather, own_part
 from training.storage import read_json
 
 CHECKED = 4096          # rows looked at in one go; of a matrix with more, a sample is looked at before training,
@@ -24,23 +25,13 @@ ROUNDING = 1e-4         # what a matrix may miss of distances, as a share of the
 
 
 class Given(NamedTuple):
-    """What a metric says of a batch: distances (B, B); points (B, k) or None.
-
-    Of a Function also layers, a list of (b, ...) of this process's own faces, and the variance of each over the batch,
-    summed over its values.
-    """
+    """What a metric says of a batch: distances (B, B); points (B, k) or None."""
     distances: torch.Tensor
     points: torch.Tensor | None = None
-    layers: list | None = None
-    variances: torch.Tensor | None = None
 
 
 class Metric:
-    """metric(rows, x) is Given for the faces of rows int64 (B,); x: the pixels, as the VAE sees them, of its own part.
-
-    parameters: of a network behind it, from the first layer on, or None: the encoder's metric branch may take them.
-    """
-    parameters = None
+    """metric(rows, x) is Given for the faces of rows int64 (B,); x: the pixels, as the VAE sees them, of its own part."""
 
     def distances(self, rows, x=None):
         """(B, B)"""
@@ -66,27 +57,16 @@ class Points(Metric):
 class Function(Metric):
     """d = ||f(x_i) - f(x_j)|| of a function f of the faces' pixels (B, 1, H, W) in 0..1 to points (B, k).
 
-    It sees each face as the VAE does, so that d follows the face's augmentation. layers: x to a list of tensors
-    (B, ...) of which the last are the points: what the decoder's consistency compares, which needs their gradients.
+    It sees each face as the VAE does, so that d follows the face's augmentation.
     """
 
-    def __init__(self, layers, norm=2.0, parameters=None, differentiable=True):
-        self.layers, self.norm, self.parameters, self.differentiable = layers, norm, parameters, differentiable
+    def __init__(self, points, norm=2.0):
+        self.points, self.norm = points, norm
 
     @torch.no_grad()
     def __call__(self, rows, x):
-        count = len(rows)
-        layers = [layer.float() for layer in self.layers(x)]    # several processes share the work
-        points = gather(layers[-1].flatten(1), count)
-        return Given(distances_of(points, self.norm), points, layers, variances(layers, count))
-
-
-def variances(layers, count):
-    """The variance of each layer (b, ...) over all count faces of a batch, summed over its values: (len(layers),)."""
-    means = add_up(torch.cat([layer.sum(0).flatten() for layer in layers])) / count
-    means = means.split([layer.shape[1:].numel() for layer in layers])
-    squares = [(layer.flatten(1) - mean).square().sum() for layer, mean in zip(layers, means)]
-    return add_up(torch.stack(squares)) / count
+        points = gather(self.points(x).float().flatten(1), len(rows))       # several processes share the work
+        return Given(distances_of(points, self.norm), points)
 
 
 class Matrix(Metric):
@@ -122,17 +102,32 @@ def check_norm(norm):
 
 
 def load_metric(name, faces, device, norm=2.0):
-    """The metric "pixels", "labels", or of a path: an (N, k) or (N, N) .npy, or "file.py:function".
+    """The metric "pixels", "labels", "action_units", or of a path: an (N, k) or (N, N) .npy, or "file.py:function".
 
     norm: a p-norm (1.0, 2.0, inf) or "cosine", for points. Raises UserError for a file that is missing, damaged, of
-    other faces, or no metric.
+    other faces, or no metric, and where all faces are at distance 0.
     """
     check_norm(norm)
+    metric = _load_any(name, faces, device, norm)
+    rows = torch.from_numpy(np.random.default_rng(0).permutation(len(faces))[:SAMPLE]).to(device)
+    x = Images(faces, device)(rows, part=own_part(len(rows)))
+    if not (metric.distances(rows, x) > 0).any():
+        raise UserError(f"METRIC={name}", "distances between faces", f"0 between all of {len(rows)} faces",
+                        "give points or distances that differ from face to face")
+    return metric
+
+
+def _load_any(name, faces, device, norm):
     if name == "pixels":
-        return Function(lambda x: [x.flatten(1)], norm)
+        return Function(lambda x: x, norm)
     if name == "labels":
         one_hot = np.eye(len(EXPRESSIONS), dtype=np.float32)[faces.labels]
         return Points(one_hot, norm, device)
+    if name == "action_units":
+        if faces.factors is None:
+            raise UserError("METRIC=action_units", "synthetic faces, whose action units are known", faces.name,
+                            "DATA=synthetic, or another METRIC")
+        return Points(faces.factors["action_units"], norm, device)
     path, colon, function = str(name).partition(".py:")
     if colon:
         points = _load_function(Path(path + ".py"), function)
@@ -146,16 +141,8 @@ def load_metric(name, faces, device, norm=2.0):
         if not torch.isfinite(found).all():
             raise UserError(f"METRIC={name}", "finite points", "NaN or infinity for the first two faces",
                             "mend the function")
-        return Function(lambda x: [points(x)], norm, differentiable=_is_differentiable(points, x))
+        return Function(points, norm)
     return _load_array(Path(name).expanduser(), faces, device, norm)
-
-
-def _is_differentiable(points, x):
-    """Whether the points of x carry gradients to it."""
-    try:
-        return points(x.clone().requires_grad_()).requires_grad
-    except RuntimeError:                                        # numpy does not take a tensor that requires them
-        return False
 
 
 def _load_function(path, name):

@@ -1,6 +1,7 @@
 """The VAE: q(z|x) = N(mu, sigma^2) and a decoder, for faces (B, 1, H, W) in 0..1 with H a multiple of 8."""
 import torch
 from torch import nn
+from torch.func import functional_call
 from torch.nn import functional
 
 SIGMA_MIN = 1e-5        # the reference's clip
@@ -27,6 +28,12 @@ class VAE(nn.Module):
         """The mean of p(x|z), float32 (B, 1, H, W)."""
         x_hat = self.decoder(z).float()
         return x_hat if self.mean_face is None else x_hat + self.mean_face.face
+
+    def look(self, x, dims):
+        """The first dims of mu, float32 (B, dims), with the encoder's weights held fixed: gradients reach x alone."""
+        network = self.encoder.metric if isinstance(self.encoder, Branches) else self.encoder
+        buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}    # batch norm would change them
+        return functional_call(network, network.state_dict() | buffers, x).float()[:, :dims]
 
 
 def original(size, z_dim, metric_dims=None):
@@ -79,15 +86,17 @@ class Branches(nn.Module):
         (mu, sigma), (mu_rest, sigma_rest) = self.metric(x).chunk(2, 1), self.rest(x).chunk(2, 1)
         return torch.cat([mu, mu_rest + self.told(mu.detach()), sigma, sigma_rest], 1)
 
-    @torch.no_grad()
-    def take(self, parameters):
-        """Copy these to the metric branch, all but its last layer, and fix them there. Returns whether they fit."""
-        own = list(self.metric.parameters())[:-2]
-        fits = [a.shape for a in own] == [b.shape for b in parameters]
-        if fits:
-            for a, b in zip(own, parameters):
-                a.copy_(b).requires_grad_(False)
-        return fits
+
+class Blur(nn.Module):
+    """A 3x3 binomial blur. Without it the decoder learns to write a checkerboard that stride-2 convolutions read."""
+
+    def __init__(self):
+        super().__init__()
+        line = torch.tensor([1., 2, 1]) / 4
+        self.register_buffer("kernel", line.outer(line)[None, None], persistent=False)
+
+    def forward(self, x):
+        return functional.conv2d(functional.pad(x, (1, 1, 1, 1), "replicate"), self.kernel)
 
 
 def light(size, z_dim, metric_dims=None):
@@ -115,7 +124,7 @@ def light(size, z_dim, metric_dims=None):
                             nn.Linear(features, 2 * (z_dim - metric_dims)))
     if metric_dims:
         convolution = lambda inputs, outputs: nn.Conv2d(inputs, outputs, 4, stride=2, padding=1)
-        metric = nn.Sequential(nn.InstanceNorm2d(1, eps=CONTRAST), convolution(1, 32), nn.SiLU(),
+        metric = nn.Sequential(nn.InstanceNorm2d(1, eps=CONTRAST), Blur(), convolution(1, 32), nn.SiLU(),
                                convolution(32, 64), nn.GroupNorm(8, 64), nn.SiLU(),
                                convolution(64, 128), nn.GroupNorm(8, 128), nn.SiLU(), nn.Flatten(),
                                nn.Linear(features, 128), nn.LayerNorm(128), nn.SiLU(), nn.Linear(128, 2 * metric_dims))

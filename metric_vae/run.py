@@ -14,8 +14,8 @@ import torch
 import training
 from data.batches import Images, batches, join
 from data.faces import load
-from metric_vae.metrics import Function, Matrix, check_norm, load_metric
-from metric_vae.model import ARCHITECTURES, Branches, kl_divergence, squared_error
+from metric_vae.metrics import Matrix, check_norm, load_metric
+from metric_vae.model import ARCHITECTURES, kl_divergence, squared_error
 from metric_vae.regularizers import REGULARIZERS, TINY, expected_distances, pairwise_distances
 from training import UserError, storage
 from training.beside import beside
@@ -27,7 +27,8 @@ ARCHITECTURE = "light"          # one of metric_vae/model.py
 Z_DIM = 128                     # dimensions of the latent space
 
 # --- the metric d_D that is given
-METRIC = "embeddings"           # of the classifier (run.py only), "pixels", "labels", points.npy, matrix.npy, or
+METRIC = "embeddings"           # of the classifier (run.py only), "pixels", "labels", "action_units" (as synthetic faces
+                                # were drawn, 20 intensities in 0..1), points.npy, matrix.npy, or
                                 # "my_file.py:function" of faces (B, 1, H, W) to points (B, k)
 METRIC_NORM: float | str = 2.0  # the p-norm between points, or "cosine"
 
@@ -40,16 +41,12 @@ TARGET_STRESS: float | None = None      # BETA that finds itself, from its first
                                 # above this
 REGULARIZE_ON: str | None = None        # "mu", "z", "expected" (E|zi - zj|^2); None: what each regulariser says
 METRIC_DIMS: int | None = 16    # the first dimensions of z keep the metric; None: the whole of z
-BRANCH_FROM_METRIC = True       # the encoder's branch to these dimensions has the layers of the network behind the
-                                # metric, where that has its shapes, and trains its last one alone; False: all of them
-CONSISTENCY = (0.0, 0.5)        # what d_D's layers lose from x to x_hat, as a share of their variance; 1: losing all of
-                                # it costs as much as the squared error. Only for a METRIC that is a function of x.
-                                # From 0, since pixels come first: (1, 1) ends worse in everything
-EDIT_CONSISTENCY = (0.0, 1.15)  # what its last layer loses from a face to another one that got its metric part; rises
-                                # with the square of the epoch, which costs less squared error than a straight rise
+CONSISTENCY = (0.0, 1.0)        # what the encoder no longer sees of the metric part in decoded faces, as a share of that
+                                # part's variance; 1: losing all of it costs as much as the squared error. Rises with
+                                # the square of the step, since pixels come first
 
 # --- training
-EPOCHS = 9
+STEPS = 1900                    # batches, in whole epochs, of which there is at least one
 BATCH = 16                      # faces: small ones make many steps, which counts most in a short training
 LEARNING_RATE = (2e-3, 1e-4)    # Adam's, at the first and the last epoch, linear between
 MAX_GRADIENT: float | None = 100.0      # larger norms of the whole gradient are scaled down to it; None: never. The
@@ -82,12 +79,11 @@ def check_settings():
     training.check_choice("ARCHITECTURE", ARCHITECTURE, ARCHITECTURES)
     training.check_choice("REGULARIZER", REGULARIZER, ("none", *REGULARIZERS))
     training.check_choice("REGULARIZE_ON", REGULARIZE_ON, (None, "mu", "z", "expected"))
-    training.check_at_least(1, EPOCHS=EPOCHS, Z_DIM=Z_DIM)
+    training.check_at_least(1, STEPS=STEPS, Z_DIM=Z_DIM)
     training.check_at_least(LEAST, BATCH=BATCH)
     training.check_at_least(0, SHIFT=SHIFT)
     check_norm(METRIC_NORM)
-    training.check_schedules(BETA=BETA, CONSISTENCY=CONSISTENCY, EDIT_CONSISTENCY=EDIT_CONSISTENCY,
-                             LEARNING_RATE=LEARNING_RATE)
+    training.check_schedules(BETA=BETA, CONSISTENCY=CONSISTENCY, LEARNING_RATE=LEARNING_RATE)
     if isinstance(ALPHA, str):
         training.check_choice("ALPHA", ALPHA, ("optimal",))
     else:
@@ -113,10 +109,6 @@ def check_metric(metric):
     if REGULARIZER != "none" and REGULARIZERS[REGULARIZER][1] == "points" and isinstance(metric, Matrix):
         raise UserError(f"REGULARIZER={REGULARIZER}", "a metric with points", "a matrix of distances",
                         "choose a regulariser of pairs, e.g. stress")
-    if isinstance(metric, Function) and not metric.differentiable and max(CONSISTENCY + EDIT_CONSISTENCY) > 0:
-        raise UserError(f"METRIC={METRIC}", "points with gradients, for CONSISTENCY and EDIT_CONSISTENCY",
-                        "none: the function leaves torch, or detaches",
-                        "compute them from x with torch, or set both to 0")
 
 
 # --- the loss
@@ -127,30 +119,28 @@ class Terms(NamedTuple):
     kl: torch.Tensor
     regularizer: torch.Tensor
     consistency: torch.Tensor
-    edit_consistency: torch.Tensor
 
 
 class Weights:
-    """The weights of the terms: scheduled by the epoch, or set by themselves step by step."""
+    """The weights of the terms: scheduled, or set by themselves step by step."""
 
     def __init__(self, device):
         self.alpha, self.beta = torch.ones(2, device=device)
 
-    def schedule(self, epoch):
-        """Set the weights of an epoch (from 0)."""
-        weight = lambda schedule, power=1: training.scheduled(schedule, epoch, EPOCHS, power)
+    def schedule(self, progress):
+        """Set the weights of a step; progress: from 0, the first step, to 1, the last."""
         if ALPHA != "optimal":
-            self.alpha = torch.full_like(self.alpha, weight(ALPHA))
-        if TARGET_STRESS is None or epoch == 0:
-            self.beta = torch.full_like(self.beta, weight(BETA))
-        self.consistency, self.edit_consistency = weight(CONSISTENCY), weight(EDIT_CONSISTENCY, 2)
+            self.alpha = torch.full_like(self.alpha, training.scheduled(ALPHA, progress))
+        if TARGET_STRESS is None or progress == 0:
+            self.beta = torch.full_like(self.beta, training.scheduled(BETA, progress))
+        self.consistency = training.scheduled(CONSISTENCY, progress ** 2)
 
     def total(self, terms, error):
-        """The loss that is minimised. The consistencies are shares of variance, so their unit is the error itself, held
-        fixed; of several processes that of all.
+        """The loss that is minimised. The consistency is a share, so its unit is the error itself, held fixed; of several
+        processes that of all.
         """
-        lost = self.consistency * terms.consistency + self.edit_consistency * terms.edit_consistency
-        return terms.error + self.alpha * terms.kl + self.beta * terms.regularizer + error * lost
+        return terms.error + self.alpha * terms.kl + self.beta * terms.regularizer + (
+            self.consistency * error * terms.consistency)
 
     @torch.no_grad()
     def update(self, terms, pixels):
@@ -179,9 +169,20 @@ def regularize(given, mu, sigma, z):
     return function(pairwise_distances(mu if latent == "mu" else z), given.distances)
 
 
-def lost_share(layer_hat, layer, variance, count):
-    """The squared differences of a layer (b, ...), mean over count faces, as a share of its variance."""
-    return (layer_hat.float() - layer).square().sum() / count / variance.clamp(min=TINY)
+def measure_consistency(vae, x_hat, mu, z, own):
+    """The share of the metric part's variance that the encoder, its weights held fixed, no longer sees in decoded faces.
+
+    Of the whole batch mu and z (B, Z): every reconstruction, of this process x_hat (b, 1, H, W), must have its face's own
+    metric part, and every other face that gets the next one's part must have that.
+    """
+    dims = METRIC_DIMS or Z_DIM
+    part = mu[:, :dims].detach()
+    edited = torch.cat([z.roll(-1, 0)[:, :dims], z[:, dims:]], 1)[::2]
+    own_edited = own_part(len(edited))
+    seen = vae.look(torch.cat([x_hat, vae.decode(edited[own_edited])]), dims)
+    wanted = torch.cat([part[own], part.roll(-1, 0)[::2][own_edited]])
+    variance = part.var(0, correction=0).sum().clamp(min=TINY)
+    return (seen - wanted).square().sum() / (len(part) + len(edited)) / variance
 
 
 def measure_terms(vae, metric, rows, x, noise):
@@ -190,27 +191,20 @@ def measure_terms(vae, metric, rows, x, noise):
     Without processes b = B; each of several computes its own b of the faces, and its share of each term. Without a
     metric, or of a single face (a ragged last batch of one has no pairs): error and KL alone.
     """
-    count = len(rows)
+    count, own = len(rows), own_part(len(rows))
     mu, sigma = vae.encode(x)                                   # (b, Z), (b, Z)
-    z = mu + sigma * noise[own_part(count)]
+    z = mu + sigma * noise[own]
     x_hat = vae.decode(z)                                       # (b, 1, H, W)
     error, kl = squared_error(x_hat, x).sum() / count, kl_divergence(mu, sigma).sum() / count
-    distance = lost = edit_lost = torch.zeros((), device=x.device)
+    distance = lost = torch.zeros((), device=x.device)
     if metric is not None and count > 1:
         given = metric(rows, x)
         mu, sigma, z = gather(torch.stack([mu, sigma, z], 1), count).unbind(1)      # (B, Z) each
         if REGULARIZER != "none":
             distance = regularize(given, mu, sigma, z) / PROCESSES
-        if max(CONSISTENCY) > 0 and given.layers:
-            layers = zip(metric.layers(x_hat), given.layers, given.variances)
-            lost = torch.stack([lost_share(*layer, count) for layer in layers]).mean()
-        if max(EDIT_CONSISTENCY) > 0 and given.layers and METRIC_DIMS:
-            # every other face gets the next one's metric part
-            edited = torch.cat([z.roll(-1, 0)[:, :METRIC_DIMS], z[:, METRIC_DIMS:]], 1)[::2]
-            wanted, own = given.points.roll(-1, 0)[::2], own_part(len(edited))
-            points = metric.layers(vae.decode(edited[own]))[-1].flatten(1)
-            edit_lost = lost_share(points, wanted[own], given.variances[-1], len(edited))
-    return Terms(error, kl, distance, lost, edit_lost)
+        if max(CONSISTENCY) > 0:
+            lost = measure_consistency(vae, x_hat, mu, z, own)
+    return Terms(error, kl, distance, lost)
 
 
 # --- training
@@ -224,10 +218,6 @@ def train(name, faces, metric, folder, seed, device, precision):
     check_metric(metric)
     if name == "no_dist_reg":
         metric = None
-    elif not isinstance(metric, Function) and max(CONSISTENCY + EDIT_CONSISTENCY) > 0:
-        print(f"METRIC={METRIC} is no function of the image: {name} is trained without CONSISTENCY, EDIT_CONSISTENCY")
-    elif METRIC_DIMS is None and max(EDIT_CONSISTENCY) > 0:
-        print(f"METRIC_DIMS=None, so z has no metric part to exchange: {name} is trained without EDIT_CONSISTENCY")
     labelled = not UNLABELLED or METRIC == "labels"
     train_rows, val_rows = faces.rows("train", labelled), faces.rows("val", labelled)
     training.check_batch(BATCH, len(train_rows), faces.name)
@@ -237,9 +227,6 @@ def train(name, faces, metric, folder, seed, device, precision):
     vae = ARCHITECTURES[ARCHITECTURE](faces.size, Z_DIM, METRIC_DIMS).to(device, memory_format=layout)
     least = max(training.least_batch(vae), LEAST)
     training.check_at_least(least, BATCH=BATCH)
-    if BRANCH_FROM_METRIC and isinstance(vae.encoder, Branches) and metric is not None and metric.parameters:
-        if not vae.encoder.take(metric.parameters):
-            print(f"{name}: the metric's network has other shapes than the encoder's branch, which is trained whole")
     optimizer = torch.optim.Adam(vae.parameters(), fused=True)
     weights = Weights(device)
     checkpoint = folder / f"{name}.pt"
@@ -251,14 +238,16 @@ def train(name, faces, metric, folder, seed, device, precision):
         some = train_rows[::-(-len(train_rows) // MEAN_OF)]
         vae.mean_face.face.copy_(images(torch.as_tensor(some)).mean(0))
 
-    for epoch in training.epochs(name, done, EPOCHS):
+    steps = len(batches(train_rows, BATCH, least=least))
+    epochs = training.epochs_for(STEPS, steps)
+    for epoch in training.epochs(name, done, epochs):
         start = time.perf_counter()
-        weights.schedule(epoch)
-        rate = training.scheduled(LEARNING_RATE, epoch, EPOCHS)
-        optimizer.param_groups[0]["lr"] = rate
         vae.train()
         sums = torch.zeros(len(Terms._fields) + 1, device=device)       # of each term and the loss, over faces
-        for rows in batches(train_rows, BATCH, generator, least):
+        for step, rows in enumerate(batches(train_rows, BATCH, generator, least), epoch * steps):
+            progress = step / max(epochs * steps - 1, 1)
+            weights.schedule(progress)
+            optimizer.param_groups[0]["lr"] = rate = training.scheduled(LEARNING_RATE, progress)
             x = images(rows, generator, FLIP, SHIFT, part=own_part(len(rows)))
             noise = torch.randn(len(rows), Z_DIM, generator=generator, device=device)
             with training.autocast(device, precision):

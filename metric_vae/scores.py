@@ -125,7 +125,7 @@ def score_edits(latents, judge, identifier, metric, faces, device, steps=10, pat
         scores["interpolation_monotonicity"] = evaluate.monotonicity(
             probabilities(decoded)[:, SAD].reshape(path.shape[:2]))
         if isinstance(metric, Function) and vae.METRIC_NORM != "cosine":
-            points = apply(lambda x: metric.layers(x)[-1].flatten(1), decoded, device)
+            points = apply(lambda x: metric.points(x).flatten(1), decoded, device)
             scores["interpolation_path_ratio"] = evaluate.path_ratio(
                 points.reshape(*path.shape[:2], -1), vae.METRIC_NORM)
     return evaluate.finite(scores)

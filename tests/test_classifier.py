@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import expr_classifier.run as classifier
+import run
 from conftest import draw_small_images
 from data.faces import checked
 from expr_classifier.model import ARCHITECTURES
@@ -15,7 +16,7 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def trained(small_faces, tmp_path, monkeypatch):
     """The light classifier after a few epochs on the small faces, and its run folder."""
-    monkeypatch.setattr(classifier, "EPOCHS", 15)
+    monkeypatch.setattr(classifier, "STEPS", 15 * 4)
     monkeypatch.setattr(classifier, "BATCH", 16)
     return classifier.train(small_faces, tmp_path, 0, CPU, "fp32"), tmp_path
 
@@ -84,8 +85,8 @@ def test_the_metric_ends_in_the_chosen_layer(trained, small_faces, monkeypatch, 
     model, folder = trained
     monkeypatch.setattr(classifier, "LAYER", layer)
     x = torch.rand(2, 1, 16, 16)
-    layers = classifier.metric_layers(model)(x)
-    assert torch.equal(layers[-1], model.layers(x)[layer]) and layers[-1].shape == (2, width)
+    points = run.metric_of(model).points(x)
+    assert torch.equal(points, model.layers(x)[layer]) and points.shape == (2, width)
     assert classifier.write_embeddings(model, small_faces, folder, CPU).shape == (70, width)
 
 
@@ -98,7 +99,7 @@ def test_a_saved_classifier_comes_back(trained, small_faces):
 
 def test_training_resumed_after_an_epoch_ends_with_the_same_weights(small_faces, tmp_path, monkeypatch):
     monkeypatch.setattr(classifier, "BATCH", 16)
-    monkeypatch.setattr(classifier, "EPOCHS", 3)
+    monkeypatch.setattr(classifier, "STEPS", 3 * 4)
     (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
     whole = classifier.train(small_faces, tmp_path / "a", 0, CPU, "fp32")
     save = storage.save_checkpoint
@@ -120,7 +121,7 @@ def test_an_expression_without_training_faces_is_refused(small_faces, tmp_path, 
 
 
 def test_a_last_batch_of_one_face_trains_the_judge_whose_last_block_is_a_pixel(tmp_path, monkeypatch):
-    for constant, value in dict(ARCHITECTURE="judge", BATCH=11, EPOCHS=1).items():
+    for constant, value in dict(ARCHITECTURE="judge", BATCH=11, STEPS=1).items():
         monkeypatch.setattr(classifier, constant, value)
     images, labels = draw_small_images(8), np.arange(70) % 7
     split = np.repeat([0, 1, 2], [56, 7, 7])                                    # 5 training batches and a face

@@ -156,10 +156,10 @@ def run_folder(tmp_path, monkeypatch):
     for name, value in dict(METRIC="embeddings", METRIC_NORM=2.0, METRIC_DIMS=4, Z_DIM=8).items():
         monkeypatch.setattr(vae, name, value)
     monkeypatch.setattr(classifier, "BATCH", 16)
-    monkeypatch.setattr(classifier, "EPOCHS", 1)
-    monkeypatch.setattr(judges, "JUDGE_EPOCHS", 1)
+    monkeypatch.setattr(classifier, "STEPS", 4)
+    monkeypatch.setattr(judges, "JUDGE_STEPS", 4)
     monkeypatch.setattr(judges, "JUDGE_BATCH", 16)
-    monkeypatch.setattr(judges, "IDENTITY_EPOCHS", 1)
+    monkeypatch.setattr(judges, "IDENTITY_STEPS", 4)
     monkeypatch.setattr(judges, "JUDGE_ARCHITECTURE", "light")
     monkeypatch.setattr(experiments.evaluate, "RESAMPLES", 5)
 
@@ -227,7 +227,7 @@ def test_the_second_classifier_is_trained_beside_by_another_process_to_the_same_
         run_folder, images, labels, identities, tmp_path, monkeypatch, two_threads):
     faces, cpu = people(images, labels, identities, np.arange(7)), torch.device("cpu")
     run_folder([])
-    monkeypatch.setattr(classifier, "EPOCHS", 2)                # the other process has to be told
+    monkeypatch.setattr(classifier, "STEPS", 8)                # the other process has to be told
     with judges.train_second_beside(faces, tmp_path, 3, cpu, "bf16"):
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == 2

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from data import synthetic
 from metric_vae import metrics
 from metric_vae.metrics import Function, Matrix, Points, load_metric
 
@@ -62,15 +63,6 @@ def test_a_function_of_a_file_is_a_metric(small_faces, tmp_path):
     given = load_metric(f"{tmp_path}/mine.py:brightness", small_faces, CPU)(ROWS, x)
     means = x.mean((1, 2, 3)).numpy()
     assert np.allclose(given.distances, np.abs(means[:, None] - means), atol=1e-6)
-
-
-def test_layers_of_a_function_end_in_its_points_and_pass_gradients():
-    metric = Function(lambda x: [x * 2, x.flatten(1) * 3])
-    x = torch.rand(3, 1, 8, 8, requires_grad=True)
-    given = metric(torch.arange(3), x)
-    assert torch.equal(given.points, x.flatten(1) * 3) and not given.points.requires_grad
-    metric.layers(x)[-1].sum().backward()
-    assert torch.equal(x.grad, torch.full_like(x, 3))
 
 
 def test_large_points_stay_on_the_disk_and_say_the_same(small_faces, points, tmp_path, monkeypatch):
@@ -160,14 +152,27 @@ def test_points_that_are_not_finite_are_refused(small_faces, user_error, tmp_pat
     user_error(lambda: load_metric(f"{tmp_path}/mine.py:f", small_faces, CPU), "mine.py:f", "NaN")
 
 
-@pytest.mark.parametrize("result, differentiable", [
-    ("x.mean((2, 3))", True), ("x.mean((2, 3)).detach()", False), ("torch.from_numpy(x.numpy().mean((2, 3)))", False)])
-def test_a_function_is_asked_whether_it_gives_gradients(small_faces, tmp_path, result, differentiable):
+@pytest.mark.parametrize("result", ["x.mean((2, 3))", "torch.from_numpy(x.numpy().mean((2, 3)))"])
+def test_a_function_may_leave_torch(small_faces, tmp_path, result):
     (tmp_path / "mine.py").write_text(f"import torch\n\n\ndef f(x):\n    return {result}\n")
-    metric = load_metric(f"{tmp_path}/mine.py:f", small_faces, CPU)
-    assert metric.differentiable == differentiable
     x = torch.rand(5, 1, 48, 48)
-    assert torch.allclose(metric.distances(torch.arange(5), x), torch.cdist(x.mean((2, 3)), x.mean((2, 3))), atol=1e-6)
+    distances = load_metric(f"{tmp_path}/mine.py:f", small_faces, CPU).distances(torch.arange(5), x)
+    assert torch.allclose(distances, torch.cdist(x.mean((2, 3)), x.mean((2, 3))), atol=1e-6)
+
+
+def test_a_metric_without_any_distance_is_refused(small_faces, tmp_path, user_error):
+    for number, array in enumerate((np.ones((70, 3)), np.zeros((70, 70)), np.zeros((70, 0)))):
+        user_error(lambda: load_metric(save(tmp_path / f"{number}.npy", array), small_faces, CPU), "0 between all")
+    (tmp_path / "mine.py").write_text("def f(x):\n    return x[:, :1, 0, 0] * 0\n")
+    user_error(lambda: load_metric(f"{tmp_path}/mine.py:f", small_faces, CPU), "0 between all")
+
+
+def test_action_units_are_those_that_drew_synthetic_faces(small_faces, tmp_path, user_error):
+    faces = synthetic.load(16, 0, 40, 10, tmp_path)
+    units = faces.factors["action_units"][[3, 8, 8]]
+    expected = slow_distances(units, lambda a, b: np.linalg.norm(a - b))
+    assert np.allclose(load_metric("action_units", faces, CPU).distances(torch.tensor([3, 8, 8])), expected, atol=1e-6)
+    user_error(lambda: load_metric("action_units", small_faces, CPU), "synthetic")
 
 
 def test_points_and_distances_of_any_byte_order_and_with_rounding_are_taken(small_faces, tmp_path, points):

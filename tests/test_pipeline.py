@@ -21,8 +21,8 @@ from training import changed_constants, processes
 from training.storage import read_log
 
 ROOT = Path(__file__).resolve().parents[1]
-SMALL = ("DATA=faces.npz", "IMAGE_SIZE=16", "SEED=1", "DEVICE=cpu", "PRECISION=fp32", "classifier.EPOCHS=2",
-         "classifier.BATCH=16", "vae.EPOCHS=3", "vae.BATCH=16", "vae.Z_DIM=8", "vae.METRIC_DIMS=4")
+SMALL = ("DATA=faces.npz", "IMAGE_SIZE=16", "SEED=1", "DEVICE=cpu", "PRECISION=fp32", "classifier.STEPS=14",
+         "classifier.BATCH=16", "vae.STEPS=18", "vae.BATCH=16", "vae.Z_DIM=8", "vae.METRIC_DIMS=4")
 
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
 
@@ -134,8 +134,8 @@ def test_the_classifier_runs_alone(house):
 
 
 @pytest.mark.parametrize("arguments, words", [
-    (["run.py", "EPOCHS=3"], "vae.EPOCHS"), (["run.py", "DATA=nowhere"], "nowhere"),
-    (["run.py", "vae.EPOCHS=many"], "vae.EPOCHS=many"), (["run.py", "vae.REGULARIZER=strss"], "stress"),
+    (["run.py", "STEPS=3"], "vae.STEPS"), (["run.py", "DATA=nowhere"], "nowhere"),
+    (["run.py", "vae.STEPS=many"], "vae.STEPS=many"), (["run.py", "vae.REGULARIZER=strss"], "stress"),
     (["run.py", "RESUME=77"], "77"), (["experiments.py", "RUN=77"], "77"),
     (["run.py", "IMAGE_SIZE=50"], "multiple of 8"), (["run.py", "SEED=-1"], "SEED"),
     (["run.py", "vae.METRIC_NORM=euclid"], "METRIC_NORM"), (["experiments.py", "STEPS=1"], "STEPS"),
@@ -189,7 +189,7 @@ def test_two_processes_give_the_numbers_of_one(house):
 def test_two_processes_with_batch_norm_keep_one_network(house):
     """98 training faces in batches of 16 leave two, one a process, of which batch norm has no variance."""
     call(house, *TORCHRUN, "run.py", *SMALL, "classifier.ARCHITECTURE=original", "vae.ARCHITECTURE=original",
-         "classifier.EPOCHS=1", "vae.EPOCHS=1")
+         "classifier.STEPS=1", "vae.STEPS=1")
     folder = newest(house)
     model = load_classifier(folder / "classifier.pt", "cpu")
     x = torch.from_numpy(np.load(house / "faces.npz")["images"])[:, None] / 255
@@ -197,7 +197,7 @@ def test_two_processes_with_batch_norm_keep_one_network(house):
     faces, cpu = load(str(house / "faces.npz"), 16, seed=1), torch.device("cpu")
     with changed_constants(vae, BATCH=16, Z_DIM=8):
         weights = vae.Weights(cpu)
-        weights.schedule(0)
+        weights.schedule(1)
         means = vae.validate(vae.load_vae(folder, "no_dist_reg", cpu), None, weights, Images(faces, cpu),
                              faces.rows("val"), 1, "fp32")
     assert means["val_error"] == pytest.approx(read_log(folder, "no_dist_reg")[-1]["val_error"], rel=1e-4)

@@ -90,10 +90,12 @@ def test_a_loss_that_is_not_finite_names_the_checkpoint_that_is_kept(tmp_path):
     training.check_finite(dict(loss=1.0), "dist_reg", 5, tmp_path / "m.pt")
 
 
-def test_a_schedule_is_linear_from_the_first_to_the_last_epoch():
-    assert [training.scheduled((1.0, 0.0), epoch, 5) for epoch in range(5)] == [1, .75, .5, .25, 0]
-    assert training.scheduled((3.0, 0.0), 0, 1) == 3
-    assert [training.scheduled((0.0, 1.0), epoch, 3, power=2) for epoch in range(3)] == [0, .25, 1]
+def test_a_schedule_is_linear_from_the_first_to_the_last_step():
+    assert [training.scheduled((1.0, 0.0), progress) for progress in (0, .25, 1)] == [1, .75, 0]
+
+
+def test_steps_are_rounded_to_whole_epochs_of_which_there_is_one_at_least():
+    assert [training.epochs_for(steps, 10) for steps in (1, 14, 16, 100)] == [1, 1, 2, 10]
 
 
 def test_bf16_is_taken_only_where_it_is_seen_to_be_faster(monkeypatch):

@@ -238,6 +238,11 @@ def least_batch(model):
 
 # --- epochs
 
+def epochs_for(steps, steps_of_epoch):
+    """How many whole epochs, at least one, come nearest to this many steps."""
+    return max(1, round(steps / steps_of_epoch))
+
+
 def epochs(name, done, count):
     """The epochs that are left, from 0, under one progress bar; quiet where the output is not a terminal, and in all
     processes but the first.
@@ -246,10 +251,10 @@ def epochs(name, done, count):
     return tqdm(range(done, count), name, count, initial=done, disable=True if quiet else None, unit="epoch")
 
 
-def scheduled(schedule, epoch, epochs, power=1):
-    """The value at an epoch (from 0) of a (first, last) schedule that is linear between; with power 2 slow at first."""
+def scheduled(schedule, progress):
+    """The value of a (first, last) schedule, linear between, at a progress from 0, the first step, to 1, the last."""
     first, last = schedule
-    return first + (last - first) * (epoch / max(epochs - 1, 1)) ** power
+    return first + (last - first) * progress
 
 
 def check_finite(values, stage, epoch, checkpoint):
