@@ -58,13 +58,14 @@ class OurLoop:
     def __init__(self, faces, device, precision, folder, **settings):
         self.arguments = faces, None, folder, SEED, device, precision
         self.folder = folder
+        self.epoch = -(-len(faces.rows("train")) // BATCH)      # steps
         self.settings = dict(ARCHITECTURE="original", Z_DIM=Z_DIM, METRIC_DIMS=None, ALPHA=(ALPHA, ALPHA), BATCH=BATCH,
                              LEARNING_RATE=(LEARNING_RATE, LEARNING_RATE), MAX_GRADIENT=None, FLIP=False,
-                             EPOCHS=0) | settings
+                             STEPS=0) | settings
 
     def train_epoch(self):
         """One more epoch."""
-        self.settings["EPOCHS"] += 1
+        self.settings["STEPS"] += self.epoch
         self.run()
 
     def run(self):

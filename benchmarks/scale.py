@@ -125,7 +125,7 @@ def measure(path, device):
     split = np.full(len(faces), -1)
     split[rng.choice(len(faces), count, replace=False)] = 0
     split[rng.choice(len(faces), vae.BATCH, replace=False)] = 1
-    vae.EPOCHS = 1
+    vae.STEPS = 1                                               # an epoch
     with tempfile.TemporaryDirectory() as scratch:
         vae.train("dist_reg", replace(faces, split=split), metric, Path(scratch), SEED, device, "fp32")
         speed = storage.read_log(Path(scratch))[-1]["images_per_second"]

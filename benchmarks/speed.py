@@ -41,11 +41,10 @@ TRAINING_FACES = 256        # of one measurement of training on a processor
 GPU_TRAINING_FACES = 3200   # and on a GPU, where the start of an epoch would count for much in a few batches
 QUALITY_FACES = 756         # training faces, as of a small data set
 QUALITY_EPOCHS = 50         # of the reference recipe, as its authors set them
-OUR_EPOCHS = 40             # of ours, to get where the recipe ends
 EMBEDDED_FACES = 4096
 TSNE_FACES = 600
 DRAWN_FACES = 400
-PROCESS_RUN = "DATA=synthetic SIDE_BY_SIDE=False classifier.BATCH=64 vae.BATCH=64 classifier.EPOCHS=2 vae.EPOCHS=2"
+PROCESS_RUN = "DATA=synthetic SIDE_BY_SIDE=False classifier.BATCH=64 vae.BATCH=64 classifier.STEPS=105 vae.STEPS=105"
 PROCESS_ROUNDS = 2
 INTERVAL = 0.05             # seconds between two looks at a program's memory
 
@@ -159,7 +158,7 @@ def measure_quality(faces, device, precision):
         curve.append([seconds, loop.val_loss()])
         print(f"reference recipe, epoch {epoch + 1} of {QUALITY_EPOCHS}: {seconds:.1f} s, loss {curve[-1][1]:.2f}")
     with tempfile.TemporaryDirectory() as scratch:
-        own = training.constants(vae) | dict(ALPHA=(ALPHA, ALPHA), EPOCHS=OUR_EPOCHS)
+        own = training.constants(vae) | dict(ALPHA=(ALPHA, ALPHA))
         log = OurLoop(faces, device, precision, Path(scratch), **own).run()
     return dict(faces=QUALITY_FACES, threads=torch.get_num_threads(), reference_curve=curve,
                 our_curve=[[line["seconds"], line["val_error"] + ALPHA * line["val_kl"]] for line in log])
@@ -238,8 +237,8 @@ def measure_memory(faces, device, precision):
     if not Path("/proc/self/smaps_rollup").exists():
         return {}
     found = [0]
-    run_copy("run.py", "DATA=synthetic", f"DEVICE={device}", f"PRECISION={precision}", "classifier.EPOCHS=1",
-             "vae.EPOCHS=1", look=lambda pid: found.append(memory_of(pid)))
+    run_copy("run.py", "DATA=synthetic", f"DEVICE={device}", f"PRECISION={precision}", "classifier.STEPS=1",
+             "vae.STEPS=1", look=lambda pid: found.append(memory_of(pid)))
     return dict(run_py_bytes=max(found))
 
 

@@ -156,7 +156,7 @@ def test_every_point_has_settings_that_can_be(name, settings, monkeypatch):
 
 def test_speed_measures_every_part_and_writes_a_row_of_each(monkeypatch, tmp_path):
     small = dict(RESULTS=tmp_path, ROUNDS=1, MATRIX=64, TRAINING_FACES=8, QUALITY_FACES=16, QUALITY_EPOCHS=1,
-                 OUR_EPOCHS=2, EMBEDDED_FACES=64, TSNE_FACES=40, DRAWN_FACES=28, BATCH=8, DEVICE="cpu",
+                 EMBEDDED_FACES=64, TSNE_FACES=40, DRAWN_FACES=28, BATCH=8, DEVICE="cpu",
                  PRECISION="fp32", PARTS="matrix,training,quality,others,processes")
     monkeypatch.setattr(loops, "BATCH", 8)
     monkeypatch.setattr(speed, "run_copy", lambda *command, threads: [
