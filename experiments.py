@@ -25,6 +25,7 @@ from metric_vae.scores import HAPPY, NEUTRAL, SAD
 from training import storage
 
 RUN: int | str = "last"     # the number of a finished run, or "last", the newest
+SPLIT = "test"              # the held-out faces that are scored and drawn: "test", or "val" to choose settings by
 PUBLISH = False             # also copy the README's figures to images/
 SAMPLE = 600                # held-out faces at most for t-SNE, pair scores and edits; a random sample in which the
                             # expressions keep their proportions
@@ -44,6 +45,7 @@ PUBLISHED = ("last.png", "shepard.png", "losses.png")      # and all figures of 
 def main():
     module = sys.modules[__name__]
     training.override(sys.argv[1:], {"": module, "judges": judges})
+    training.check_choice("SPLIT", SPLIT, ("val", "test"))
     training.check_choice("EDIT_PART", EDIT_PART, ("both", "metric", "rest"))
     training.check_at_least(1, SAMPLE=SAMPLE, SHOWN=SHOWN, PATHS=PATHS)
     training.check_at_least(2, STEPS=STEPS)
@@ -81,9 +83,9 @@ def analyse(folder, faces, seed, device):
     figures = folder / "figures"
     shutil.rmtree(figures, ignore_errors=True)                  # none may stay that this run's faces no longer allow
     storage.make_folder(figures)
-    test, rows = faces.rows("test"), sample_rows(faces)
-    print(f"{folder}: {faces.name}, {len(test)} held-out faces" + (
-        f"; of these a sample of {len(rows)} for t-SNE, pair scores and edits" if len(rows) < len(test) else ""))
+    held_out, rows = faces.rows(SPLIT), sample_rows(faces, SPLIT)
+    print(f"{folder}: {faces.name}, {len(held_out)} faces of its {SPLIT} split" + (
+        f"; of these a sample of {len(rows)} for t-SNE, pair scores and edits" if len(rows) < len(held_out) else ""))
     C = None
     if (folder / "classifier.pt").exists():
         C = classifier.load_classifier(folder / "classifier.pt", device)
@@ -93,7 +95,7 @@ def analyse(folder, faces, seed, device):
     with_ceiling = models and C is not None and vae.METRIC == "embeddings"
     precision = training.choose_precision(run.PRECISION, device)
     with judges.train_second_beside(faces, folder, seed, device, precision) if with_ceiling else nullcontext():
-        scores = analyse_networks(models, C, faces, test, rows, folder, seed, device, clock)
+        scores = {"split": SPLIT} | analyse_networks(models, C, faces, held_out, rows, folder, seed, device, clock)
     if with_ceiling:
         scores["ceiling"] = measure_ceiling(C, faces, rows, folder, seed, device, precision)
         clock("ceiling")
@@ -104,11 +106,11 @@ def analyse(folder, faces, seed, device):
     return scores
 
 
-def analyse_networks(models, C, faces, test, rows, folder, seed, device, clock):
+def analyse_networks(models, C, faces, held_out, rows, folder, seed, device, clock):
     """Draw the figures of the classifier C and of the VAEs, where there are any; returns their scores."""
     figures, scores = folder / "figures", {}
     if C is not None:
-        scores["classifier"] = analyse_classifier(C, faces, test, rows, figures, device)
+        scores["classifier"] = analyse_classifier(C, faces, held_out, rows, figures, device)
         clock("classifier")
     if models:
         judge = identifier = None
@@ -118,14 +120,14 @@ def analyse_networks(models, C, faces, test, rows, folder, seed, device, clock):
         if judge is not None:
             identifier = judges.train_identifier(faces, folder, seed, device)
             clock("identity network")
-        scores.update(analyse_vaes(models, C, judge, identifier, faces, test, rows, figures, device, clock))
+        scores.update(analyse_vaes(models, C, judge, identifier, faces, held_out, rows, figures, device, clock))
     return scores
 
 
-def sample_rows(faces):
-    """The rows of the held-out faces for t-SNE, pair scores and edits: SAMPLE of them at most."""
-    test = faces.rows("test")
-    return test[evaluate.stratified_rows(faces.labels[test], SAMPLE, SEED)]
+def sample_rows(faces, split):
+    """The rows of the faces of a split, "val" or "test", for t-SNE, pair scores and edits: SAMPLE of them at most."""
+    held_out = faces.rows(split)
+    return held_out[evaluate.stratified_rows(faces.labels[held_out], SAMPLE, SEED)]
 
 
 class Clock:
@@ -141,12 +143,12 @@ class Clock:
 
 # --- the classifier
 
-def analyse_classifier(model, faces, test, rows, figures, device):
+def analyse_classifier(model, faces, held_out, rows, figures, device):
     """Draw the classifier's figures; returns its scores."""
     for name in ("last", "second_last", "softmax"):
         points = classifier.layer(model, faces, rows, device, name)
         classifier_figures.layer_map(figures / f"{name}.png", name, points, faces.labels[rows], SEED)
-    labelled = test[faces.labels[test] >= 0]
+    labelled = held_out[faces.labels[held_out] >= 0]
     if len(labelled) == 0:
         print("no labelled held-out faces: no accuracy, no confusion.png, ordered.png and intensities.png")
         return {}
@@ -171,7 +173,7 @@ def measure_ceiling(C, faces, rows, folder, seed, device, precision):
 
 # --- the VAEs
 
-def analyse_vaes(models, C, judge, identifier, faces, test, rows, figures, device, clock):
+def analyse_vaes(models, C, judge, identifier, faces, held_out, rows, figures, device, clock):
     """Draw the VAEs' figures; returns their scores and those of the controls."""
     if vae.METRIC == "embeddings" and C is not None:
         metric = run.metric_of(C)
@@ -191,7 +193,7 @@ def analyse_vaes(models, C, judge, identifier, faces, test, rows, figures, devic
     panels = {}
     for name, model in models.items():
         latents = vae_scores.encode(name, model, faces, rows, device, EDIT_PART)
-        scores[name] = vae_scores.score_reconstructions(model, faces, test, device, SEED)
+        scores[name] = vae_scores.score_reconstructions(model, faces, held_out, device, SEED)
         e = latents.distances()
         scores[name].update(evaluate.distance_scores(e, d, labels))
         if (labels >= 0).sum() > 1:
@@ -271,9 +273,10 @@ def people_to_edit(latents, rng):
 def print_tables(scores):
     """Print the scores of both models side by side, then those of the controls."""
     models = [name for name in vae.MODELS if name in scores]
+    faces = f"faces of the {scores['split']} split"
     if "classifier" in scores and scores["classifier"]:
-        print_table("classifier", {"classifier": scores["classifier"]})
-    print_table("VAEs, held-out faces", {name: scores[name] for name in models})
+        print_table(f"classifier, {faces}", {"classifier": scores["classifier"]})
+    print_table(f"VAEs, {faces}", {name: scores[name] for name in models})
     if scores.get("ceiling"):
         print_table("ceiling: distances of a second classifier", {"second classifier": scores["ceiling"]})
     print_table("controls: the same latents against other distances", {

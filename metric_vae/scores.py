@@ -23,7 +23,7 @@ HAPPY, SAD, NEUTRAL = (EXPRESSIONS.index(name) for name in ("happy", "sad", "neu
 
 @dataclass
 class Latents:
-    """What is known of the test faces in one VAE: rows of the data, their pixels x in 0..1 and labels, mu, the
+    """What is known of held-out faces in one VAE: rows of the data, their pixels x in 0..1 and labels, mu, the
     mean latents of the training expressions (7, Z), a function from z to faces in 0..1, and which dimensions keep
     the metric and which ones edits move.
     """
@@ -53,7 +53,7 @@ def given_distances(metric, faces, rows, device):
 
 
 def encode(name, model, faces, rows, device, edit_part="both"):
-    """The Latents of these test faces in a VAE; edit_part: "metric" edits move the first METRIC_DIMS of z, "rest" the
+    """The Latents of these held-out faces in a VAE; edit_part: "metric" edits move the first METRIC_DIMS of z, "rest" the
     others, "both" all.
     """
     regularized = name == "dist_reg" and vae.METRIC_DIMS is not None        # else all of z is compared and moved
@@ -68,17 +68,17 @@ def encode(name, model, faces, rows, device, edit_part="both"):
                    lambda z: vae.decode(model, z, device).clip(0, 1), slice(k), parts[edit_part])
 
 
-def score_reconstructions(model, faces, test, device, seed=0):
-    """error, psnr, ssim (of faces decoded from sampled z), kl and active_units on all test faces.
+def score_reconstructions(model, faces, rows, device, seed=0):
+    """error, psnr, ssim (of faces decoded from sampled z), kl and active_units on the faces of these rows.
 
     The error is the decoder's own, as in the loss; psnr and ssim see faces cut to 0..1, as pictures show them.
     """
     rng = np.random.default_rng(seed)
-    mu, sigma = vae.encode(model, faces, test, device)
+    mu, sigma = vae.encode(model, faces, rows, device)
     errors, psnrs, ssims = [], [], []
-    for start in range(0, len(test), CHUNK):
+    for start in range(0, len(rows), CHUNK):
         part = slice(start, start + CHUNK)
-        x = faces.images[test[part]] / np.float32(255)
+        x = faces.images[rows[part]] / np.float32(255)
         x_hat = vae.decode(model, mu[part] + sigma[part] * rng.standard_normal(mu[part].shape), device)
         errors.append(evaluate.squared_errors(x_hat, x))
         psnrs.append(evaluate.psnr(x_hat.clip(0, 1), x))

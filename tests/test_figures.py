@@ -203,7 +203,7 @@ def test_experiments_draws_what_the_labels_allow(run_folder, images, labels, ide
         read(folder / "figures" / path)
     experiments.print_tables(scores)
     assert json.loads(json.dumps(scores, allow_nan=False)) == scores
-    assert set(scores) == {"classifier", "controls", "ceiling", *vae.MODELS}
+    assert set(scores) == {"split", "classifier", "controls", "ceiling", *vae.MODELS}
     assert scores["ceiling"]["spearman"][0] < 1                  # another seed
     named = {"error", "psnr", "ssim", "kl", "active_units", "pearson", "spearman", "stress", "trustworthiness",
              "continuity", "triplets"}
@@ -265,7 +265,7 @@ def test_experiments_takes_a_run_of_the_vae_alone_and_one_of_the_classifier_alon
         (folder / f"{name}.pt").unlink()
     run_folder(["classifier"])
     scores = experiments.analyse(folder, faces, 0, torch.device("cpu"))
-    assert set(scores) == {"classifier"}
+    assert set(scores) == {"split", "classifier"}
 
 
 def test_labels_as_the_metric_without_labelled_held_out_faces_leave_the_classifiers_figures(
@@ -274,7 +274,25 @@ def test_labels_as_the_metric_without_labelled_held_out_faces_leave_the_classifi
     faces = people(images, labels, identities, [-1])
     scores = experiments.analyse(run_folder(("classifier", *vae.MODELS)), faces, 0, torch.device("cpu"))
     experiments.print_tables(scores)
-    assert "no labelled held-out faces" in capsys.readouterr().out and set(scores) == {"classifier"}
+    assert "no labelled held-out faces" in capsys.readouterr().out and set(scores) == {"split", "classifier"}
+
+
+@pytest.mark.parametrize("split, people_in_it", [("val", [6]), ("test", [7, 8, 9])])
+def test_the_faces_of_the_chosen_split_are_scored_and_named(
+        run_folder, images, labels, identities, monkeypatch, capsys, split, people_in_it):
+    faces, cpu = people(images, labels, identities, np.arange(7)), torch.device("cpu")
+    monkeypatch.setattr(vae, "METRIC", "pixels")
+    monkeypatch.setattr(judges, "JUDGE_ARCHITECTURE", "none")
+    monkeypatch.setattr(experiments, "SPLIT", split)
+    folder = run_folder(["dist_reg"])
+    scores = experiments.analyse(folder, faces, 0, cpu)
+    experiments.print_tables(scores)
+    printed = capsys.readouterr().out
+    rows = np.flatnonzero(np.isin(identities, people_in_it))
+    mu, sigma = vae.encode(vae.load_vae(folder, "dist_reg", cpu), faces, rows, cpu)
+    assert scores["split"] == split
+    assert scores["dist_reg"]["kl"][0] == pytest.approx((mu ** 2 + sigma ** 2 - 1 - 2 * np.log(sigma)).sum(1).mean() / 2)
+    assert f"{len(rows)} faces of its {split} split" in printed and f"VAEs, faces of the {split} split" in printed
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])

@@ -139,6 +139,7 @@ def test_the_classifier_runs_alone(house):
     (["run.py", "RESUME=77"], "77"), (["experiments.py", "RUN=77"], "77"),
     (["run.py", "IMAGE_SIZE=50"], "multiple of 8"), (["run.py", "SEED=-1"], "SEED"),
     (["run.py", "vae.METRIC_NORM=euclid"], "METRIC_NORM"), (["experiments.py", "STEPS=1"], "STEPS"),
+    (["experiments.py", "SPLIT=train"], "SPLIT"),
     (["-m", "metric_vae.run", "METRIC=none.npy", *SMALL[:2]], "none.npy"),
     (["-m", "data.faces", "nowhere"], "nowhere")])
 def test_a_users_mistake_ends_with_one_message_and_no_new_run(house, arguments, words):
