@@ -196,8 +196,7 @@ def analyse_vaes(models, C, judge, identifier, faces, held_out, rows, figures, d
         scores[name] = vae_scores.score_reconstructions(model, faces, held_out, device, SEED)
         e = latents.distances()
         scores[name].update(evaluate.distance_scores(e, d, labels))
-        if (labels >= 0).sum() > 1:
-            scores[name]["knn_accuracy"] = evaluate.knn_accuracy(e, labels)
+        scores[name].update(evaluate.finite({"knn_accuracy": evaluate.knn_accuracy(e, labels)}))
         if len(rows) > 2:
             i, j = np.triu_indices(len(rows), 1)
             panels[name] = (e[i, j], d[i, j])

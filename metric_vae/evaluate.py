@@ -15,7 +15,7 @@ from data.faces import EXPRESSIONS
 
 RESAMPLES = 200         # bootstrap draws of n faces
 NEIGHBOURS = 12         # of trustworthiness and continuity
-VOTERS = 15             # neighbours that vote for an expression
+VOTERS = 15             # neighbours, at most, that vote for an expression
 TRIPLETS = 100_000      # drawn at random
 ACTIVE = 0.01           # variance of mu above which a unit is active
 SSIM_SIGMA, SSIM_RADIUS = 1.5, 5        # pixels; an 11x11 window
@@ -166,12 +166,12 @@ def trustworthiness_of_faces(d, e):
     return 1 - 2 / (k * (2 * n - 3 * k - 1)) * beyond
 
 
-def neighbours_agree(e, labels):
-    """Whether the VOTERS nearest other faces vote for the face's own label, bool (n,); all faces labelled.
+def neighbours_agree(e, labels, voters):
+    """Whether the nearest other faces, voters of them, vote for the face's own label, bool (n,); all faces labelled.
 
     Of labels with as many votes the smallest wins.
     """
-    votes = labels[_neighbours(e)[:, :min(VOTERS, len(e) - 1)]]
+    votes = labels[_neighbours(e)[:, :voters]]
     return (votes[:, :, None] == np.arange(len(EXPRESSIONS))).sum(1).argmax(1) == labels
 
 
@@ -230,9 +230,19 @@ def distance_scores(e, d, labels):
 
 
 def knn_accuracy(e, labels):
-    """The share of labelled faces whose VOTERS nearest other labelled faces vote for their expression."""
-    rows = np.flatnonzero(labels >= 0)
-    return mean_score(neighbours_agree(e[np.ix_(rows, rows)], labels[rows]))
+    """The share of labelled faces whose nearest other labelled faces vote for their expression.
+
+    As many vote as the rarest expression has other faces, but at most VOTERS: with more, the other expressions would
+    outvote it however well it is separated. An expression of a single face has no other face to vote for it: that
+    face is left out. NaN where no face is left.
+    """
+    counts = np.bincount(labels[labels >= 0], minlength=len(EXPRESSIONS))
+    if counts.max() < 2:
+        return [float("nan")] * 3
+    labelled = np.flatnonzero(labels >= 0)
+    rows = labelled[counts[labels[labelled]] > 1]
+    voters = min(VOTERS, counts[counts > 1].min() - 1)
+    return mean_score(neighbours_agree(e[np.ix_(rows, rows)], labels[rows], voters))
 
 
 # --- edits

@@ -191,13 +191,40 @@ def test_triplets_of_a_constant_latent_are_never_kept_and_equal_distances_do_not
     assert evaluate.triplets(d, d)[0] == 1
 
 
-def test_neighbours_vote_as_in_scikit_learn_without_the_face_itself():
-    x, labels = points(60), RNG.integers(0, 7, 60)
-    right = evaluate.neighbours_agree(evaluate.euclidean(x), labels)
+@pytest.mark.parametrize("voters", [1, 2, 15])
+def test_neighbours_vote_as_in_scikit_learn_without_the_face_itself(voters):
+    x, labels = points(60), np.random.default_rng(0).integers(0, 7, 60)
+    right = evaluate.neighbours_agree(evaluate.euclidean(x), labels, voters)
     for i in range(60):
         others = np.arange(60) != i
-        model = KNeighborsClassifier(evaluate.VOTERS).fit(x[others], labels[others])
+        model = KNeighborsClassifier(voters).fit(x[others], labels[others])
         assert right[i] == (model.predict(x[i:i + 1])[0] == labels[i])
+
+
+def test_15_neighbours_vote_where_every_expression_has_16_faces_and_as_many_as_it_has_others_where_one_has_fewer():
+    for counts, voters in (((16, 40), 15), ((4, 40), 3), ((2, 40), 1), ((1, 40), 15), ((1, 4, 40), 3)):
+        labels = np.repeat(np.arange(len(counts)), counts)
+        e = evaluate.euclidean(points(len(labels)))
+        rows = np.flatnonzero(np.array(counts)[labels] > 1)
+        expected = evaluate.neighbours_agree(e[np.ix_(rows, rows)], labels[rows], voters).mean()
+        assert evaluate.knn_accuracy(e, labels)[0] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("counts", [(2, 3, 5), (2, 2), (3, 3, 3), (5, 30), (2, 1, 1), (7, 7, 7, 7, 7, 7, 7)])
+def test_small_classes_that_lie_apart_are_all_recognised(counts):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    x = 100 * np.eye(7)[labels] + points(len(labels), 7)
+    assert evaluate.knn_accuracy(evaluate.euclidean(x), labels) == [1, 1, 1]
+
+
+def test_single_faces_of_their_expression_are_left_out_of_the_neighbours_accuracy():
+    x = np.array([[0.], [1], [10], [11], [2]])                  # the last one would be the nearest of the second
+    assert evaluate.knn_accuracy(evaluate.euclidean(x), np.array([0, 0, 1, 1, 2])) == [1, 1, 1]
+    for labels in ([0, 1, 2, 3, 4], [-1] * 5, [-1, -1, 3, -1, -1]):
+        assert np.isnan(evaluate.knn_accuracy(evaluate.euclidean(x), np.array(labels))).all()
+
+
+def test_twenty_faces_of_each_expression_that_lie_apart_are_all_recognised():
     apart = np.repeat(np.eye(7) * 100, 20, axis=0) + points(140, 7)
     assert evaluate.knn_accuracy(evaluate.euclidean(apart), np.repeat(np.arange(7), 20)) == [1, 1, 1]
 
