@@ -20,6 +20,7 @@ TRIPLETS = 100_000      # drawn at random
 ACTIVE = 0.01           # variance of mu above which a unit is active
 SSIM_SIGMA, SSIM_RADIUS = 1.5, 5        # pixels; an 11x11 window
 SSIM_C1, SSIM_C2 = 0.01 ** 2, 0.03 ** 2
+HIGH = 0.75             # frequencies above this share of the Nyquist frequency are high
 
 
 # --- intervals
@@ -43,6 +44,11 @@ def mean_score(values, seed=0):
     """The mean of one value a face, (n,), with its interval."""
     values = np.asarray(values, float)
     return interval(lambda w: w @ values / w.sum(), len(values), seed)
+
+
+def ratio(values, others):
+    """The sum of one value a face, (n,), over that of another, with its interval."""
+    return interval(lambda w: (w @ values) / (w @ others), len(values))
 
 
 def finite(scores):
@@ -94,6 +100,29 @@ def ssim(x_hat, x):
                   / ((mean_a ** 2 + mean_b ** 2 + SSIM_C1) * (var_a + var_b + SSIM_C2)))
     r = SSIM_RADIUS if a.shape[1] > 2 * SSIM_RADIUS else 0
     return similarity[:, r:a.shape[1] - r, r:a.shape[2] - r].mean((1, 2))
+
+
+def high_energy(x):
+    """The energy of faces (n, H, W) at high spatial frequencies, (n,), in units of squared pixels summed over a face.
+
+    sum |F(w x)|^2 / (H W) over the frequencies (u, v) of the 2-D Fourier transform F, in cycles per pixel, with
+    max(|u|, |v|) > HIGH / 2. w is a Hann window (Harris 1978), which is 0 at the borders: without it half of this
+    energy would be the step between opposite borders, which F takes for neighbours.
+    """
+    rows, columns = (np.sin(np.pi * (np.arange(size) + .5) / size) ** 2 for size in x.shape[1:])
+    u, v = (np.abs(np.fft.fftfreq(size)) for size in x.shape[1:])
+    high = np.maximum(u[:, None], v) > HIGH / 2                 # (H, W)
+    spectrum = np.fft.fft2(x * np.outer(rows, columns))[:, high]
+    return np.square(np.abs(spectrum)).sum(1) / x[0].size
+
+
+def high_frequencies(x_hat, x):
+    """high_energy of faces x_hat as a multiple of that of faces x, each (n, H, W), summed over faces.
+
+    1: as much fine texture as in x; less: blurred; more: texture of the network's own, such as the checkerboard that
+    strided layers leave.
+    """
+    return ratio(high_energy(x_hat), high_energy(x))
 
 
 def kl(mu, sigma):
@@ -317,8 +346,7 @@ def edit_error_to_truth(edits, truth, x_hat, x):
 
     All (n, H, W) in 0..1: the edit, that person rendered with that expression, reconstruction and face before.
     """
-    error, plain = squared_errors(edits, truth), squared_errors(x_hat, x)
-    return interval(lambda w: (w @ error) / (w @ plain), len(error))
+    return ratio(squared_errors(edits, truth), squared_errors(x_hat, x))
 
 
 def identity_kept(edits, sources, people, faces):

@@ -69,23 +69,28 @@ def encode(name, model, faces, rows, device, edit_part="both"):
 
 
 def score_reconstructions(model, faces, rows, device, seed=0):
-    """error, psnr, ssim (of faces decoded from sampled z), kl and active_units on the faces of these rows.
+    """error, psnr, ssim and high_frequencies of x_hat, kl and active_units on the faces of these rows.
 
-    The error is the decoder's own, as in the loss; psnr and ssim see faces cut to 0..1, as pictures show them.
+    x_hat is decoded from sampled z, as in training. The error is the decoder's own, as in the loss; the other scores
+    see faces cut to 0..1, as pictures show them.
     """
     rng = np.random.default_rng(seed)
     mu, sigma = vae.encode(model, faces, rows, device)
-    errors, psnrs, ssims = [], [], []
+    errors, psnrs, ssims, energies_hat, energies = [], [], [], [], []
     for start in range(0, len(rows), CHUNK):
         part = slice(start, start + CHUNK)
         x = faces.images[rows[part]] / np.float32(255)
         x_hat = vae.decode(model, mu[part] + sigma[part] * rng.standard_normal(mu[part].shape), device)
         errors.append(evaluate.squared_errors(x_hat, x))
-        psnrs.append(evaluate.psnr(x_hat.clip(0, 1), x))
-        ssims.append(evaluate.ssim(x_hat.clip(0, 1), x))
+        x_hat = x_hat.clip(0, 1)
+        psnrs.append(evaluate.psnr(x_hat, x))
+        ssims.append(evaluate.ssim(x_hat, x))
+        energies_hat.append(evaluate.high_energy(x_hat))
+        energies.append(evaluate.high_energy(x))
     return {"error": evaluate.mean_score(np.concatenate(errors)), "psnr": evaluate.mean_score(np.concatenate(psnrs)),
-            "ssim": evaluate.mean_score(np.concatenate(ssims)), "kl": evaluate.mean_score(evaluate.kl(mu, sigma)),
-            "active_units": evaluate.active_units(mu)}
+            "ssim": evaluate.mean_score(np.concatenate(ssims)),
+            "high_frequencies": evaluate.ratio(np.concatenate(energies_hat), np.concatenate(energies)),
+            "kl": evaluate.mean_score(evaluate.kl(mu, sigma)), "active_units": evaluate.active_units(mu)}
 
 
 def score_edits(latents, judge, identifier, metric, faces, device, steps=10, paths=50, seed=0):
@@ -111,10 +116,13 @@ def score_edits(latents, judge, identifier, metric, faces, device, steps=10, pat
               "frechet": evaluate.frechet(features(samples), features(latents.x))}
     if len(happy):
         scores["edit_success_happy_to_sad"] = evaluate.mean_score(happy)
-    if faces.factors is not None:
-        target = (labels + rng.integers(1, len(EXPRESSIONS), len(labels))) % len(EXPRESSIONS)
-        truth = synthetic.with_expression(faces, latents.rows[known], target) / 255
-        scores["edit_error_to_truth"] = evaluate.edit_error_to_truth(latents.edit(known, target), truth, x_hat, x)
+    target = other_expressions(labels, np.flatnonzero(np.isfinite(means[:, 0])), rng)
+    if target is not None:
+        edits = latents.edit(known, target)
+        scores["high_frequencies_of_edits"] = evaluate.high_frequencies(edits, x)
+        if faces.factors is not None:
+            truth = synthetic.with_expression(faces, latents.rows[known], target) / 255
+            scores["edit_error_to_truth"] = evaluate.edit_error_to_truth(edits, truth, x_hat, x)
     people = faces.identities[latents.rows]
     if identifier is not None and len(known):
         scores |= score_identity(latents, identifier, people, known, device)
@@ -129,6 +137,16 @@ def score_edits(latents, judge, identifier, metric, faces, device, steps=10, pat
             scores["interpolation_path_ratio"] = evaluate.path_ratio(
                 points.reshape(*path.shape[:2], -1), vae.METRIC_NORM)
     return evaluate.finite(scores)
+
+
+def other_expressions(labels, possible, rng):
+    """One of the possible expressions for each of labels (n,), all of them possible, drawn at random but never its own;
+    None where there are no labels or no other expression.
+    """
+    if len(possible) < 2 or not len(labels):
+        return None
+    places = np.searchsorted(possible, labels)
+    return possible[(places + rng.integers(1, len(possible), len(labels))) % len(possible)]
 
 
 def score_identity(latents, identifier, people, known, device):

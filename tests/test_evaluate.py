@@ -1,6 +1,7 @@
 """metric_vae/evaluate.py against values worked by hand, slow loops and other libraries."""
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 from scipy.stats import pearsonr, spearmanr
 from sklearn.manifold import trustworthiness
 from sklearn.neighbors import KNeighborsClassifier
@@ -102,6 +103,45 @@ def test_ssim_is_that_of_a_slow_loop_over_windows():
 def test_ssim_takes_faces_smaller_than_its_window():
     x = RNG.random((1, 8, 8))
     assert evaluate.ssim(x, x) == pytest.approx([1])
+
+
+def low_passed(count=5, size=16, seed=0):
+    """Random faces (n, size, size) without frequencies above half of the Nyquist frequency."""
+    u = np.abs(np.fft.fftfreq(size))
+    low = np.maximum(u[:, None], u) <= .25
+    return np.fft.ifft2(np.fft.fft2(np.random.default_rng(seed).random((count, size, size))) * low).real
+
+
+def test_the_energy_at_high_frequencies_is_that_of_a_slow_loop():
+    x, n = RNG.random((2, 8, 8)), 8
+    window = [np.sin(np.pi * (i + .5) / n) ** 2 for i in range(n)]
+    expected = np.zeros(2)
+    for u in range(n):
+        for v in range(n):
+            if max(min(u, n - u), min(v, n - v)) > .75 * n / 2:
+                wave = np.array([[window[i] * window[j] * np.exp(-2j * np.pi * (u * i + v * j) / n) for j in range(n)]
+                                 for i in range(n)])
+                expected += np.abs((x * wave).sum((1, 2))) ** 2 / n ** 2
+    assert evaluate.high_energy(x) == pytest.approx(expected)
+
+
+def test_high_frequencies_are_1_for_the_same_faces_and_0_for_faces_without_any():
+    x = RNG.random((5, 16, 16))
+    assert evaluate.high_frequencies(x, x) == [1, 1, 1]
+    assert evaluate.high_frequencies(2 * x + 3, x) == pytest.approx([4, 4, 4])
+    assert evaluate.high_frequencies(low_passed(), x) == pytest.approx([0, 0, 0], abs=1e-12)
+    blurred = [evaluate.high_frequencies(gaussian_filter(x, (0, sigma, sigma)), x)[0] for sigma in (.3, .6, 1)]
+    assert 1 > blurred[0] > blurred[1] > blurred[2]
+
+
+@pytest.mark.parametrize("pattern", ["checkerboard", "rows"])
+def test_a_pattern_of_two_pixels_raises_the_high_frequencies_by_its_own_energy(pattern):
+    x, blurred, line = RNG.random((5, 16, 16)), low_passed(), (-1.0) ** np.arange(16)
+    texture = .1 * np.outer(line, line if pattern == "checkerboard" else np.ones(16))
+    energy = .1 ** 2 * (3 / 8 * 16) ** 2                        # the squares of a Hann window have the mean 3/8
+    assert evaluate.high_energy(blurred + texture) == pytest.approx(np.full(5, energy))
+    assert evaluate.high_frequencies(blurred + texture, x)[0] == pytest.approx(
+        5 * energy / evaluate.high_energy(x).sum())
 
 
 def test_kl_is_zero_for_a_standard_normal_and_right_for_another():

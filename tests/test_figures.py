@@ -17,7 +17,7 @@ import metric_vae.run as vae
 from data.drawing import face_grid, tsne
 from data.faces import EXPRESSIONS, checked
 from metric_vae.model import ARCHITECTURES
-from metric_vae.scores import HAPPY, SAD, Latents, pairs_of
+from metric_vae.scores import HAPPY, SAD, Latents, other_expressions, pairs_of, score_reconstructions
 from training import storage
 
 RNG = np.random.default_rng(0)
@@ -205,11 +205,11 @@ def test_experiments_draws_what_the_labels_allow(run_folder, images, labels, ide
     assert json.loads(json.dumps(scores, allow_nan=False)) == scores
     assert set(scores) == {"split", "classifier", "controls", "ceiling", *vae.MODELS}
     assert scores["ceiling"]["spearman"][0] < 1                  # another seed
-    named = {"error", "psnr", "ssim", "kl", "active_units", "pearson", "spearman", "stress", "trustworthiness",
+    named = {"error", "psnr", "ssim", "high_frequencies", "kl", "active_units", "pearson", "spearman", "stress", "trustworthiness",
              "continuity", "triplets"}
     if test_labels[0] == 0:
         named |= {"spearman_within", "spearman_between", "knn_accuracy", "edit_success", "judge_on_faces",
-                  "judge_on_reconstructions", "identity_kept", "identity_on_faces", "frechet"}
+                  "judge_on_reconstructions", "high_frequencies_of_edits", "identity_kept", "identity_on_faces", "frechet"}
     assert named <= set(scores["dist_reg"])
     assert (folder / "judge.pt").exists() == (test_labels[0] == 0)
 
@@ -325,6 +325,27 @@ def test_pairs_are_of_one_person_first_and_take_no_face_twice(small_faces):
     assert (small_faces.labels[happy] == 3).all() and (small_faces.labels[sad] == 4).all()
     small_faces.identities[:] = -1
     assert pairs_of(latents, small_faces.identities, HAPPY, SAD, 4).shape == (2, 4)
+
+
+def test_every_other_possible_expression_is_drawn_and_never_the_own_one():
+    labels = np.resize([1, 4, 6], 300)
+    drawn = other_expressions(labels, np.array([1, 4, 6]), np.random.default_rng(0))
+    assert set(zip(labels, drawn)) == {(a, b) for a in (1, 4, 6) for b in (1, 4, 6) if a != b}
+    assert other_expressions(labels, np.array([1]), None) is None
+    assert other_expressions(labels[:0], np.array([1, 4]), None) is None
+
+
+def test_high_frequencies_of_reconstructions_are_those_of_the_faces_in_one_go_and_in_chunks(
+        run_folder, small_faces, monkeypatch):
+    cpu = torch.device("cpu")
+    model, rows = vae.load_vae(run_folder(["dist_reg"]), "dist_reg", cpu), small_faces.rows("train")
+    mu, sigma = vae.encode(model, small_faces, rows, cpu)
+    z = mu + sigma * np.random.default_rng(0).standard_normal(mu.shape)
+    expected = experiments.evaluate.high_frequencies(vae.decode(model, z, cpu).clip(0, 1), small_faces.images[rows] / 255)
+    for chunk in (2048, 7):
+        monkeypatch.setattr(experiments.vae_scores, "CHUNK", chunk)
+        scores = score_reconstructions(model, small_faces, rows, cpu)
+        assert scores["high_frequencies"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_people_to_edit_are_of_all_expressions(small_faces, monkeypatch):
