@@ -32,6 +32,9 @@ SAMPLE = 600                # held-out faces at most for t-SNE, pair scores and 
 SEED = 0                    # of that sample, of noise, prior samples, t-SNE and the faces that are shown
 DEVICE = "auto"             # "auto", "cpu", "cuda", ...
 
+# --- samples
+SAMPLES_FROM = "density"    # in figures: of Gaussians fitted to the training faces' latents, or "prior": of N(0, I)
+
 # --- edits and interpolations
 EDIT_PART = "metric"        # what they move: the first vae.METRIC_DIMS of z ("metric"), the others ("rest"), or "both"
 STEPS = 10                  # of an interpolation, its ends included
@@ -46,6 +49,7 @@ def main():
     module = sys.modules[__name__]
     training.override(sys.argv[1:], {"": module, "judges": judges})
     training.check_choice("SPLIT", SPLIT, ("val", "test"))
+    training.check_choice("SAMPLES_FROM", SAMPLES_FROM, ("density", "prior"))
     training.check_choice("EDIT_PART", EDIT_PART, ("both", "metric", "rest"))
     training.check_at_least(1, SAMPLE=SAMPLE, SHOWN=SHOWN, PATHS=PATHS)
     training.check_at_least(2, STEPS=STEPS)
@@ -120,7 +124,7 @@ def analyse_networks(models, C, faces, held_out, rows, folder, seed, device, clo
         if judge is not None:
             identifier = judges.train_identifier(faces, folder, seed, device)
             clock("identity network")
-        scores.update(analyse_vaes(models, C, judge, identifier, faces, held_out, rows, figures, device, clock))
+        scores.update(analyse_vaes(models, C, judge, identifier, faces, held_out, rows, folder, seed, device, clock))
     return scores
 
 
@@ -173,12 +177,13 @@ def measure_ceiling(C, faces, rows, folder, seed, device, precision):
 
 # --- the VAEs
 
-def analyse_vaes(models, C, judge, identifier, faces, held_out, rows, figures, device, clock):
+def analyse_vaes(models, C, judge, identifier, faces, held_out, rows, folder, seed, device, clock):
     """Draw the VAEs' figures; returns their scores and those of the controls."""
+    figures = folder / "figures"
     if vae.METRIC == "embeddings" and C is not None:
         metric = run.metric_of(C)
     else:
-        name = figures.parent / "embeddings.npy" if vae.METRIC == "embeddings" else vae.METRIC
+        name = folder / "embeddings.npy" if vae.METRIC == "embeddings" else vae.METRIC
         metric = load_metric(name, faces, device, vae.METRIC_NORM)
     if vae.METRIC == "labels":                                  # it says nothing of unlabelled faces
         rows = rows[faces.labels[rows] >= 0]
@@ -192,7 +197,8 @@ def analyse_vaes(models, C, judge, identifier, faces, held_out, rows, figures, d
     scores = {"controls": {name: {} for name in controls}}
     panels = {}
     for name, model in models.items():
-        latents = vae_scores.encode(name, model, faces, rows, device, EDIT_PART)
+        density = vae.latent_density(model, name, faces, folder, seed, device)
+        latents = vae_scores.encode(name, model, faces, rows, device, EDIT_PART, density)
         scores[name] = vae_scores.score_reconstructions(model, faces, held_out, device, SEED)
         e = latents.distances()
         scores[name].update(evaluate.distance_scores(e, d, labels))
@@ -226,9 +232,10 @@ def draw_vae(latents, faces, figures):
     name, people, rng = latents.name, faces.identities[latents.rows], np.random.default_rng(SEED)
     vae_figures.latent(figures / "latent.png", name, latents.mu, latents.labels, latents.metric_dims.stop, SEED)
     some = rng.permutation(len(latents.rows))[:32]
-    samples = latents.decode(rng.standard_normal((len(some), latents.mu.shape[1])))
     vae_figures.reconstructions(figures / "reconstructions.png", name, latents.x[some],
-                                latents.decode(latents.mu[some]), samples)
+                                latents.decode(latents.mu[some]), latents.samples(len(some), SAMPLES_FROM, seed=SEED),
+                                SAMPLES_FROM)
+    draw_samples(figures / "samples.png", latents)
     starts, ends = vae_scores.pairs_of(latents, people, HAPPY, SAD, SHOWN, SEED)
     if len(starts):
         path = evaluate.interpolate(latents.mu[starts], latents.mu[ends], STEPS)
@@ -254,6 +261,18 @@ def draw_vae(latents, faces, figures):
     missing = [file for file in ("interpolate", "change", "edits") if not (figures / f"{file}.png").exists()]
     if missing:
         print(f"{name}: too few labelled faces for " + ", ".join(missing))
+
+
+def draw_samples(path, latents):
+    """Draw samples: of the density a row an expression, of the prior, or where no face is labelled, without them."""
+    shown = latents.density.labelled() if SAMPLES_FROM == "density" else []
+    if len(shown):
+        rows = [latents.samples(SHOWN, SAMPLES_FROM, of, SEED) for of in shown]
+        names = [EXPRESSIONS[of] for of in shown]
+    else:
+        samples = latents.samples(len(EXPRESSIONS) * SHOWN, SAMPLES_FROM, seed=SEED)
+        rows, names = samples.reshape(len(EXPRESSIONS), SHOWN, *samples.shape[1:]), None
+    vae_figures.samples(path, latents.name, np.stack(rows), names, SAMPLES_FROM)
 
 
 def people_to_edit(latents, rng):

@@ -1,6 +1,6 @@
 """Compares the regularisers at several weights, with and without consistency, at equal training time.
 
-In: faces (DATA). Out: benchmarks/results/<data>_<fingerprint>_<seconds>s_<split>/ with table.md, results.json and pareto.png.
+In: faces (DATA). Out: benchmarks/results/<data>_<fingerprint>_<seconds>s_<split>/: table.md, results.json, pareto.png.
 python benchmarks/regularizers.py, or one point alone: POINTS=ours. Started again, it goes on where it was stopped.
 """
 import json
@@ -245,8 +245,8 @@ def write_results(folder, faces, settings, device, precision):
     seeds = ", ".join(map(str, classifiers))
     seeds += " (of some points fewer)" * any(len(of_point) < len(classifiers) for of_point in runs.values())
     title = (f"{faces.name}, {len(faces.rows('train'))} training faces, scored on {len(faces.rows(SPLIT))} of the "
-             f"{SPLIT} split; {SECONDS:g} s of training a VAE on {device.type} in {precision}, threads: {torch.get_num_threads()}; "
-             f"seeds: {seeds}")
+             f"{SPLIT} split; {SECONDS:g} s of training a VAE on {device.type} in {precision}, threads: "
+             f"{torch.get_num_threads()}; seeds: {seeds}")
     storage.write_json(folder / "results.json", dict(
         title=title, data=faces.about(), seconds=SECONDS, classifiers=classifiers, ceilings=ceilings, settings=SETTINGS,
         seeds=runs, points=points))

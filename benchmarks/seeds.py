@@ -19,7 +19,9 @@ BESIDE: int | None = None   # a further run, of RECIPE=reference say, on the fac
 RESULTS = Path(__file__).parent / "results"
 MODELS = {"no_dist_reg": "without", "dist_reg": "with the regulariser", "ceiling": "a second classifier"}
 SCORES = {                  # the rows: what they are, decimals
-    "error": ("squared error, summed over pixels", 2), "kl": ("KL divergence", 0),
+    "error": ("squared error, summed over pixels", 2),
+    "high_frequencies": ("energy at high spatial frequencies, faces = 1", 2),
+    "high_frequencies_of_edits": ("the same, of edits", 2), "kl": ("KL divergence", 0),
     "spearman": ("Spearman, latent to given distance", 3), "spearman_within": ("the same, within an expression", 3),
     "stress": ("Kruskal stress", 3), "knn_accuracy": ("nearest-neighbour accuracy", 3),
     "judge_on_faces": ("held-out faces that a judge recognises", 3),
@@ -32,7 +34,9 @@ SCORES = {                  # the rows: what they are, decimals
     "identity_kept": ("edits, likewise", 3),
     "interpolation_monotonicity": ("monotonicity of happy to sad", 3),
     "interpolation_path_ratio": ("length of its path in d_D, straight = 1", 2),
-    "frechet": ("Frechet distance of samples", 0)}
+    "judge_on_samples": ("samples of an expression that the judge recognises as it", 3),
+    "frechet": ("Frechet distance of samples from the density of the latents", 0),
+    "frechet_prior": ("the same, from the prior N(0, I)", 0)}
 
 
 def main():
@@ -91,8 +95,8 @@ def read_run(number):
 def table(settings, split, accuracies, columns, ratios):
     """The scores of runs on a split, a row a score, a column a model: mean (min..max).
 
-    columns: heading to a list of scores, a dict a run, the first without the regulariser; ratios: of the others, heading
-    to the error relative to that.
+    columns: heading to a list of scores, a dict a run, the first without the regulariser; ratios: of the others,
+    heading to the error relative to that.
     """
     counts = {part: sorted({one["data"]["split"][part] for one in settings}) for part in ("train", split)}
     train, held_out = ("..".join(map(str, (of[0], of[-1])[:len(of)])) for of in counts.values())

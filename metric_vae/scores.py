@@ -15,17 +15,19 @@ from data import synthetic
 from data.batches import Images
 from data.faces import EXPRESSIONS
 from metric_vae import evaluate
+from metric_vae.density import Density
 from metric_vae.metrics import Function
 
 CHUNK = 2048            # faces decoded and scored in one go
+SAMPLES = 100           # of each expression, for the judge
 HAPPY, SAD, NEUTRAL = (EXPRESSIONS.index(name) for name in ("happy", "sad", "neutral"))
 
 
 @dataclass
 class Latents:
     """What is known of held-out faces in one VAE: rows of the data, their pixels x in 0..1 and labels, mu, the
-    mean latents of the training expressions (7, Z), a function from z to faces in 0..1, and which dimensions keep
-    the metric and which ones edits move.
+    mean latents of the training expressions (7, Z), a function from z to faces in 0..1, which dimensions keep the
+    metric and which ones edits move, and the density of z where samples are drawn.
     """
     name: str
     rows: np.ndarray
@@ -36,10 +38,17 @@ class Latents:
     decode: Callable
     metric_dims: slice
     edit_dims: slice
+    density: Density | None = None
 
     def distances(self):
         """Latent distances (n, n)."""
         return evaluate.euclidean(self.mu[:, self.metric_dims])
+
+    def samples(self, count, source, of=None, seed=0):
+        """New faces float32 (count, H, W) from source: "density", of all classes or one, or "prior", N(0, I)."""
+        if source == "density":
+            return self.decode(self.density.sample(count, of, seed))
+        return self.decode(np.random.default_rng(seed).standard_normal((count, self.mu.shape[1])))
 
     def edit(self, rows, target):
         """The faces of these places with another expression: int, or one a face."""
@@ -52,9 +61,9 @@ def given_distances(metric, faces, rows, device):
     return metric.distances(places, Images(faces, device)(places)).cpu().numpy().astype(float)
 
 
-def encode(name, model, faces, rows, device, edit_part="both"):
-    """The Latents of these held-out faces in a VAE; edit_part: "metric" edits move the first METRIC_DIMS of z, "rest" the
-    others, "both" all.
+def encode(name, model, faces, rows, device, edit_part="both", density=None):
+    """The Latents of these held-out faces in a VAE; edit_part: "metric" edits move the first METRIC_DIMS of z, "rest"
+    the others, "both" all; density: of its latents.
     """
     regularized = name == "dist_reg" and vae.METRIC_DIMS is not None        # else all of z is compared and moved
     k = vae.METRIC_DIMS if regularized else None
@@ -65,7 +74,7 @@ def encode(name, model, faces, rows, device, edit_part="both"):
     if len(train):
         means = evaluate.expression_means(vae.encode(model, faces, train, device)[0], faces.labels[train])
     return Latents(name, rows, faces.images[rows] / np.float32(255), faces.labels[rows], mu, means,
-                   lambda z: vae.decode(model, z, device).clip(0, 1), slice(k), parts[edit_part])
+                   lambda z: vae.decode(model, z, device).clip(0, 1), slice(k), parts[edit_part], density)
 
 
 def score_reconstructions(model, faces, rows, device, seed=0):
@@ -96,6 +105,9 @@ def score_reconstructions(model, faces, rows, device, seed=0):
 def score_edits(latents, judge, identifier, metric, faces, device, steps=10, paths=50, seed=0):
     """What the judge says of reconstructions, edits, interpolations and samples, and what the truth is where known.
 
+    frechet is that of samples from the density of the latents, frechet_prior of those from the prior N(0, I);
+    judge_on_samples: the share of the density's samples of an expression that the judge takes for it.
+
     identifier: a network with layers(x) whose second-last layer tells people apart, or None; steps: of an
     interpolation, its ends included; paths: how many interpolations at most; seed: of what is drawn.
     """
@@ -107,13 +119,21 @@ def score_edits(latents, judge, identifier, metric, faces, device, steps=10, pat
     x, x_hat = latents.x[known], latents.decode(mu)
     hits = evaluate.edit_hits(latents.decode, probabilities, mu, labels, means, dims)
     happy = hits[labels == HAPPY, SAD]
-    samples = latents.decode(rng.standard_normal(latents.mu.shape))
     of_faces = probabilities(x)
     scores = {"judge_on_faces": evaluate.accuracy(of_faces, labels),
               "judge_on_faces_balanced": evaluate.balanced_accuracy(of_faces, labels),
               "judge_on_reconstructions": evaluate.accuracy(probabilities(x_hat), labels),
-              "edit_success": evaluate.edit_success(hits, labels),
-              "frechet": evaluate.frechet(features(samples), features(latents.x))}
+              "edit_success": evaluate.edit_success(hits, labels)}
+    of_all = features(latents.x)
+    for score, source in (("frechet", "density"), ("frechet_prior", "prior")):
+        if source == "prior" or latents.density is not None:
+            samples = latents.samples(len(latents.x), source, seed=seed)
+            scores[score] = evaluate.frechet(features(samples), of_all)
+    if latents.density is not None:
+        asked = np.repeat(latents.density.labelled(), SAMPLES)
+        samples = [latents.samples(SAMPLES, "density", of, seed) for of in latents.density.labelled()]
+        if len(asked):
+            scores["judge_on_samples"] = evaluate.accuracy(probabilities(np.concatenate(samples)), asked)
     if len(happy):
         scores["edit_success_happy_to_sad"] = evaluate.mean_score(happy)
     target = other_expressions(labels, np.flatnonzero(np.isfinite(means[:, 0])), rng)

@@ -17,7 +17,7 @@ import metric_vae.run as vae
 from data.drawing import face_grid, tsne
 from data.faces import EXPRESSIONS, checked
 from metric_vae.model import ARCHITECTURES
-from metric_vae.scores import HAPPY, SAD, Latents, other_expressions, pairs_of, score_reconstructions
+from metric_vae.scores import HAPPY, SAD, Latents, encode, other_expressions, pairs_of, score_reconstructions
 from training import storage
 
 RNG = np.random.default_rng(0)
@@ -115,9 +115,11 @@ def test_grids_of_interpolations_edits_changes_and_reconstructions_are_written(t
     vae_figures.edits(tmp_path / "2.png", "dist_reg", x, x, np.stack([x] * 7, 1), LABELS[:6])
     vae_figures.changes(tmp_path / "3.png", "dist_reg", [("happy", "sad", np.stack([x, x, x])),
                                                          ("neutral", "happy", np.stack([x, x, x])[:, :4])])
-    vae_figures.reconstructions(tmp_path / "4.png", "dist_reg", FACES[:13], FACES[:13], FACES[:13])
-    vae_figures.reconstructions(tmp_path / "5.png", "dist_reg", FACES[:1], FACES[:1], FACES[:1])
-    for k in range(1, 6):
+    vae_figures.reconstructions(tmp_path / "4.png", "dist_reg", FACES[:13], FACES[:13], FACES[:13], "density")
+    vae_figures.reconstructions(tmp_path / "5.png", "dist_reg", FACES[:1], FACES[:1], FACES[:1], "prior")
+    vae_figures.samples(tmp_path / "6.png", "dist_reg", FACES.reshape(7, 10, 16, 16), EXPRESSIONS, "density")
+    vae_figures.samples(tmp_path / "7.png", "dist_reg", FACES[:10].reshape(1, 10, 16, 16), None, "prior")
+    for k in range(1, 8):
         read(tmp_path / f"{k}.png")
 
 
@@ -183,7 +185,7 @@ def people(images, labels, identities, test_labels):
 
 
 ALL = [*(f"{name}.png" for name in ("last", "second_last", "softmax", "losses")), "shepard.png",
-       *(f"{name}/{file}.png" for name in vae.MODELS for file in ("latent", "reconstructions"))]
+       *(f"{name}/{file}.png" for name in vae.MODELS for file in ("latent", "reconstructions", "samples"))]
 OF_LABELLED = ["confusion.png", "ordered.png", "intensities.png"]
 OF_PAIRS = [f"{name}/{file}.png" for name in vae.MODELS for file in ("interpolate", "change", "edits")]
 
@@ -205,13 +207,48 @@ def test_experiments_draws_what_the_labels_allow(run_folder, images, labels, ide
     assert json.loads(json.dumps(scores, allow_nan=False)) == scores
     assert set(scores) == {"split", "classifier", "controls", "ceiling", *vae.MODELS}
     assert scores["ceiling"]["spearman"][0] < 1                  # another seed
-    named = {"error", "psnr", "ssim", "high_frequencies", "kl", "active_units", "pearson", "spearman", "stress", "trustworthiness",
-             "continuity", "triplets"}
+    named = {"error", "psnr", "ssim", "high_frequencies", "kl", "active_units", "pearson", "spearman", "stress",
+             "trustworthiness", "continuity", "triplets"}
     if test_labels[0] == 0:
         named |= {"spearman_within", "spearman_between", "knn_accuracy", "edit_success", "judge_on_faces",
-                  "judge_on_reconstructions", "high_frequencies_of_edits", "identity_kept", "identity_on_faces", "frechet"}
+                  "judge_on_reconstructions", "high_frequencies_of_edits", "identity_kept", "identity_on_faces",
+                  "frechet", "frechet_prior", "judge_on_samples"}
     assert named <= set(scores["dist_reg"])
     assert (folder / "judge.pt").exists() == (test_labels[0] == 0)
+
+
+@pytest.mark.parametrize("source", ["density", "prior"])
+def test_samples_are_drawn_a_row_an_expression_from_the_density_and_in_one_block_from_the_prior(
+        run_folder, small_faces, monkeypatch, source):
+    cpu, drawn = torch.device("cpu"), {}
+    folder = run_folder(["dist_reg"])
+    model = vae.load_vae(folder, "dist_reg", cpu)
+    density = vae.latent_density(model, "dist_reg", small_faces, folder, 0, cpu)
+    latents = encode("dist_reg", model, small_faces, small_faces.rows("test"), cpu, density=density)
+    monkeypatch.setattr(experiments, "SAMPLES_FROM", source)
+    monkeypatch.setattr(vae_figures, "samples", lambda path, of, faces, names, source: drawn.update(locals()))
+    experiments.draw_samples(None, latents)
+    assert drawn["faces"].shape == (7, experiments.SHOWN, 16, 16) and drawn["source"] == source
+    assert drawn["names"] == (list(EXPRESSIONS) if source == "density" else None)
+    if source == "density":
+        expected = vae.decode(model, density.sample(experiments.SHOWN, SAD, experiments.SEED), cpu).clip(0, 1)
+        assert drawn["faces"][SAD] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_run_without_a_density_gets_one_of_its_training_faces_and_keeps_it(
+        run_folder, small_faces, monkeypatch, capsys):
+    cpu, given = torch.device("cpu"), []
+    folder = run_folder(["dist_reg"])
+    model = vae.load_vae(folder, "dist_reg", cpu)
+    fit = vae.density.fit
+    monkeypatch.setattr(vae.density, "fit", lambda *arguments: given.append(arguments) or fit(*arguments))
+    first, second = (vae.latent_density(model, "dist_reg", small_faces, folder, 3, cpu) for _ in range(2))
+    (z, labels, classes), = given                               # fitted once, then read
+    assert (first.sample(9) == second.sample(9)).all() and "density" in capsys.readouterr().out
+    mu, sigma = vae.encode(model, small_faces, small_faces.rows("train"), cpu)
+    noise = (z - mu) / sigma
+    assert (labels == small_faces.labels[small_faces.split == 0]).all() and classes == 7
+    assert noise.mean() == pytest.approx(0, abs=.2) and noise.std() == pytest.approx(1, abs=.2)
 
 
 @pytest.fixture
@@ -291,7 +328,8 @@ def test_the_faces_of_the_chosen_split_are_scored_and_named(
     rows = np.flatnonzero(np.isin(identities, people_in_it))
     mu, sigma = vae.encode(vae.load_vae(folder, "dist_reg", cpu), faces, rows, cpu)
     assert scores["split"] == split
-    assert scores["dist_reg"]["kl"][0] == pytest.approx((mu ** 2 + sigma ** 2 - 1 - 2 * np.log(sigma)).sum(1).mean() / 2)
+    kl = (mu ** 2 + sigma ** 2 - 1 - 2 * np.log(sigma)).sum(1).mean() / 2
+    assert scores["dist_reg"]["kl"][0] == pytest.approx(kl)
     assert f"{len(rows)} faces of its {split} split" in printed and f"VAEs, faces of the {split} split" in printed
 
 
@@ -341,7 +379,8 @@ def test_high_frequencies_of_reconstructions_are_those_of_the_faces_in_one_go_an
     model, rows = vae.load_vae(run_folder(["dist_reg"]), "dist_reg", cpu), small_faces.rows("train")
     mu, sigma = vae.encode(model, small_faces, rows, cpu)
     z = mu + sigma * np.random.default_rng(0).standard_normal(mu.shape)
-    expected = experiments.evaluate.high_frequencies(vae.decode(model, z, cpu).clip(0, 1), small_faces.images[rows] / 255)
+    x, x_hat = small_faces.images[rows] / 255, vae.decode(model, z, cpu).clip(0, 1)
+    expected = experiments.evaluate.high_frequencies(x_hat, x)
     for chunk in (2048, 7):
         monkeypatch.setattr(experiments.vae_scores, "CHUNK", chunk)
         scores = score_reconstructions(model, small_faces, rows, cpu)
