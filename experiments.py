@@ -25,11 +25,15 @@ from metric_vae.scores import HAPPY, NEUTRAL, SAD
 from training import storage
 
 RUN: int | str = "last"     # the number of a finished run, or "last", the newest
+SPLIT = "test"              # the held-out faces that are scored and drawn: "test", or "val" to choose settings by
 PUBLISH = False             # also copy the README's figures to images/
 SAMPLE = 600                # held-out faces at most for t-SNE, pair scores and edits; a random sample in which the
                             # expressions keep their proportions
 SEED = 0                    # of that sample, of noise, prior samples, t-SNE and the faces that are shown
 DEVICE = "auto"             # "auto", "cpu", "cuda", ...
+
+# --- samples
+SAMPLES_FROM = "density"    # in figures: of Gaussians fitted to the training faces' latents, or "prior": of N(0, I)
 
 # --- edits and interpolations
 EDIT_PART = "metric"        # what they move: the first vae.METRIC_DIMS of z ("metric"), the others ("rest"), or "both"
@@ -44,6 +48,8 @@ PUBLISHED = ("last.png", "shepard.png", "losses.png")      # and all figures of 
 def main():
     module = sys.modules[__name__]
     training.override(sys.argv[1:], {"": module, "judges": judges})
+    training.check_choice("SPLIT", SPLIT, ("val", "test"))
+    training.check_choice("SAMPLES_FROM", SAMPLES_FROM, ("density", "prior"))
     training.check_choice("EDIT_PART", EDIT_PART, ("both", "metric", "rest"))
     training.check_at_least(1, SAMPLE=SAMPLE, SHOWN=SHOWN, PATHS=PATHS)
     training.check_at_least(2, STEPS=STEPS)
@@ -81,9 +87,9 @@ def analyse(folder, faces, seed, device):
     figures = folder / "figures"
     shutil.rmtree(figures, ignore_errors=True)                  # none may stay that this run's faces no longer allow
     storage.make_folder(figures)
-    test, rows = faces.rows("test"), sample_rows(faces)
-    print(f"{folder}: {faces.name}, {len(test)} held-out faces" + (
-        f"; of these a sample of {len(rows)} for t-SNE, pair scores and edits" if len(rows) < len(test) else ""))
+    held_out, rows = faces.rows(SPLIT), sample_rows(faces, SPLIT)
+    print(f"{folder}: {faces.name}, {len(held_out)} faces of its {SPLIT} split" + (
+        f"; of these a sample of {len(rows)} for t-SNE, pair scores and edits" if len(rows) < len(held_out) else ""))
     C = None
     if (folder / "classifier.pt").exists():
         C = classifier.load_classifier(folder / "classifier.pt", device)
@@ -93,7 +99,7 @@ def analyse(folder, faces, seed, device):
     with_ceiling = models and C is not None and vae.METRIC == "embeddings"
     precision = training.choose_precision(run.PRECISION, device)
     with judges.train_second_beside(faces, folder, seed, device, precision) if with_ceiling else nullcontext():
-        scores = analyse_networks(models, C, faces, test, rows, folder, seed, device, clock)
+        scores = {"split": SPLIT} | analyse_networks(models, C, faces, held_out, rows, folder, seed, device, clock)
     if with_ceiling:
         scores["ceiling"] = measure_ceiling(C, faces, rows, folder, seed, device, precision)
         clock("ceiling")
@@ -104,11 +110,11 @@ def analyse(folder, faces, seed, device):
     return scores
 
 
-def analyse_networks(models, C, faces, test, rows, folder, seed, device, clock):
+def analyse_networks(models, C, faces, held_out, rows, folder, seed, device, clock):
     """Draw the figures of the classifier C and of the VAEs, where there are any; returns their scores."""
     figures, scores = folder / "figures", {}
     if C is not None:
-        scores["classifier"] = analyse_classifier(C, faces, test, rows, figures, device)
+        scores["classifier"] = analyse_classifier(C, faces, held_out, rows, figures, device)
         clock("classifier")
     if models:
         judge = identifier = None
@@ -118,14 +124,14 @@ def analyse_networks(models, C, faces, test, rows, folder, seed, device, clock):
         if judge is not None:
             identifier = judges.train_identifier(faces, folder, seed, device)
             clock("identity network")
-        scores.update(analyse_vaes(models, C, judge, identifier, faces, test, rows, figures, device, clock))
+        scores.update(analyse_vaes(models, C, judge, identifier, faces, held_out, rows, folder, seed, device, clock))
     return scores
 
 
-def sample_rows(faces):
-    """The rows of the held-out faces for t-SNE, pair scores and edits: SAMPLE of them at most."""
-    test = faces.rows("test")
-    return test[evaluate.stratified_rows(faces.labels[test], SAMPLE, SEED)]
+def sample_rows(faces, split):
+    """The rows of the faces of a split, "val" or "test", for t-SNE, pair scores and edits: SAMPLE of them at most."""
+    held_out = faces.rows(split)
+    return held_out[evaluate.stratified_rows(faces.labels[held_out], SAMPLE, SEED)]
 
 
 class Clock:
@@ -141,12 +147,12 @@ class Clock:
 
 # --- the classifier
 
-def analyse_classifier(model, faces, test, rows, figures, device):
+def analyse_classifier(model, faces, held_out, rows, figures, device):
     """Draw the classifier's figures; returns its scores."""
     for name in ("last", "second_last", "softmax"):
         points = classifier.layer(model, faces, rows, device, name)
         classifier_figures.layer_map(figures / f"{name}.png", name, points, faces.labels[rows], SEED)
-    labelled = test[faces.labels[test] >= 0]
+    labelled = held_out[faces.labels[held_out] >= 0]
     if len(labelled) == 0:
         print("no labelled held-out faces: no accuracy, no confusion.png, ordered.png and intensities.png")
         return {}
@@ -171,12 +177,13 @@ def measure_ceiling(C, faces, rows, folder, seed, device, precision):
 
 # --- the VAEs
 
-def analyse_vaes(models, C, judge, identifier, faces, test, rows, figures, device, clock):
+def analyse_vaes(models, C, judge, identifier, faces, held_out, rows, folder, seed, device, clock):
     """Draw the VAEs' figures; returns their scores and those of the controls."""
+    figures = folder / "figures"
     if vae.METRIC == "embeddings" and C is not None:
         metric = run.metric_of(C)
     else:
-        name = figures.parent / "embeddings.npy" if vae.METRIC == "embeddings" else vae.METRIC
+        name = folder / "embeddings.npy" if vae.METRIC == "embeddings" else vae.METRIC
         metric = load_metric(name, faces, device, vae.METRIC_NORM)
     if vae.METRIC == "labels":                                  # it says nothing of unlabelled faces
         rows = rows[faces.labels[rows] >= 0]
@@ -190,12 +197,12 @@ def analyse_vaes(models, C, judge, identifier, faces, test, rows, figures, devic
     scores = {"controls": {name: {} for name in controls}}
     panels = {}
     for name, model in models.items():
-        latents = vae_scores.encode(name, model, faces, rows, device, EDIT_PART)
-        scores[name] = vae_scores.score_reconstructions(model, faces, test, device, SEED)
+        density = vae.latent_density(model, name, faces, folder, seed, device)
+        latents = vae_scores.encode(name, model, faces, rows, device, EDIT_PART, density)
+        scores[name] = vae_scores.score_reconstructions(model, faces, held_out, device, SEED)
         e = latents.distances()
         scores[name].update(evaluate.distance_scores(e, d, labels))
-        if (labels >= 0).sum() > 1:
-            scores[name]["knn_accuracy"] = evaluate.knn_accuracy(e, labels)
+        scores[name].update(evaluate.finite({"knn_accuracy": evaluate.knn_accuracy(e, labels)}))
         if len(rows) > 2:
             i, j = np.triu_indices(len(rows), 1)
             panels[name] = (e[i, j], d[i, j])
@@ -225,9 +232,10 @@ def draw_vae(latents, faces, figures):
     name, people, rng = latents.name, faces.identities[latents.rows], np.random.default_rng(SEED)
     vae_figures.latent(figures / "latent.png", name, latents.mu, latents.labels, latents.metric_dims.stop, SEED)
     some = rng.permutation(len(latents.rows))[:32]
-    samples = latents.decode(rng.standard_normal((len(some), latents.mu.shape[1])))
     vae_figures.reconstructions(figures / "reconstructions.png", name, latents.x[some],
-                                latents.decode(latents.mu[some]), samples)
+                                latents.decode(latents.mu[some]), latents.samples(len(some), SAMPLES_FROM, seed=SEED),
+                                SAMPLES_FROM)
+    draw_samples(figures / "samples.png", latents)
     starts, ends = vae_scores.pairs_of(latents, people, HAPPY, SAD, SHOWN, SEED)
     if len(starts):
         path = evaluate.interpolate(latents.mu[starts], latents.mu[ends], STEPS)
@@ -255,6 +263,18 @@ def draw_vae(latents, faces, figures):
         print(f"{name}: too few labelled faces for " + ", ".join(missing))
 
 
+def draw_samples(path, latents):
+    """Draw samples: of the density a row an expression, of the prior, or where no face is labelled, without them."""
+    shown = latents.density.labelled() if SAMPLES_FROM == "density" else []
+    if len(shown):
+        rows = [latents.samples(SHOWN, SAMPLES_FROM, of, SEED) for of in shown]
+        names = [EXPRESSIONS[of] for of in shown]
+    else:
+        samples = latents.samples(len(EXPRESSIONS) * SHOWN, SAMPLES_FROM, seed=SEED)
+        rows, names = samples.reshape(len(EXPRESSIONS), SHOWN, *samples.shape[1:]), None
+    vae_figures.samples(path, latents.name, np.stack(rows), names, SAMPLES_FROM)
+
+
 def people_to_edit(latents, rng):
     """Places of up to SHOWN faces, of each expression in turn, drawn at random."""
     known = rng.permutation(np.flatnonzero(latents.labels >= 0))
@@ -271,9 +291,10 @@ def people_to_edit(latents, rng):
 def print_tables(scores):
     """Print the scores of both models side by side, then those of the controls."""
     models = [name for name in vae.MODELS if name in scores]
+    faces = f"faces of the {scores['split']} split"
     if "classifier" in scores and scores["classifier"]:
-        print_table("classifier", {"classifier": scores["classifier"]})
-    print_table("VAEs, held-out faces", {name: scores[name] for name in models})
+        print_table(f"classifier, {faces}", {"classifier": scores["classifier"]})
+    print_table(f"VAEs, {faces}", {name: scores[name] for name in models})
     if scores.get("ceiling"):
         print_table("ceiling: distances of a second classifier", {"second classifier": scores["ceiling"]})
     print_table("controls: the same latents against other distances", {

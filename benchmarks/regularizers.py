@@ -1,6 +1,6 @@
 """Compares the regularisers at several weights, with and without consistency, at equal training time.
 
-In: faces (DATA). Out: benchmarks/results/<data>_<fingerprint>_<seconds>s/ with table.md, results.json and pareto.png.
+In: faces (DATA). Out: benchmarks/results/<data>_<fingerprint>_<seconds>s_<split>/: table.md, results.json, pareto.png.
 python benchmarks/regularizers.py, or one point alone: POINTS=ours. Started again, it goes on where it was stopped.
 """
 import json
@@ -35,7 +35,10 @@ IMAGE_SIZE = 48             # pixels
 FOLD = 0                    # 0..4, of TFD's five
 SECONDS = 150.0             # training time of each VAE, without validation; in whole epochs, at least one. On 2 cores
                             # run.py trains its VAE with the regulariser for 110 s
-SEEDS = 3                   # seeds 0, 1, ... of classifier, judge and VAE; the faces and their split are the same
+SPLIT = "val"               # the held-out faces that are scored: "val" to choose settings by, on seeds 0, 1 and 2;
+                            # "test" to report them, on seeds 3 to 7: SPLIT=test FIRST_SEED=3 SEEDS=5
+FIRST_SEED = 0              # of classifier, judge and VAE; the faces and their split are the same
+SEEDS = 3                   # how many seeds, from the first on
 POINTS = "all"              # names of SETTINGS with commas between, or "all"
 DEVICE = "auto"             # "auto", "cpu", "cuda", ...
 PRECISION = "auto"          # "auto", "fp32", "bf16"
@@ -89,19 +92,21 @@ def main():
     names = list(SETTINGS) if POINTS == "all" else POINTS.split(",")
     for name in names:
         training.check_choice("POINTS", name, SETTINGS)
+    training.check_choice("SPLIT", SPLIT, ("val", "test"))
     training.check_at_least(1, SEEDS=SEEDS)
+    training.check_at_least(0, FIRST_SEED=FIRST_SEED)
     if SECONDS <= 0:
         raise UserError("SECONDS", "a time above 0", SECONDS, "set it to 150, say")
     device = training.choose_device(DEVICE)
     precision = training.choose_precision(PRECISION, device)
     faces = load(DATA, IMAGE_SIZE, FOLD)
-    folder = RESULTS / (re.sub(r"\W+", "_", faces.name) + f"_{faces.fingerprint[:8]}_{SECONDS:g}s")
+    folder = RESULTS / (re.sub(r"\W+", "_", faces.name) + f"_{faces.fingerprint[:8]}_{SECONDS:g}s_{SPLIT}")
     storage.make_folder(folder)
     storage.start_settings(folder, benchmark=training.constants(module), points=SETTINGS, data=faces.about(),
                            device=str(device), precision=precision)
 
     settings = {name: settings_of(name, faces, device, precision) for name in SETTINGS}
-    missing = [(seed, name) for seed in range(SEEDS) for name in names
+    missing = [(seed, name) for seed in range(FIRST_SEED, FIRST_SEED + SEEDS) for name in names
                if read_scores(folder / f"seed{seed}" / f"{name}.json", settings[name]) is None]
     of_seed = CLASSIFIER_SECONDS * len(faces.rows("train")) / 1000
     seconds = len(missing) * (SECONDS + VAE_OVERHEAD) + len({seed for seed, _ in missing}) * of_seed
@@ -148,7 +153,7 @@ def settings_of(name, faces, device, precision):
         with constants_of(name):
             of_vae = training.constants(vae)
         settings |= dict(model=model_of(name), seconds=SECONDS, threads=torch.get_num_threads(),
-                         edit_parts=("metric", "both"), sample=experiments.SAMPLE,
+                         edit_parts=("metric", "both"), split=SPLIT, sample=experiments.SAMPLE,
                          vae={k: v for k, v in of_vae.items() if k != "EPOCHS"})
     return json.loads(json.dumps(settings))
 
@@ -179,10 +184,10 @@ def make_judges(folder, faces, seed, device, precision):
         storage.write_json(path, dict(settings=settings, scores={}))
     storage.make_folder(trained)                                # not there in a new checkout either
     C = classifier.train(faces, trained, seed, device, precision)
-    test, rows = faces.rows("test", labelled=True), experiments.sample_rows(faces)
-    judge = judges.train_judge(faces, trained, seed, device) if len(test) else None
-    scores = {f"{name}_accuracy": classifier.measure_accuracy(model, faces, test, device) for name, model in
-              (("classifier", C), ("judge", judge)) if model is not None and len(test)}
+    labelled, rows = faces.rows(SPLIT, labelled=True), experiments.sample_rows(faces, SPLIT)
+    judge = judges.train_judge(faces, trained, seed, device) if len(labelled) else None
+    scores = {f"{name}_accuracy": classifier.measure_accuracy(model, faces, labelled, device) for name, model in
+              (("classifier", C), ("judge", judge)) if model is not None and len(labelled)}
     with constants_of("none"):
         ceiling = experiments.measure_ceiling(C, faces, rows, trained, seed, device, precision)
     scores |= {f"ceiling_{name}": ceiling[name][0] for name in ("spearman", "stress") if name in ceiling}
@@ -205,8 +210,8 @@ def run_point(name, faces, metric, judge, seed, device, precision):
         vae.EPOCHS = max(1, round(SECONDS / epoch))
         model = vae.train(model_name, faces, metric, scratch, seed, device, precision)
         log = storage.read_log(scratch)
-        rows, test = experiments.sample_rows(faces), faces.rows("test")
-        scores = vae_scores.score_reconstructions(model, faces, test, device)
+        rows = experiments.sample_rows(faces, SPLIT)
+        scores = vae_scores.score_reconstructions(model, faces, faces.rows(SPLIT), device)
         latents = vae_scores.encode(model_name, model, faces, rows, device, "metric")
         d = vae_scores.given_distances(metric, faces, rows, device)
         scores |= evaluate.distance_scores(latents.distances(), d, faces.labels[rows])
@@ -239,9 +244,9 @@ def write_results(folder, faces, settings, device, precision):
     ceilings = spread(classifiers)
     seeds = ", ".join(map(str, classifiers))
     seeds += " (of some points fewer)" * any(len(of_point) < len(classifiers) for of_point in runs.values())
-    title = (f"{faces.name}, {len(faces.rows('train'))} faces for training and {len(faces.rows('test'))} held out; "
-             f"{SECONDS:g} s of training a VAE on {device.type} in {precision}, threads: {torch.get_num_threads()}; "
-             f"seeds: {seeds}")
+    title = (f"{faces.name}, {len(faces.rows('train'))} training faces, scored on {len(faces.rows(SPLIT))} of the "
+             f"{SPLIT} split; {SECONDS:g} s of training a VAE on {device.type} in {precision}, threads: "
+             f"{torch.get_num_threads()}; seeds: {seeds}")
     storage.write_json(folder / "results.json", dict(
         title=title, data=faces.about(), seconds=SECONDS, classifiers=classifiers, ceilings=ceilings, settings=SETTINGS,
         seeds=runs, points=points))
@@ -269,7 +274,7 @@ def table(title, points, ceilings, counts):
         return "{:.{d}f} ({:.{d}f}..{:.{d}f})".format(*scores[name], d=decimals) if name in scores else ""
     lines = [f"{title}. Mean (min..max) over seeds.", "",
              f"Ceiling, another classifier's distances: Spearman {text(ceilings, 'ceiling_spearman')}, stress "
-             f"{text(ceilings, 'ceiling_stress')}. Right on held-out faces: classifier "
+             f"{text(ceilings, 'ceiling_stress')}. Accuracy: classifier "
              f"{text(ceilings, 'classifier_accuracy')}, judge {text(ceilings, 'judge_accuracy')}.", "",
              "| | point | seeds | " + " | ".join(heading for heading, _ in SCORES.values()) + " |",
              "|---" * (len(SCORES) + 3) + "|"]

@@ -19,9 +19,11 @@ BESIDE: int | None = None   # a further run, of RECIPE=reference say, on the fac
 RESULTS = Path(__file__).parent / "results"
 MODELS = {"no_dist_reg": "without", "dist_reg": "with the regulariser", "ceiling": "a second classifier"}
 SCORES = {                  # the rows: what they are, decimals
-    "error": ("squared error, summed over pixels", 2), "kl": ("KL divergence", 0),
+    "error": ("squared error, summed over pixels", 2),
+    "high_frequencies": ("energy at high spatial frequencies, faces = 1", 2),
+    "high_frequencies_of_edits": ("the same, of edits", 2), "kl": ("KL divergence", 0),
     "spearman": ("Spearman, latent to given distance", 3), "spearman_within": ("the same, within an expression", 3),
-    "stress": ("Kruskal stress", 3), "knn_accuracy": ("15-nearest-neighbour accuracy", 3),
+    "stress": ("Kruskal stress", 3), "knn_accuracy": ("nearest-neighbour accuracy", 3),
     "judge_on_faces": ("held-out faces that a judge recognises", 3),
     "judge_on_faces_balanced": ("the same, each expression weighing the same", 3),
     "judge_on_reconstructions": ("reconstructions that it recognises", 3),
@@ -32,7 +34,9 @@ SCORES = {                  # the rows: what they are, decimals
     "identity_kept": ("edits, likewise", 3),
     "interpolation_monotonicity": ("monotonicity of happy to sad", 3),
     "interpolation_path_ratio": ("length of its path in d_D, straight = 1", 2),
-    "frechet": ("Frechet distance of samples", 0)}
+    "judge_on_samples": ("samples of an expression that the judge recognises as it", 3),
+    "frechet": ("Frechet distance of samples from the density of the latents", 0),
+    "frechet_prior": ("the same, from the prior N(0, I)", 0)}
 
 
 def main():
@@ -48,6 +52,10 @@ def main():
     if differ:
         raise UserError(f"RUNS={RUNS}", "runs that differ in SEED alone", f"other settings: {sorted(differ)}",
                         "choose others")
+    splits = sorted({one["split"] for one in scores})
+    if len(splits) > 1:
+        raise UserError(f"RUNS={RUNS}", "scores on the same split of the faces", " and ".join(splits),
+                        "python experiments.py RUN=... SPLIT=test for each of them")
     columns = {heading: [one.get(model, {}) for one in scores] for model, heading in MODELS.items()}
     without, with_it, _ = columns.values()
     ratios = {"with the regulariser": list(map(error_ratio, with_it, without))}
@@ -58,12 +66,15 @@ def main():
         if settings_beside["data"]["fingerprint"] not in faces:
             raise UserError(f"BESIDE={BESIDE}", f"a run on the faces of one of RUNS={RUNS}", settings_beside["data"],
                             "choose another one")
+        if scores_beside["split"] != splits[0]:
+            raise UserError(f"BESIDE={BESIDE}", f"scores on the {splits[0]} split, as of RUNS={RUNS}",
+                            scores_beside["split"], f"python experiments.py RUN={BESIDE} SPLIT={splits[0]}")
         on_same_faces = without[faces.index(settings_beside["data"]["fingerprint"])]
         heading = f"RECIPE={settings_beside['run']['RECIPE']}"
         columns[heading] = [scores_beside["dist_reg"]]
         ratios[heading] = [error_ratio(scores_beside["dist_reg"], on_same_faces)]
     accuracies = [one["classifier"]["accuracy"] for one in scores if "accuracy" in one.get("classifier", {})]
-    summary = table(settings, accuracies, columns, ratios)
+    summary = table(settings, splits[0], accuracies, columns, ratios)
     folder = RESULTS / ("seeds_" + re.sub(r"\W+", "_", settings[0]["data"]["name"]))
     storage.make_folder(folder)
     storage.write_json(folder / "results.json", [dict(settings=of, scores=its) for of, its in runs])
@@ -77,19 +88,20 @@ def read_run(number):
     if not (folder / "scores.json").exists():
         raise UserError(folder / "scores.json", "the scores of that run", "none yet",
                         f"python experiments.py RUN={folder.name}")
-    return storage.read_json(folder / "settings.json"), storage.read_json(folder / "scores.json")
+    scores = storage.read_json(folder / "scores.json")
+    return storage.read_json(folder / "settings.json"), {"split": "test"} | scores      # older ones have no split
 
 
-def table(settings, accuracies, columns, ratios):
-    """The scores of runs, a row a score, a column a model: mean (min..max).
+def table(settings, split, accuracies, columns, ratios):
+    """The scores of runs on a split, a row a score, a column a model: mean (min..max).
 
-    columns: heading to a list of scores, a dict a run, the first without the regulariser; ratios: of the others, heading
-    to the error relative to that.
+    columns: heading to a list of scores, a dict a run, the first without the regulariser; ratios: of the others,
+    heading to the error relative to that.
     """
-    counts = {part: sorted({one["data"]["split"][part] for one in settings}) for part in ("train", "test")}
-    train, test = ("..".join(map(str, (of[0], of[-1])[:len(of)])) for of in counts.values())
+    counts = {part: sorted({one["data"]["split"][part] for one in settings}) for part in ("train", split)}
+    train, held_out = ("..".join(map(str, (of[0], of[-1])[:len(of)])) for of in counts.values())
     right = f" Classifier right in {text(accuracies, 3)}." * bool(accuracies)
-    lines = [f"{settings[0]['data']['name']}, {train} training and {test} held-out faces, "
+    lines = [f"{settings[0]['data']['name']}, {train} training and {held_out} {split} faces, "
              f"{len(settings)} seeds: mean (min..max).{right}", "",
              "| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for name, (what, decimals) in SCORES.items():

@@ -15,11 +15,12 @@ from data.faces import EXPRESSIONS
 
 RESAMPLES = 200         # bootstrap draws of n faces
 NEIGHBOURS = 12         # of trustworthiness and continuity
-VOTERS = 15             # neighbours that vote for an expression
+VOTERS = 15             # neighbours, at most, that vote for an expression
 TRIPLETS = 100_000      # drawn at random
 ACTIVE = 0.01           # variance of mu above which a unit is active
 SSIM_SIGMA, SSIM_RADIUS = 1.5, 5        # pixels; an 11x11 window
 SSIM_C1, SSIM_C2 = 0.01 ** 2, 0.03 ** 2
+HIGH = 0.75             # frequencies above this share of the Nyquist frequency are high
 
 
 # --- intervals
@@ -43,6 +44,11 @@ def mean_score(values, seed=0):
     """The mean of one value a face, (n,), with its interval."""
     values = np.asarray(values, float)
     return interval(lambda w: w @ values / w.sum(), len(values), seed)
+
+
+def ratio(values, others):
+    """The sum of one value a face, (n,), over that of another, with its interval."""
+    return interval(lambda w: (w @ values) / (w @ others), len(values))
 
 
 def finite(scores):
@@ -94,6 +100,29 @@ def ssim(x_hat, x):
                   / ((mean_a ** 2 + mean_b ** 2 + SSIM_C1) * (var_a + var_b + SSIM_C2)))
     r = SSIM_RADIUS if a.shape[1] > 2 * SSIM_RADIUS else 0
     return similarity[:, r:a.shape[1] - r, r:a.shape[2] - r].mean((1, 2))
+
+
+def high_energy(x):
+    """The energy of faces (n, H, W) at high spatial frequencies, (n,), in units of squared pixels summed over a face.
+
+    sum |F(w x)|^2 / (H W) over the frequencies (u, v) of the 2-D Fourier transform F, in cycles per pixel, with
+    max(|u|, |v|) > HIGH / 2. w is a Hann window (Harris 1978), which is 0 at the borders: without it half of this
+    energy would be the step between opposite borders, which F takes for neighbours.
+    """
+    rows, columns = (np.sin(np.pi * (np.arange(size) + .5) / size) ** 2 for size in x.shape[1:])
+    u, v = (np.abs(np.fft.fftfreq(size)) for size in x.shape[1:])
+    high = np.maximum(u[:, None], v) > HIGH / 2                 # (H, W)
+    spectrum = np.fft.fft2(x * np.outer(rows, columns))[:, high]
+    return np.square(np.abs(spectrum)).sum(1) / x[0].size
+
+
+def high_frequencies(x_hat, x):
+    """high_energy of faces x_hat as a multiple of that of faces x, each (n, H, W), summed over faces.
+
+    1: as much fine texture as in x; less: blurred; more: texture of the network's own, such as the checkerboard that
+    strided layers leave.
+    """
+    return ratio(high_energy(x_hat), high_energy(x))
 
 
 def kl(mu, sigma):
@@ -166,12 +195,12 @@ def trustworthiness_of_faces(d, e):
     return 1 - 2 / (k * (2 * n - 3 * k - 1)) * beyond
 
 
-def neighbours_agree(e, labels):
-    """Whether the VOTERS nearest other faces vote for the face's own label, bool (n,); all faces labelled.
+def neighbours_agree(e, labels, voters):
+    """Whether the nearest other faces, voters of them, vote for the face's own label, bool (n,); all faces labelled.
 
     Of labels with as many votes the smallest wins.
     """
-    votes = labels[_neighbours(e)[:, :min(VOTERS, len(e) - 1)]]
+    votes = labels[_neighbours(e)[:, :voters]]
     return (votes[:, :, None] == np.arange(len(EXPRESSIONS))).sum(1).argmax(1) == labels
 
 
@@ -230,9 +259,19 @@ def distance_scores(e, d, labels):
 
 
 def knn_accuracy(e, labels):
-    """The share of labelled faces whose VOTERS nearest other labelled faces vote for their expression."""
-    rows = np.flatnonzero(labels >= 0)
-    return mean_score(neighbours_agree(e[np.ix_(rows, rows)], labels[rows]))
+    """The share of labelled faces whose nearest other labelled faces vote for their expression.
+
+    As many vote as the rarest expression has other faces, but at most VOTERS: with more, the other expressions would
+    outvote it however well it is separated. An expression of a single face has no other face to vote for it: that
+    face is left out. NaN where no face is left.
+    """
+    counts = np.bincount(labels[labels >= 0], minlength=len(EXPRESSIONS))
+    if counts.max() < 2:
+        return [float("nan")] * 3
+    labelled = np.flatnonzero(labels >= 0)
+    rows = labelled[counts[labels[labelled]] > 1]
+    voters = min(VOTERS, counts[counts > 1].min() - 1)
+    return mean_score(neighbours_agree(e[np.ix_(rows, rows)], labels[rows], voters))
 
 
 # --- edits
@@ -307,8 +346,7 @@ def edit_error_to_truth(edits, truth, x_hat, x):
 
     All (n, H, W) in 0..1: the edit, that person rendered with that expression, reconstruction and face before.
     """
-    error, plain = squared_errors(edits, truth), squared_errors(x_hat, x)
-    return interval(lambda w: (w @ error) / (w @ plain), len(error))
+    return ratio(squared_errors(edits, truth), squared_errors(x_hat, x))
 
 
 def identity_kept(edits, sources, people, faces):

@@ -13,6 +13,8 @@ from metric_vae import evaluate
 PERPLEXITY = 20         # of t-SNE, as in the reference implementation
 NAMES = {"no_dist_reg": "without the regulariser", "dist_reg": "with the regulariser"}
 MODEL_COLOURS = {"no_dist_reg": "#D55E00", "dist_reg": "#0072B2", "classifier": "#444444"}
+SOURCES = {"density": "Gaussians fitted to the latents of each expression's training faces",
+           "prior": "the prior N(0, I)"}
 TERMS = {"error": "squared error, summed over pixels", "kl": "KL divergence, summed over dimensions",
          "regularizer": "distance regulariser", "consistency": "consistency of reconstructions",
          "edit_consistency": "consistency of edits", "loss": "total loss, weighted"}
@@ -59,15 +61,22 @@ def changes(path, of, blocks, moved=""):
                     "of the training faces with an expression" + f";\n{moved}" * bool(moved))
 
 
-def reconstructions(path, of, x, x_hat, samples, across=4):
-    """Draw faces x, their reconstructions x_hat and samples from the prior side by side; each (n, H, W)."""
+def reconstructions(path, of, x, x_hat, samples, source, across=4):
+    """Draw faces x, their reconstructions x_hat and samples from source, one of SOURCES; each (n, H, W)."""
     down = -(-len(x) // across)
     blocks = np.full((3, down * across, *x.shape[1:]), np.nan)
     blocks[:, :len(x)] = x, x_hat, samples
     columns = [name if c == 0 else "" for name in ("inputs", "reconstructions", "samples") for c in range(across)]
     face_grid(path, np.concatenate(blocks.reshape(3, down, across, *x.shape[1:]), 1), columns=columns,
               breaks=(across, 2 * across),
-              title=f"VAE {NAMES[of]}: held-out faces, their reconstructions from mu, and samples from the prior")
+              title=f"VAE {NAMES[of]}: held-out faces, their reconstructions from mu, and samples\n"
+                    f"from {SOURCES[source]}")
+
+
+def samples(path, of, faces, names, source):
+    """Draw samples (R, C, H, W) from source, one of SOURCES: a row an expression, or all of any where names is None."""
+    of_each = "samples" if names is None else "samples of each expression"
+    face_grid(path, faces, rows=names, title=f"VAE {NAMES[of]}: {of_each},\nfrom {SOURCES[source]}")
 
 
 def edits(path, of, x, x_hat, edited, labels, moved=""):

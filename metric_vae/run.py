@@ -1,6 +1,7 @@
 """Trains the VAE without and with a distance regulariser, alone or as the last stages of run.py.
 
-In: Faces and a metric on them. Out, in a run folder: no_dist_reg.pt, dist_reg.pt and lines of log.jsonl.
+In: Faces and a metric on them. Out, in a run folder: no_dist_reg.pt, dist_reg.pt, the density of
+each one's latents as .npz, and lines of log.jsonl.
 Alone, with distances or points of your own: python -m metric_vae.run DATA=data/my_faces METRIC=my_points.npy
 """
 import sys
@@ -13,14 +14,16 @@ import torch
 
 import training
 from data.batches import Images, batches, join
-from data.faces import load
+from data.faces import EXPRESSIONS, load
+from metric_vae import density
+from metric_vae.evaluate import stratified_rows
 from metric_vae.metrics import Matrix, check_norm, load_metric
 from metric_vae.model import ARCHITECTURES, kl_divergence, squared_error
 from metric_vae.regularizers import REGULARIZERS, TINY, expected_distances, pairwise_distances
 from training import UserError, storage
 from training.beside import beside
-from training.processes import (PROCESSES, add_up, add_up_gradients, average_buffers, first_process_first, gather,
-                                join_processes, own_part)
+from training.processes import (PROCESS, PROCESSES, add_up, add_up_gradients, average_buffers, first_process_first,
+                                gather, join_processes, own_part)
 
 # --- the network
 ARCHITECTURE = "light"          # one of metric_vae/model.py
@@ -272,7 +275,9 @@ def train(name, faces, metric, folder, seed, device, precision):
         storage.save_checkpoint(checkpoint, vae, optimizer, generator, epoch + 1, architecture=ARCHITECTURE,
                                 size=faces.size, z_dim=Z_DIM, metric_dims=METRIC_DIMS, alpha=weights.alpha,
                                 beta=weights.beta)
-    return vae.eval().requires_grad_(False)
+    vae.eval().requires_grad_(False)
+    latent_density(vae, name, faces, folder, seed, device)
+    return vae
 
 
 def train_both(faces, metric, folder, seed, device, precision, side_by_side=True):
@@ -314,6 +319,26 @@ def load_vae(folder, name, device):
     vae = ARCHITECTURES[state["architecture"]](state["size"], state["z_dim"], state["metric_dims"])
     vae.load_state_dict(state["model"])
     return vae.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+
+
+def latent_density(vae, name, faces, folder, seed, device):
+    """The Density of a trained VAE's latents, read from folder/name_density.npz, or fitted and written there.
+
+    It is fitted to z = mu + sigma noise of the training faces, density.FACES at most. Of several processes the first
+    fits it; the others get None.
+    """
+    path = folder / f"{name}_density.npz"
+    if PROCESS > 0:
+        return None
+    if not path.exists():
+        start = time.perf_counter()
+        rows = faces.rows("train", not UNLABELLED or METRIC == "labels")
+        rows = rows[stratified_rows(faces.labels[rows], density.FACES, seed)]
+        mu, sigma = encode(vae, faces, rows, device)
+        z = mu + sigma * np.random.default_rng(seed).standard_normal(mu.shape, np.float32)
+        density.fit(z, faces.labels[rows], len(EXPRESSIONS)).save(path)
+        print(f"{name}: fitted the density of its latents in {time.perf_counter() - start:.1f} s")
+    return density.load(path)
 
 
 @torch.no_grad()

@@ -15,17 +15,19 @@ from data import synthetic
 from data.batches import Images
 from data.faces import EXPRESSIONS
 from metric_vae import evaluate
+from metric_vae.density import Density
 from metric_vae.metrics import Function
 
 CHUNK = 2048            # faces decoded and scored in one go
+SAMPLES = 100           # of each expression, for the judge
 HAPPY, SAD, NEUTRAL = (EXPRESSIONS.index(name) for name in ("happy", "sad", "neutral"))
 
 
 @dataclass
 class Latents:
-    """What is known of the test faces in one VAE: rows of the data, their pixels x in 0..1 and labels, mu, the
-    mean latents of the training expressions (7, Z), a function from z to faces in 0..1, and which dimensions keep
-    the metric and which ones edits move.
+    """What is known of held-out faces in one VAE: rows of the data, their pixels x in 0..1 and labels, mu, the
+    mean latents of the training expressions (7, Z), a function from z to faces in 0..1, which dimensions keep the
+    metric and which ones edits move, and the density of z where samples are drawn.
     """
     name: str
     rows: np.ndarray
@@ -36,10 +38,17 @@ class Latents:
     decode: Callable
     metric_dims: slice
     edit_dims: slice
+    density: Density | None = None
 
     def distances(self):
         """Latent distances (n, n)."""
         return evaluate.euclidean(self.mu[:, self.metric_dims])
+
+    def samples(self, count, source, of=None, seed=0):
+        """New faces float32 (count, H, W) from source: "density", of all classes or one, or "prior", N(0, I)."""
+        if source == "density":
+            return self.decode(self.density.sample(count, of, seed))
+        return self.decode(np.random.default_rng(seed).standard_normal((count, self.mu.shape[1])))
 
     def edit(self, rows, target):
         """The faces of these places with another expression: int, or one a face."""
@@ -52,9 +61,9 @@ def given_distances(metric, faces, rows, device):
     return metric.distances(places, Images(faces, device)(places)).cpu().numpy().astype(float)
 
 
-def encode(name, model, faces, rows, device, edit_part="both"):
-    """The Latents of these test faces in a VAE; edit_part: "metric" edits move the first METRIC_DIMS of z, "rest" the
-    others, "both" all.
+def encode(name, model, faces, rows, device, edit_part="both", density=None):
+    """The Latents of these held-out faces in a VAE; edit_part: "metric" edits move the first METRIC_DIMS of z, "rest"
+    the others, "both" all; density: of its latents.
     """
     regularized = name == "dist_reg" and vae.METRIC_DIMS is not None        # else all of z is compared and moved
     k = vae.METRIC_DIMS if regularized else None
@@ -65,31 +74,39 @@ def encode(name, model, faces, rows, device, edit_part="both"):
     if len(train):
         means = evaluate.expression_means(vae.encode(model, faces, train, device)[0], faces.labels[train])
     return Latents(name, rows, faces.images[rows] / np.float32(255), faces.labels[rows], mu, means,
-                   lambda z: vae.decode(model, z, device).clip(0, 1), slice(k), parts[edit_part])
+                   lambda z: vae.decode(model, z, device).clip(0, 1), slice(k), parts[edit_part], density)
 
 
-def score_reconstructions(model, faces, test, device, seed=0):
-    """error, psnr, ssim (of faces decoded from sampled z), kl and active_units on all test faces.
+def score_reconstructions(model, faces, rows, device, seed=0):
+    """error, psnr, ssim and high_frequencies of x_hat, kl and active_units on the faces of these rows.
 
-    The error is the decoder's own, as in the loss; psnr and ssim see faces cut to 0..1, as pictures show them.
+    x_hat is decoded from sampled z, as in training. The error is the decoder's own, as in the loss; the other scores
+    see faces cut to 0..1, as pictures show them.
     """
     rng = np.random.default_rng(seed)
-    mu, sigma = vae.encode(model, faces, test, device)
-    errors, psnrs, ssims = [], [], []
-    for start in range(0, len(test), CHUNK):
+    mu, sigma = vae.encode(model, faces, rows, device)
+    errors, psnrs, ssims, energies_hat, energies = [], [], [], [], []
+    for start in range(0, len(rows), CHUNK):
         part = slice(start, start + CHUNK)
-        x = faces.images[test[part]] / np.float32(255)
+        x = faces.images[rows[part]] / np.float32(255)
         x_hat = vae.decode(model, mu[part] + sigma[part] * rng.standard_normal(mu[part].shape), device)
         errors.append(evaluate.squared_errors(x_hat, x))
-        psnrs.append(evaluate.psnr(x_hat.clip(0, 1), x))
-        ssims.append(evaluate.ssim(x_hat.clip(0, 1), x))
+        x_hat = x_hat.clip(0, 1)
+        psnrs.append(evaluate.psnr(x_hat, x))
+        ssims.append(evaluate.ssim(x_hat, x))
+        energies_hat.append(evaluate.high_energy(x_hat))
+        energies.append(evaluate.high_energy(x))
     return {"error": evaluate.mean_score(np.concatenate(errors)), "psnr": evaluate.mean_score(np.concatenate(psnrs)),
-            "ssim": evaluate.mean_score(np.concatenate(ssims)), "kl": evaluate.mean_score(evaluate.kl(mu, sigma)),
-            "active_units": evaluate.active_units(mu)}
+            "ssim": evaluate.mean_score(np.concatenate(ssims)),
+            "high_frequencies": evaluate.ratio(np.concatenate(energies_hat), np.concatenate(energies)),
+            "kl": evaluate.mean_score(evaluate.kl(mu, sigma)), "active_units": evaluate.active_units(mu)}
 
 
 def score_edits(latents, judge, identifier, metric, faces, device, steps=10, paths=50, seed=0):
     """What the judge says of reconstructions, edits, interpolations and samples, and what the truth is where known.
+
+    frechet is that of samples from the density of the latents, frechet_prior of those from the prior N(0, I);
+    judge_on_samples: the share of the density's samples of an expression that the judge takes for it.
 
     identifier: a network with layers(x) whose second-last layer tells people apart, or None; steps: of an
     interpolation, its ends included; paths: how many interpolations at most; seed: of what is drawn.
@@ -102,19 +119,30 @@ def score_edits(latents, judge, identifier, metric, faces, device, steps=10, pat
     x, x_hat = latents.x[known], latents.decode(mu)
     hits = evaluate.edit_hits(latents.decode, probabilities, mu, labels, means, dims)
     happy = hits[labels == HAPPY, SAD]
-    samples = latents.decode(rng.standard_normal(latents.mu.shape))
     of_faces = probabilities(x)
     scores = {"judge_on_faces": evaluate.accuracy(of_faces, labels),
               "judge_on_faces_balanced": evaluate.balanced_accuracy(of_faces, labels),
               "judge_on_reconstructions": evaluate.accuracy(probabilities(x_hat), labels),
-              "edit_success": evaluate.edit_success(hits, labels),
-              "frechet": evaluate.frechet(features(samples), features(latents.x))}
+              "edit_success": evaluate.edit_success(hits, labels)}
+    of_all = features(latents.x)
+    for score, source in (("frechet", "density"), ("frechet_prior", "prior")):
+        if source == "prior" or latents.density is not None:
+            samples = latents.samples(len(latents.x), source, seed=seed)
+            scores[score] = evaluate.frechet(features(samples), of_all)
+    if latents.density is not None:
+        asked = np.repeat(latents.density.labelled(), SAMPLES)
+        samples = [latents.samples(SAMPLES, "density", of, seed) for of in latents.density.labelled()]
+        if len(asked):
+            scores["judge_on_samples"] = evaluate.accuracy(probabilities(np.concatenate(samples)), asked)
     if len(happy):
         scores["edit_success_happy_to_sad"] = evaluate.mean_score(happy)
-    if faces.factors is not None:
-        target = (labels + rng.integers(1, len(EXPRESSIONS), len(labels))) % len(EXPRESSIONS)
-        truth = synthetic.with_expression(faces, latents.rows[known], target) / 255
-        scores["edit_error_to_truth"] = evaluate.edit_error_to_truth(latents.edit(known, target), truth, x_hat, x)
+    target = other_expressions(labels, np.flatnonzero(np.isfinite(means[:, 0])), rng)
+    if target is not None:
+        edits = latents.edit(known, target)
+        scores["high_frequencies_of_edits"] = evaluate.high_frequencies(edits, x)
+        if faces.factors is not None:
+            truth = synthetic.with_expression(faces, latents.rows[known], target) / 255
+            scores["edit_error_to_truth"] = evaluate.edit_error_to_truth(edits, truth, x_hat, x)
     people = faces.identities[latents.rows]
     if identifier is not None and len(known):
         scores |= score_identity(latents, identifier, people, known, device)
@@ -129,6 +157,16 @@ def score_edits(latents, judge, identifier, metric, faces, device, steps=10, pat
             scores["interpolation_path_ratio"] = evaluate.path_ratio(
                 points.reshape(*path.shape[:2], -1), vae.METRIC_NORM)
     return evaluate.finite(scores)
+
+
+def other_expressions(labels, possible, rng):
+    """One of the possible expressions for each of labels (n,), all of them possible, drawn at random but never its own;
+    None where there are no labels or no other expression.
+    """
+    if len(possible) < 2 or not len(labels):
+        return None
+    places = np.searchsorted(possible, labels)
+    return possible[(places + rng.integers(1, len(possible), len(labels))) % len(possible)]
 
 
 def score_identity(latents, identifier, people, known, device):

@@ -26,7 +26,7 @@ class Bench:
         np.savez(house / "faces.npz", images=draw_small_images(people=20), labels=row % 7, identities=row // 7,
                  split=np.array([0] * 14 + [1] * 2 + [2] * 4)[row // 7])
         own = dict(DATA=str(house / "faces.npz"), IMAGE_SIZE=16, SECONDS=0.05, SEEDS=2, DEVICE="cpu", PRECISION="fp32",
-                   RESULTS=self.results, SETTINGS=dict(SMALL), WARM_UP=32)
+                   SPLIT="val", FIRST_SEED=0, RESULTS=self.results, SETTINGS=dict(SMALL), WARM_UP=32)
         for module, values in ((benchmark, own), (benchmark.classifier, dict(EPOCHS=2, BATCH=16)),
                                (benchmark.judges, dict(JUDGE_EPOCHS=1, JUDGE_BATCH=16)),
                                (vae, dict(Z_DIM=8, METRIC_DIMS=4))):
@@ -60,7 +60,7 @@ def folder(bench):
 
 
 def test_a_run_writes_a_result_for_each_point_and_seed_and_one_table(folder):
-    assert folder.name.startswith("faces_") and folder.name.endswith("_0.05s")
+    assert folder.name.startswith("faces_") and folder.name.endswith("_0.05s_val")
     for seed in (0, 1):
         assert {path.stem for path in (folder / f"seed{seed}").glob("*.json")} == \
             {"classifiers", "none", "ours", "stress_alone"}
@@ -126,6 +126,24 @@ def test_constants_are_restored_also_after_an_error(bench, folder):
     assert (constants(vae), evaluate.RESAMPLES) == before
     bench.call("POINTS=too_few,none", "SEEDS=1")
     assert (constants(vae), evaluate.RESAMPLES) == before
+
+
+def test_each_split_has_its_own_folder_scores_and_seeds(bench, folder, tmp_path, monkeypatch):
+    for name, value in dict(RESULTS=tmp_path, SEEDS=1, SPLIT="val", FIRST_SEED=0).items():
+        monkeypatch.setattr(benchmark, name, value)
+    bench.results = tmp_path
+    bench.call("POINTS=none", "SPLIT=test", "FIRST_SEED=3")
+    bench.results = folder.parent
+    found, = tmp_path.iterdir()
+    assert found.name == folder.name.removesuffix("_val") + "_test"
+    assert {path.name for path in found.glob("seed*")} == {"seed3"}
+    assert "28 of the test split" in (found / "table.md").read_text()
+    assert "14 of the val split" in (folder / "table.md").read_text()
+
+
+def test_an_unknown_split_is_a_users_error(bench, user_error, monkeypatch):
+    monkeypatch.setattr(benchmark, "SPLIT", "train")
+    user_error(bench.call, "SPLIT", "train", "val")
 
 
 def test_an_unknown_point_is_a_users_error(bench, user_error):
@@ -207,8 +225,8 @@ def finished_runs(monkeypatch, tmp_path):
     for seed in (0, 1):
         (tmp_path / str(seed)).mkdir()
         settings = dict(run=dict(SEED=seed, RECIPE="ours"), vae=dict(BETA=5),
-                        data=dict(name="small", split=dict(train=9 - seed, test=3), fingerprint=f"f{seed}"))
-        scores = dict(classifier=dict(accuracy=[.5 + seed / 4, 0, 1]), ceiling=dict(stress=[.25, 0, 1]),
+                        data=dict(name="small", split=dict(train=9 - seed, val=2, test=3), fingerprint=f"f{seed}"))
+        scores = dict(split="test", classifier=dict(accuracy=[.5 + seed / 4, 0, 1]), ceiling=dict(stress=[.25, 0, 1]),
                       no_dist_reg=dict(error=[2 + 2 * seed, 0, 9], frechet=7.0),
                       dist_reg=dict(error=[3 + 2 * seed, 0, 9], frechet=7.0))
         for name, content in (("settings", settings), ("scores", scores)):
@@ -223,7 +241,7 @@ def finished_runs(monkeypatch, tmp_path):
 def test_seeds_are_summed_up_by_their_mean_and_range(finished_runs, capsys):
     seeds.main()
     printed = capsys.readouterr().out
-    assert "8..9 training and 3 held-out faces, 2 seeds" in printed and "0.625 (0.500..0.750)" in printed
+    assert "8..9 training and 3 test faces, 2 seeds" in printed and "0.625 (0.500..0.750)" in printed
     assert "| 3.00 (2.00..4.00) | 4.00 (3.00..5.00) |  |" in printed
     assert "| the same, without = 1 | 1 | 1.375 (1.250..1.500) |  |" in printed
     assert "| 7 (7..7) | 7 (7..7) |  |" in printed and "0.250 (0.250..0.250) |" in printed
@@ -249,6 +267,20 @@ def test_runs_that_differ_in_more_than_their_seed_are_not_summed_up(finished_run
     settings["vae"]["BETA"] = 6
     (finished_runs / "1" / "settings.json").write_text(json.dumps(settings))
     user_error(seeds.main, "BETA")
+
+
+def test_runs_that_were_scored_on_different_splits_are_not_summed_up(finished_runs, user_error, monkeypatch, capsys):
+    paths = [finished_runs / name / "scores.json" for name in "01"]
+    scores = [json.loads(path.read_text()) for path in paths]
+    paths[1].write_text(json.dumps(scores[1] | {"split": "val"}))
+    user_error(seeds.main, "test and val")
+    monkeypatch.setattr(sys, "argv", ["benchmarks/seeds.py", "RUNS=0", "BESIDE=1"])
+    paths[0].write_text(json.dumps({name: value for name, value in scores[0].items() if name != "split"}))
+    (finished_runs / "1" / "settings.json").write_text((finished_runs / "0" / "settings.json").read_text())
+    user_error(seeds.main, "BESIDE", "test", "val")             # older scores, which name no split, are of test
+    monkeypatch.setattr(sys, "argv", ["benchmarks/seeds.py", "RUNS=1"])
+    seeds.main()
+    assert "2 val faces" in capsys.readouterr().out
 
 
 def test_runs_without_scores_and_what_is_no_number_are_refused(finished_runs, monkeypatch, user_error):

@@ -1,6 +1,7 @@
 """metric_vae/evaluate.py against values worked by hand, slow loops and other libraries."""
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 from scipy.stats import pearsonr, spearmanr
 from sklearn.manifold import trustworthiness
 from sklearn.neighbors import KNeighborsClassifier
@@ -104,6 +105,45 @@ def test_ssim_takes_faces_smaller_than_its_window():
     assert evaluate.ssim(x, x) == pytest.approx([1])
 
 
+def low_passed(count=5, size=16, seed=0):
+    """Random faces (n, size, size) without frequencies above half of the Nyquist frequency."""
+    u = np.abs(np.fft.fftfreq(size))
+    low = np.maximum(u[:, None], u) <= .25
+    return np.fft.ifft2(np.fft.fft2(np.random.default_rng(seed).random((count, size, size))) * low).real
+
+
+def test_the_energy_at_high_frequencies_is_that_of_a_slow_loop():
+    x, n = RNG.random((2, 8, 8)), 8
+    window = [np.sin(np.pi * (i + .5) / n) ** 2 for i in range(n)]
+    expected = np.zeros(2)
+    for u in range(n):
+        for v in range(n):
+            if max(min(u, n - u), min(v, n - v)) > .75 * n / 2:
+                wave = np.array([[window[i] * window[j] * np.exp(-2j * np.pi * (u * i + v * j) / n) for j in range(n)]
+                                 for i in range(n)])
+                expected += np.abs((x * wave).sum((1, 2))) ** 2 / n ** 2
+    assert evaluate.high_energy(x) == pytest.approx(expected)
+
+
+def test_high_frequencies_are_1_for_the_same_faces_and_0_for_faces_without_any():
+    x = RNG.random((5, 16, 16))
+    assert evaluate.high_frequencies(x, x) == [1, 1, 1]
+    assert evaluate.high_frequencies(2 * x + 3, x) == pytest.approx([4, 4, 4])
+    assert evaluate.high_frequencies(low_passed(), x) == pytest.approx([0, 0, 0], abs=1e-12)
+    blurred = [evaluate.high_frequencies(gaussian_filter(x, (0, sigma, sigma)), x)[0] for sigma in (.3, .6, 1)]
+    assert 1 > blurred[0] > blurred[1] > blurred[2]
+
+
+@pytest.mark.parametrize("pattern", ["checkerboard", "rows"])
+def test_a_pattern_of_two_pixels_raises_the_high_frequencies_by_its_own_energy(pattern):
+    x, blurred, line = RNG.random((5, 16, 16)), low_passed(), (-1.0) ** np.arange(16)
+    texture = .1 * np.outer(line, line if pattern == "checkerboard" else np.ones(16))
+    energy = .1 ** 2 * (3 / 8 * 16) ** 2                        # the squares of a Hann window have the mean 3/8
+    assert evaluate.high_energy(blurred + texture) == pytest.approx(np.full(5, energy))
+    assert evaluate.high_frequencies(blurred + texture, x)[0] == pytest.approx(
+        5 * energy / evaluate.high_energy(x).sum())
+
+
 def test_kl_is_zero_for_a_standard_normal_and_right_for_another():
     assert evaluate.kl(np.zeros((1, 5)), np.ones((1, 5))) == pytest.approx([0])
     assert evaluate.kl([[1.0]], [[2.0]]) == pytest.approx([(1 + 4 - 1 - 2 * np.log(2)) / 2])
@@ -191,13 +231,40 @@ def test_triplets_of_a_constant_latent_are_never_kept_and_equal_distances_do_not
     assert evaluate.triplets(d, d)[0] == 1
 
 
-def test_neighbours_vote_as_in_scikit_learn_without_the_face_itself():
-    x, labels = points(60), RNG.integers(0, 7, 60)
-    right = evaluate.neighbours_agree(evaluate.euclidean(x), labels)
+@pytest.mark.parametrize("voters", [1, 2, 15])
+def test_neighbours_vote_as_in_scikit_learn_without_the_face_itself(voters):
+    x, labels = points(60), np.random.default_rng(0).integers(0, 7, 60)
+    right = evaluate.neighbours_agree(evaluate.euclidean(x), labels, voters)
     for i in range(60):
         others = np.arange(60) != i
-        model = KNeighborsClassifier(evaluate.VOTERS).fit(x[others], labels[others])
+        model = KNeighborsClassifier(voters).fit(x[others], labels[others])
         assert right[i] == (model.predict(x[i:i + 1])[0] == labels[i])
+
+
+def test_15_neighbours_vote_where_every_expression_has_16_faces_and_as_many_as_it_has_others_where_one_has_fewer():
+    for counts, voters in (((16, 40), 15), ((4, 40), 3), ((2, 40), 1), ((1, 40), 15), ((1, 4, 40), 3)):
+        labels = np.repeat(np.arange(len(counts)), counts)
+        e = evaluate.euclidean(points(len(labels)))
+        rows = np.flatnonzero(np.array(counts)[labels] > 1)
+        expected = evaluate.neighbours_agree(e[np.ix_(rows, rows)], labels[rows], voters).mean()
+        assert evaluate.knn_accuracy(e, labels)[0] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("counts", [(2, 3, 5), (2, 2), (3, 3, 3), (5, 30), (2, 1, 1), (7, 7, 7, 7, 7, 7, 7)])
+def test_small_classes_that_lie_apart_are_all_recognised(counts):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    x = 100 * np.eye(7)[labels] + points(len(labels), 7)
+    assert evaluate.knn_accuracy(evaluate.euclidean(x), labels) == [1, 1, 1]
+
+
+def test_single_faces_of_their_expression_are_left_out_of_the_neighbours_accuracy():
+    x = np.array([[0.], [1], [10], [11], [2]])                  # the last one would be the nearest of the second
+    assert evaluate.knn_accuracy(evaluate.euclidean(x), np.array([0, 0, 1, 1, 2])) == [1, 1, 1]
+    for labels in ([0, 1, 2, 3, 4], [-1] * 5, [-1, -1, 3, -1, -1]):
+        assert np.isnan(evaluate.knn_accuracy(evaluate.euclidean(x), np.array(labels))).all()
+
+
+def test_twenty_faces_of_each_expression_that_lie_apart_are_all_recognised():
     apart = np.repeat(np.eye(7) * 100, 20, axis=0) + points(140, 7)
     assert evaluate.knn_accuracy(evaluate.euclidean(apart), np.repeat(np.arange(7), 20)) == [1, 1, 1]
 

@@ -17,7 +17,7 @@ import metric_vae.run as vae
 from data.drawing import face_grid, tsne
 from data.faces import EXPRESSIONS, checked
 from metric_vae.model import ARCHITECTURES
-from metric_vae.scores import HAPPY, SAD, Latents, pairs_of
+from metric_vae.scores import HAPPY, SAD, Latents, encode, other_expressions, pairs_of, score_reconstructions
 from training import storage
 
 RNG = np.random.default_rng(0)
@@ -115,9 +115,11 @@ def test_grids_of_interpolations_edits_changes_and_reconstructions_are_written(t
     vae_figures.edits(tmp_path / "2.png", "dist_reg", x, x, np.stack([x] * 7, 1), LABELS[:6])
     vae_figures.changes(tmp_path / "3.png", "dist_reg", [("happy", "sad", np.stack([x, x, x])),
                                                          ("neutral", "happy", np.stack([x, x, x])[:, :4])])
-    vae_figures.reconstructions(tmp_path / "4.png", "dist_reg", FACES[:13], FACES[:13], FACES[:13])
-    vae_figures.reconstructions(tmp_path / "5.png", "dist_reg", FACES[:1], FACES[:1], FACES[:1])
-    for k in range(1, 6):
+    vae_figures.reconstructions(tmp_path / "4.png", "dist_reg", FACES[:13], FACES[:13], FACES[:13], "density")
+    vae_figures.reconstructions(tmp_path / "5.png", "dist_reg", FACES[:1], FACES[:1], FACES[:1], "prior")
+    vae_figures.samples(tmp_path / "6.png", "dist_reg", FACES.reshape(7, 10, 16, 16), EXPRESSIONS, "density")
+    vae_figures.samples(tmp_path / "7.png", "dist_reg", FACES[:10].reshape(1, 10, 16, 16), None, "prior")
+    for k in range(1, 8):
         read(tmp_path / f"{k}.png")
 
 
@@ -183,7 +185,7 @@ def people(images, labels, identities, test_labels):
 
 
 ALL = [*(f"{name}.png" for name in ("last", "second_last", "softmax", "losses")), "shepard.png",
-       *(f"{name}/{file}.png" for name in vae.MODELS for file in ("latent", "reconstructions"))]
+       *(f"{name}/{file}.png" for name in vae.MODELS for file in ("latent", "reconstructions", "samples"))]
 OF_LABELLED = ["confusion.png", "ordered.png", "intensities.png"]
 OF_PAIRS = [f"{name}/{file}.png" for name in vae.MODELS for file in ("interpolate", "change", "edits")]
 
@@ -203,15 +205,50 @@ def test_experiments_draws_what_the_labels_allow(run_folder, images, labels, ide
         read(folder / "figures" / path)
     experiments.print_tables(scores)
     assert json.loads(json.dumps(scores, allow_nan=False)) == scores
-    assert set(scores) == {"classifier", "controls", "ceiling", *vae.MODELS}
+    assert set(scores) == {"split", "classifier", "controls", "ceiling", *vae.MODELS}
     assert scores["ceiling"]["spearman"][0] < 1                  # another seed
-    named = {"error", "psnr", "ssim", "kl", "active_units", "pearson", "spearman", "stress", "trustworthiness",
-             "continuity", "triplets"}
+    named = {"error", "psnr", "ssim", "high_frequencies", "kl", "active_units", "pearson", "spearman", "stress",
+             "trustworthiness", "continuity", "triplets"}
     if test_labels[0] == 0:
         named |= {"spearman_within", "spearman_between", "knn_accuracy", "edit_success", "judge_on_faces",
-                  "judge_on_reconstructions", "identity_kept", "identity_on_faces", "frechet"}
+                  "judge_on_reconstructions", "high_frequencies_of_edits", "identity_kept", "identity_on_faces",
+                  "frechet", "frechet_prior", "judge_on_samples"}
     assert named <= set(scores["dist_reg"])
     assert (folder / "judge.pt").exists() == (test_labels[0] == 0)
+
+
+@pytest.mark.parametrize("source", ["density", "prior"])
+def test_samples_are_drawn_a_row_an_expression_from_the_density_and_in_one_block_from_the_prior(
+        run_folder, small_faces, monkeypatch, source):
+    cpu, drawn = torch.device("cpu"), {}
+    folder = run_folder(["dist_reg"])
+    model = vae.load_vae(folder, "dist_reg", cpu)
+    density = vae.latent_density(model, "dist_reg", small_faces, folder, 0, cpu)
+    latents = encode("dist_reg", model, small_faces, small_faces.rows("test"), cpu, density=density)
+    monkeypatch.setattr(experiments, "SAMPLES_FROM", source)
+    monkeypatch.setattr(vae_figures, "samples", lambda path, of, faces, names, source: drawn.update(locals()))
+    experiments.draw_samples(None, latents)
+    assert drawn["faces"].shape == (7, experiments.SHOWN, 16, 16) and drawn["source"] == source
+    assert drawn["names"] == (list(EXPRESSIONS) if source == "density" else None)
+    if source == "density":
+        expected = vae.decode(model, density.sample(experiments.SHOWN, SAD, experiments.SEED), cpu).clip(0, 1)
+        assert drawn["faces"][SAD] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_run_without_a_density_gets_one_of_its_training_faces_and_keeps_it(
+        run_folder, small_faces, monkeypatch, capsys):
+    cpu, given = torch.device("cpu"), []
+    folder = run_folder(["dist_reg"])
+    model = vae.load_vae(folder, "dist_reg", cpu)
+    fit = vae.density.fit
+    monkeypatch.setattr(vae.density, "fit", lambda *arguments: given.append(arguments) or fit(*arguments))
+    first, second = (vae.latent_density(model, "dist_reg", small_faces, folder, 3, cpu) for _ in range(2))
+    (z, labels, classes), = given                               # fitted once, then read
+    assert (first.sample(9) == second.sample(9)).all() and "density" in capsys.readouterr().out
+    mu, sigma = vae.encode(model, small_faces, small_faces.rows("train"), cpu)
+    noise = (z - mu) / sigma
+    assert (labels == small_faces.labels[small_faces.split == 0]).all() and classes == 7
+    assert noise.mean() == pytest.approx(0, abs=.2) and noise.std() == pytest.approx(1, abs=.2)
 
 
 @pytest.fixture
@@ -265,7 +302,7 @@ def test_experiments_takes_a_run_of_the_vae_alone_and_one_of_the_classifier_alon
         (folder / f"{name}.pt").unlink()
     run_folder(["classifier"])
     scores = experiments.analyse(folder, faces, 0, torch.device("cpu"))
-    assert set(scores) == {"classifier"}
+    assert set(scores) == {"split", "classifier"}
 
 
 def test_labels_as_the_metric_without_labelled_held_out_faces_leave_the_classifiers_figures(
@@ -274,7 +311,26 @@ def test_labels_as_the_metric_without_labelled_held_out_faces_leave_the_classifi
     faces = people(images, labels, identities, [-1])
     scores = experiments.analyse(run_folder(("classifier", *vae.MODELS)), faces, 0, torch.device("cpu"))
     experiments.print_tables(scores)
-    assert "no labelled held-out faces" in capsys.readouterr().out and set(scores) == {"classifier"}
+    assert "no labelled held-out faces" in capsys.readouterr().out and set(scores) == {"split", "classifier"}
+
+
+@pytest.mark.parametrize("split, people_in_it", [("val", [6]), ("test", [7, 8, 9])])
+def test_the_faces_of_the_chosen_split_are_scored_and_named(
+        run_folder, images, labels, identities, monkeypatch, capsys, split, people_in_it):
+    faces, cpu = people(images, labels, identities, np.arange(7)), torch.device("cpu")
+    monkeypatch.setattr(vae, "METRIC", "pixels")
+    monkeypatch.setattr(judges, "JUDGE_ARCHITECTURE", "none")
+    monkeypatch.setattr(experiments, "SPLIT", split)
+    folder = run_folder(["dist_reg"])
+    scores = experiments.analyse(folder, faces, 0, cpu)
+    experiments.print_tables(scores)
+    printed = capsys.readouterr().out
+    rows = np.flatnonzero(np.isin(identities, people_in_it))
+    mu, sigma = vae.encode(vae.load_vae(folder, "dist_reg", cpu), faces, rows, cpu)
+    assert scores["split"] == split
+    kl = (mu ** 2 + sigma ** 2 - 1 - 2 * np.log(sigma)).sum(1).mean() / 2
+    assert scores["dist_reg"]["kl"][0] == pytest.approx(kl)
+    assert f"{len(rows)} faces of its {split} split" in printed and f"VAEs, faces of the {split} split" in printed
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
@@ -307,6 +363,28 @@ def test_pairs_are_of_one_person_first_and_take_no_face_twice(small_faces):
     assert (small_faces.labels[happy] == 3).all() and (small_faces.labels[sad] == 4).all()
     small_faces.identities[:] = -1
     assert pairs_of(latents, small_faces.identities, HAPPY, SAD, 4).shape == (2, 4)
+
+
+def test_every_other_possible_expression_is_drawn_and_never_the_own_one():
+    labels = np.resize([1, 4, 6], 300)
+    drawn = other_expressions(labels, np.array([1, 4, 6]), np.random.default_rng(0))
+    assert set(zip(labels, drawn)) == {(a, b) for a in (1, 4, 6) for b in (1, 4, 6) if a != b}
+    assert other_expressions(labels, np.array([1]), None) is None
+    assert other_expressions(labels[:0], np.array([1, 4]), None) is None
+
+
+def test_high_frequencies_of_reconstructions_are_those_of_the_faces_in_one_go_and_in_chunks(
+        run_folder, small_faces, monkeypatch):
+    cpu = torch.device("cpu")
+    model, rows = vae.load_vae(run_folder(["dist_reg"]), "dist_reg", cpu), small_faces.rows("train")
+    mu, sigma = vae.encode(model, small_faces, rows, cpu)
+    z = mu + sigma * np.random.default_rng(0).standard_normal(mu.shape)
+    x, x_hat = small_faces.images[rows] / 255, vae.decode(model, z, cpu).clip(0, 1)
+    expected = experiments.evaluate.high_frequencies(x_hat, x)
+    for chunk in (2048, 7):
+        monkeypatch.setattr(experiments.vae_scores, "CHUNK", chunk)
+        scores = score_reconstructions(model, small_faces, rows, cpu)
+        assert scores["high_frequencies"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_people_to_edit_are_of_all_expressions(small_faces, monkeypatch):

@@ -17,6 +17,7 @@ import metric_vae.run as vae
 from data.batches import Images
 from data.faces import load
 from expr_classifier.run import load_classifier
+from metric_vae.density import load as load_density
 from training import changed_constants, processes
 from training.storage import read_log
 
@@ -75,7 +76,8 @@ def house(tmp_path_factory):
 def test_a_run_leaves_every_file_with_its_numbers(house):
     folder = house / "experiments" / "0"
     assert {path.name for path in folder.iterdir()} >= {"settings.json", "log.jsonl", "embeddings.npy", "classifier.pt",
-                                                        "no_dist_reg.pt", "dist_reg.pt"}
+                                                        "no_dist_reg.pt", "dist_reg.pt", "no_dist_reg_density.npz",
+                                                        "dist_reg_density.npz"}
     settings = json.loads((folder / "settings.json").read_text())
     assert settings["finished"] and settings["vae"]["Z_DIM"] == 8 and settings["run"]["IMAGE_SIZE"] == 16
     assert settings["data"]["count"] == 140 and settings["precision"] == "fp32"
@@ -90,13 +92,15 @@ def test_experiments_writes_scores_and_figures_of_the_run(house):
     folder = house / "experiments" / "0"
     scores = json.loads((folder / "scores.json").read_text())
     for model in ("no_dist_reg", "dist_reg"):
-        for name in ("error", "psnr", "ssim", "kl", "active_units", "pearson", "spearman", "stress", "knn_accuracy"):
+        for name in ("error", "psnr", "ssim", "kl", "active_units", "pearson", "spearman", "stress", "knn_accuracy",
+                     "high_frequencies"):
             value, low, high = scores[model][name]
             assert low <= value <= high and name in printed
+        assert scores[model]["frechet"] > 0 and scores[model]["frechet_prior"] > 0
     assert "accuracy" in scores["classifier"] and scores["controls"]
     for name in ("last", "second_last", "softmax", "intensities", "ordered", "confusion", "shepard", "losses",
                  *(f"{m}/{f}" for m in ("no_dist_reg", "dist_reg") for f in (
-                     "latent", "interpolate", "change", "reconstructions"))):
+                     "latent", "interpolate", "change", "reconstructions", "samples"))):
         assert (folder / "figures" / f"{name}.png").stat().st_size > 1000, name
 
 
@@ -113,6 +117,9 @@ def test_a_killed_run_goes_on_to_the_same_numbers(house):
     for name in ("classifier", "no_dist_reg", "dist_reg"):
         a, b = (torch.load(house / "experiments" / run / f"{name}.pt", weights_only=True)["model"] for run in "01")
         assert all(torch.equal(a[key], b[key]) for key in a)
+    for name in vae.MODELS:
+        a, b = (load_density(house / "experiments" / run / f"{name}_density.npz") for run in "01")
+        assert (a.sample(20) == b.sample(20)).all()
     assert (folder / "embeddings.npy").read_bytes() == (house / "experiments" / "0" / "embeddings.npy").read_bytes()
     assert "unfinished run last" in call(house, "run.py", "RESUME=last", code=1)
 
@@ -139,6 +146,7 @@ def test_the_classifier_runs_alone(house):
     (["run.py", "RESUME=77"], "77"), (["experiments.py", "RUN=77"], "77"),
     (["run.py", "IMAGE_SIZE=50"], "multiple of 8"), (["run.py", "SEED=-1"], "SEED"),
     (["run.py", "vae.METRIC_NORM=euclid"], "METRIC_NORM"), (["experiments.py", "STEPS=1"], "STEPS"),
+    (["experiments.py", "SPLIT=train"], "SPLIT"), (["experiments.py", "SAMPLES_FROM=posterior"], "SAMPLES_FROM"),
     (["-m", "metric_vae.run", "METRIC=none.npy", *SMALL[:2]], "none.npy"),
     (["-m", "data.faces", "nowhere"], "nowhere")])
 def test_a_users_mistake_ends_with_one_message_and_no_new_run(house, arguments, words):
