@@ -295,16 +295,17 @@ def interpolate(start, end, steps):
     return (1 - t) * start[:, None] + t * end[:, None]
 
 
-def edit_hits(decode, judge, mu, labels, means, dims=slice(None)):
-    """Whether the judge takes each face's edit to each expression for that expression, float (n, 7).
+def edit_hits(edit, judge, labels, targets):
+    """Whether the judge takes each face's edit to each of targets for that expression, float (n, 7).
 
-    NaN for its own expression, and for expressions without a mean. decode: latents (n, Z) to faces (n, H, W).
+    NaN for a face's own expression, and for those that are not among targets. edit: a function of places int64 (m,)
+    among the n faces and an expression to faces (m, H, W).
     """
-    hits = np.full((len(mu), len(EXPRESSIONS)), np.nan)
-    for b in np.flatnonzero(np.isfinite(means[:, 0])):
-        rows = np.flatnonzero(labels != b)
-        if len(rows):
-            hits[rows, b] = judge(decode(edit(mu[rows], labels[rows], b, means, dims))).argmax(1) == b
+    hits = np.full((len(labels), len(EXPRESSIONS)), np.nan)
+    for target in targets:
+        places = np.flatnonzero(labels != target)
+        if len(places):
+            hits[places, target] = judge(edit(places, target)).argmax(1) == target
     return hits
 
 

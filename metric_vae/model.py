@@ -21,8 +21,7 @@ class VAE(nn.Module):
 
     def encode(self, x):
         """mu and sigma of q(z|x), float32 (B, z_dim) each; sigma = softplus, at least SIGMA_MIN."""
-        mu, sigma = self.encoder(x).float().chunk(2, dim=1)
-        return mu, functional.softplus(sigma).clamp(min=SIGMA_MIN)
+        return gaussian(self.encoder(x))
 
     def decode(self, z):
         """The mean of p(x|z), float32 (B, 1, H, W)."""
@@ -34,6 +33,13 @@ class VAE(nn.Module):
         network = self.encoder.metric if isinstance(self.encoder, Branches) else self.encoder
         buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}    # batch norm would change them
         return functional_call(network, network.state_dict() | buffers, x).float()[:, :dims]
+
+
+def gaussian(outputs):
+    """mu and sigma, float32 (B, Z) each, from the outputs (B, 2 Z) of an encoder: sigma = softplus, at least SIGMA_MIN.
+    """
+    mu, sigma = outputs.float().chunk(2, dim=1)
+    return mu, functional.softplus(sigma).clamp(min=SIGMA_MIN)
 
 
 def original(size, z_dim, metric_dims=None):
@@ -111,28 +117,37 @@ def light(size, z_dim, metric_dims=None):
     (synthetic faces) and 0.89 (photographs) of ReLU's squared error after the same time. It starts from torch's
     own weights, in hidden layers a third of He's (2015), with which it had ended at 1.2 and 1.1 times the error.
     """
-    def down(inputs, outputs):
-        return [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.SiLU()]
-
-    def up(inputs, outputs):
-        return [nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1), nn.SiLU()]
-
-    features = 128 * (size // 8) ** 2
     metric_dims = metric_dims or 0
     mean_face = MeanFace(size)
-    encoder = nn.Sequential(mean_face, *down(1, 32), *down(32, 64), *down(64, 128), nn.Flatten(),
-                            nn.Linear(features, 2 * (z_dim - metric_dims)))
+    encoder = nn.Sequential(mean_face, *light_encoder(size, 2 * (z_dim - metric_dims)))
     if metric_dims:
+        features = 128 * (size // 8) ** 2
         convolution = lambda inputs, outputs: nn.Conv2d(inputs, outputs, 4, stride=2, padding=1)
         metric = nn.Sequential(nn.InstanceNorm2d(1, eps=CONTRAST), Blur(), convolution(1, 32), nn.SiLU(),
                                convolution(32, 64), nn.GroupNorm(8, 64), nn.SiLU(),
                                convolution(64, 128), nn.GroupNorm(8, 128), nn.SiLU(), nn.Flatten(),
                                nn.Linear(features, 128), nn.LayerNorm(128), nn.SiLU(), nn.Linear(128, 2 * metric_dims))
         encoder = Branches(metric, encoder, metric_dims, z_dim - metric_dims)
-    decoder = nn.Sequential(
-        nn.Linear(z_dim, features), nn.SiLU(), nn.Unflatten(1, (128, size // 8, size // 8)),
-        *up(128, 64), *up(64, 32), nn.ConvTranspose2d(32, 1, 4, stride=2, padding=1))
-    return VAE(encoder, decoder, mean_face)
+    return VAE(encoder, light_decoder(size, z_dim), mean_face)
+
+
+def light_encoder(size, outputs, channels=1):
+    """The encoder of light, from (B, channels, size, size) to (B, outputs)."""
+    def down(inputs, outputs):
+        return [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.SiLU()]
+
+    return nn.Sequential(*down(channels, 32), *down(32, 64), *down(64, 128), nn.Flatten(),
+                         nn.Linear(128 * (size // 8) ** 2, outputs))
+
+
+def light_decoder(size, inputs):
+    """The decoder of light, from (B, inputs) to (B, 1, size, size)."""
+    def up(inputs, outputs):
+        return [nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1), nn.SiLU()]
+
+    return nn.Sequential(nn.Linear(inputs, 128 * (size // 8) ** 2), nn.SiLU(),
+                         nn.Unflatten(1, (128, size // 8, size // 8)),
+                         *up(128, 64), *up(64, 32), nn.ConvTranspose2d(32, 1, 4, stride=2, padding=1))
 
 
 ARCHITECTURES = {"light": light, "original": original}

@@ -113,17 +113,10 @@ def score_edits(latents, judge, identifier, metric, faces, device, steps=10, pat
     """
     probabilities = lambda x: apply(lambda x: judge.layers(x)["softmax"], x, device)
     features = lambda x: apply(lambda x: judge.layers(x)["second_last"], x, device)
-    rng = np.random.default_rng(seed)
-    known = np.flatnonzero((latents.labels >= 0) & np.isfinite(latents.means[latents.labels, 0]))
-    labels, mu, means, dims = latents.labels[known], latents.mu[known], latents.means, latents.edit_dims
-    x, x_hat = latents.x[known], latents.decode(mu)
-    hits = evaluate.edit_hits(latents.decode, probabilities, mu, labels, means, dims)
-    happy = hits[labels == HAPPY, SAD]
-    of_faces = probabilities(x)
-    scores = {"judge_on_faces": evaluate.accuracy(of_faces, labels),
-              "judge_on_faces_balanced": evaluate.balanced_accuracy(of_faces, labels),
-              "judge_on_reconstructions": evaluate.accuracy(probabilities(x_hat), labels),
-              "edit_success": evaluate.edit_success(hits, labels)}
+    targets = np.flatnonzero(np.isfinite(latents.means[:, 0]))
+    known = np.flatnonzero(np.isin(latents.labels, targets))
+    scores = score_expressions(latents.edit, latents.rows, known, latents.decode(latents.mu[known]), targets, judge,
+                               identifier, faces, device, seed)
     of_all = features(latents.x)
     for score, source in (("frechet", "density"), ("frechet_prior", "prior")):
         if source == "prior" or latents.density is not None:
@@ -134,18 +127,7 @@ def score_edits(latents, judge, identifier, metric, faces, device, steps=10, pat
         samples = [latents.samples(SAMPLES, "density", of, seed) for of in latents.density.labelled()]
         if len(asked):
             scores["judge_on_samples"] = evaluate.accuracy(probabilities(np.concatenate(samples)), asked)
-    if len(happy):
-        scores["edit_success_happy_to_sad"] = evaluate.mean_score(happy)
-    target = other_expressions(labels, np.flatnonzero(np.isfinite(means[:, 0])), rng)
-    if target is not None:
-        edits = latents.edit(known, target)
-        scores["high_frequencies_of_edits"] = evaluate.high_frequencies(edits, x)
-        if faces.factors is not None:
-            truth = synthetic.with_expression(faces, latents.rows[known], target) / 255
-            scores["edit_error_to_truth"] = evaluate.edit_error_to_truth(edits, truth, x_hat, x)
     people = faces.identities[latents.rows]
-    if identifier is not None and len(known):
-        scores |= score_identity(latents, identifier, people, known, device)
     starts, ends = pairs_of(latents, people, HAPPY, SAD, paths, seed)
     if len(starts):
         path = evaluate.interpolate(latents.mu[starts], latents.mu[ends], steps)
@@ -169,20 +151,48 @@ def other_expressions(labels, possible, rng):
     return possible[(places + rng.integers(1, len(possible), len(labels))) % len(possible)]
 
 
-def score_identity(latents, identifier, people, known, device):
-    """identity_kept: the share of edits, of the faces at the places known to every other expression, whose nearest
-    other real face is of the same person; identity_on_faces: the same of these faces before.
+def score_expressions(edit, rows, known, x_hat, targets, judge, identifier, faces, device, seed=0):
+    """The scores of reconstructions and edits that need no latents, so that other models can be compared by them.
 
-    people int64 (n,), -1 unknown.
+    rows: of the data, (n,); known: the places among them of the faces that can be edited; x_hat: their reconstructions;
+    targets: the expressions that they can get; edit: a function of places and targets, one or one a face, to faces. All
+    faces are float (., H, W) in 0..1. judge, identifier, seed: see score_edits.
+    """
+    probabilities = lambda x: apply(lambda x: judge.layers(x)["softmax"], x, device)
+    x, labels = faces.images[rows[known]] / np.float32(255), faces.labels[rows[known]]
+    of_faces = probabilities(x)
+    hits = evaluate.edit_hits(lambda places, target: edit(known[places], target), probabilities, labels, targets)
+    scores = {"judge_on_faces": evaluate.accuracy(of_faces, labels),
+              "judge_on_faces_balanced": evaluate.balanced_accuracy(of_faces, labels),
+              "judge_on_reconstructions": evaluate.accuracy(probabilities(x_hat), labels),
+              "edit_success": evaluate.edit_success(hits, labels)}
+    happy = hits[labels == HAPPY, SAD]
+    if len(happy):
+        scores["edit_success_happy_to_sad"] = evaluate.mean_score(happy)
+    target = other_expressions(labels, targets, np.random.default_rng(seed))
+    if target is not None:
+        edits = edit(known, target)
+        scores["high_frequencies_of_edits"] = evaluate.high_frequencies(edits, x)
+        if faces.factors is not None:
+            truth = synthetic.with_expression(faces, rows[known], target) / 255
+            scores["edit_error_to_truth"] = evaluate.edit_error_to_truth(edits, truth, x_hat, x)
+    if identifier is not None and len(known):
+        scores |= score_identity(edit, rows, known, targets, identifier, faces, device)
+    return scores
+
+
+def score_identity(edit, rows, known, targets, identifier, faces, device):
+    """identity_kept: the share of edits, of the faces at the places known to every other one of targets, whose nearest
+    other real face is of the same person; identity_on_faces: the same of these faces before.
     """
     points = lambda x: apply(lambda x: functional.normalize(identifier.layers(x)["second_last"]), x, device)
-    sources, targets = (part.ravel() for part in np.meshgrid(known, range(len(EXPRESSIONS)), indexing="ij"))
-    keep = (latents.labels[sources] != targets) & np.isfinite(latents.means[targets, 0])
-    sources, targets = sources[keep], targets[keep]
-    edits = [points(latents.edit(sources[i:i + CHUNK], targets[i:i + CHUNK])) for i in range(0, len(sources), CHUNK)]
-    real = points(latents.x)
+    labels, people = faces.labels[rows], faces.identities[rows]
+    places, target = (part.ravel() for part in np.meshgrid(known, targets, indexing="ij"))
+    places, target = places[labels[places] != target], target[labels[places] != target]
+    edits = [points(edit(places[i:i + CHUNK], target[i:i + CHUNK])) for i in range(0, len(places), CHUNK)]
+    real = points(faces.images[rows] / np.float32(255))
     return {"identity_on_faces": evaluate.identity_kept(real[known], known, people, real),
-            "identity_kept": evaluate.identity_kept(np.concatenate(edits), sources, people, real)}
+            "identity_kept": evaluate.identity_kept(np.concatenate(edits), places, people, real)}
 
 
 def pairs_of(latents, people, a, b, count, seed=0):

@@ -308,21 +308,23 @@ def test_edits_that_work_always_score_1_and_those_that_change_nothing_score_0():
     labels = np.repeat(np.arange(7), 5)
     mu = np.eye(7)[labels] + .01 * points(35, 7)
     means = evaluate.expression_means(mu, labels)
-    hits = evaluate.edit_hits(decode, judge, mu, labels, means)
+
+    def edit(places, target):
+        return decode(evaluate.edit(mu[places], labels[places], target, means))
+    hits = evaluate.edit_hits(edit, judge, labels, range(7))
     assert np.isnan(hits[np.arange(35), labels]).all() and np.isfinite(hits).sum() == 35 * 6
     assert evaluate.edit_success(hits, labels) == [1, 1, 1]
-    hits = evaluate.edit_hits(decode, judge, mu, labels, means, slice(0, 0))
+    hits = evaluate.edit_hits(lambda places, target: decode(mu[places]), judge, labels, range(7))
     assert evaluate.edit_success(hits, labels) == [0, 0, 0]
 
 
 def test_edit_success_weighs_pairs_of_expressions_alike_and_takes_missing_ones():
     labels = np.array([0, 0, 0, 1])
-    means = np.full((7, 7), np.nan)
-    means[:2] = np.eye(7)[:2]
-    hits = evaluate.edit_hits(decode, lambda faces: np.eye(7)[[1, 1, 0, 5][:len(faces)]], np.eye(7)[labels], labels,
-                              means)
+    found = np.array([[9, 1], [9, 1], [9, 0], [0, 9]])          # what the judge takes each face's edit to 0 and to 1 for
+    hits = evaluate.edit_hits(lambda places, target: found[places, target], lambda faces: np.eye(7)[faces], labels,
+                              [0, 1])
+    assert np.array_equal(hits[:, :2], [[np.nan, 1], [np.nan, 1], [np.nan, 0], [1, np.nan]], equal_nan=True)
     assert np.isnan(hits[:, 2:]).all()
-    hits[:4, :2] = [[np.nan, 1], [np.nan, 1], [np.nan, 0], [1, np.nan]]
     assert evaluate.edit_success(hits, labels)[0] == pytest.approx((2 / 3 + 1) / 2)
 
 

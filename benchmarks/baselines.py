@@ -1,0 +1,309 @@
+"""Two models that are given the labels, to compare their edits with ours: a conditional VAE and the CSVAE.
+
+In: faces (DATA); the labelled ones train. Out: benchmarks/results/baselines_<data>/seed<SEED>/<SPLIT>.json with the
+scores of both, and a table. Network size, training and judge are those of run.py.
+python benchmarks/baselines.py, or for other faces and another seed: DATA=my_photos SEED=1
+"""
+import re
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import experiments                                              # noqa: E402, after the path
+import expr_classifier.judges as judges                         # noqa: E402
+import metric_vae.run as vae                                    # noqa: E402
+import training                                                 # noqa: E402
+from data.batches import Images, batches                        # noqa: E402
+from data.faces import EXPRESSIONS, SPLITS, load                # noqa: E402
+from metric_vae import evaluate, scores as vae_scores           # noqa: E402
+from metric_vae.model import (MeanFace, gaussian, kl_divergence, light_decoder, light_encoder,      # noqa: E402
+                              squared_error)
+from training import storage                                    # noqa: E402
+
+# --- what is compared; network and training are set in metric_vae/run.py
+DATA = "synthetic"          # "auto", "synthetic", "tfd", "fer2013" or a path: see data/README.md
+IMAGE_SIZE = 48             # pixels
+FOLD = 0                    # 0..4, of TFD's five
+SEED = 0                    # of the judge and of both models
+SPLIT = "test"              # the faces that are scored: "val" or "test"
+DEVICE = "auto"             # "auto", "cpu", "cuda", ...
+PRECISION = "auto"          # "auto", "fp32", "bf16"
+
+# --- the conditional VAE
+LABEL_SCALE = 8.0           # the decoder gets this times the one-hot label. With 1 it starts to read the expression
+                            # from z before it heeds the label, and edits change little
+
+# --- the CSVAE
+W_DIM = 14                  # dimensions of w; z has the other vae.Z_DIM - W_DIM
+W_MEAN = 8.0                # of p(w|y) at first, in the dimensions of the label y; for the same reason
+W_KL = 1.0                  # weight of KL(q(w|x,y) || p(w|y)), relative to alpha
+ADVERSARY = 5.0             # weight of the negative entropy of q(y|z), in nats
+ADVERSARY_WIDTH = 128       # units of each of its two hidden layers
+ADVERSARY_STEPS = 1         # of the adversary for each one of the VAE
+
+MODELS = ("cvae", "csvae")
+CLASSES = len(EXPRESSIONS)
+RESULTS = Path(__file__).parent / "results"
+
+
+def main():
+    module = sys.modules[__name__]
+    training.override(sys.argv[1:], {"": module, "vae": vae})
+    training.check_choice("SPLIT", SPLIT, SPLITS[1:])
+    vae.check_settings()
+    device = training.choose_device(DEVICE)
+    precision = training.choose_precision(PRECISION, device)
+    faces = load(DATA, IMAGE_SIZE, FOLD)
+    folder = RESULTS / ("baselines_" + re.sub(r"\W+", "_", faces.name)) / f"seed{SEED}"
+    storage.make_folder(folder / "classifiers")
+    judge = judges.train_judge(faces, folder / "classifiers", SEED, device)
+    identifier = judges.train_identifier(faces, folder / "classifiers", SEED, device)
+    found = {}
+    for name in MODELS:
+        start = time.perf_counter()
+        torch.manual_seed(SEED)
+        model = make(name, faces.size)
+        train(model, faces, SEED, device, precision, vae.EPOCHS, vae.BATCH, vae.LEARNING_RATE, vae.ALPHA,
+              vae.MAX_GRADIENT, vae.FLIP, vae.SHIFT, ADVERSARY_STEPS)
+        seconds = time.perf_counter() - start
+        found[name] = score(model, faces, SPLIT, judge, identifier, device, experiments.SAMPLE)
+        found[name]["seconds"] = seconds
+    storage.write_json(folder / f"{SPLIT}.json", dict(
+        data=faces.about(), baselines=training.constants(module), vae=training.constants(vae), device=str(device),
+        precision=precision, scores=found))
+    experiments.print_table(f"{faces.name}, {SPLIT} faces, seed {SEED}", found)
+    print(f"wrote {SPLIT}.json to {folder}")
+
+
+def make(name, size):
+    """A new model with this script's settings; name: one of MODELS. Both have vae.Z_DIM latent dimensions in all."""
+    if name == "cvae":
+        return ConditionalVAE(size, vae.Z_DIM, LABEL_SCALE)
+    return CSVAE(size, vae.Z_DIM - W_DIM, W_DIM, W_MEAN, W_KL, ADVERSARY, ADVERSARY_WIDTH)
+
+
+# --- the models
+
+def one_hot(labels):
+    """float32 (B, 7)."""
+    return functional.one_hot(labels, CLASSES).float()
+
+
+def with_label(x, labels):
+    """Faces (B, 1, H, W) and their labels as seven further channels, each 0 or 1 everywhere: (B, 8, H, W)."""
+    planes = one_hot(labels)[:, :, None, None].expand(-1, -1, *x.shape[2:])
+    return torch.cat([x, planes], 1)
+
+
+def sample(mu, sigma, generator):
+    """z from N(mu, sigma^2), all (B, Z)."""
+    return mu + sigma * torch.randn(mu.shape, generator=generator, device=mu.device)
+
+
+class ConditionalVAE(nn.Module):
+    """q(z|x, y) = N(mu, sigma^2) and a decoder of z and the label y (Kingma et al. 2014, M2; Sohn et al. 2015).
+
+    An edit encodes a face with its own label and decodes it with another one.
+    """
+
+    def __init__(self, size, z_dim, label_scale):
+        super().__init__()
+        self.label_scale = label_scale
+        self.mean_face = MeanFace(size)
+        self.encoder = light_encoder(size, 2 * z_dim, 1 + CLASSES)
+        self.decoder = light_decoder(size, z_dim + CLASSES)
+
+    def encode(self, x, labels):
+        """mu and sigma, float32 (B, z_dim) each, of x (B, 1, H, W) in 0..1 with labels int64 (B,)."""
+        return gaussian(self.encoder(with_label(self.mean_face(x), labels)))
+
+    def kl(self, mu, sigma, labels):
+        """KL(q(z|x, y) || p(z)), (B,)."""
+        return kl_divergence(mu, sigma)
+
+    def decode(self, z, labels):
+        """Faces float32 (B, 1, H, W)."""
+        return self.decoder(torch.cat([z, self.label_scale * one_hot(labels)], 1)).float() + self.mean_face.face
+
+    def reconstruct(self, x, labels):
+        """The faces decoded from mu."""
+        return self.decode(self.encode(x, labels)[0], labels)
+
+    def edit(self, x, labels, target):
+        """The faces with the expressions target, int64 (B,), instead of labels."""
+        return self.decode(self.encode(x, labels)[0], target)
+
+    def loss(self, x, labels, alpha, generator):
+        """The loss that is minimised, and the sampled z (B, z_dim)."""
+        mu, sigma = self.encode(x, labels)
+        z = sample(mu, sigma, generator)
+        error = squared_error(self.decode(z, labels), x).mean()
+        return error + alpha * self.kl(mu, sigma, labels).mean(), z
+
+
+class CSVAE(nn.Module):
+    """The conditional subspace VAE: q(z|x), q(w|x, y), p(w|y) and a decoder of z and w (Klys, Snell and Zemel 2018).
+
+    The labels act on w alone: an adversary q(y|z) learns to read them from z, and the encoder of z to leave it
+    uncertain. An edit keeps z and takes the mean of p(w|y) of the other expression. encode, decode and kl take z and w
+    joined: latents (B, z_dim + w_dim), z first.
+
+    p(w|y): a Gaussian each expression, its mean and sigma learned. It starts as in the paper, where each label has a
+    subspace of w: the mean is w_mean in the label's own dimensions and 0 in the others.
+    """
+
+    def __init__(self, size, z_dim, w_dim, w_mean, w_kl, adversary, adversary_width):
+        super().__init__()
+        assert w_dim >= CLASSES
+        self.z_dim, self.w_kl, self.weight = z_dim, w_kl, adversary
+        self.mean_face = MeanFace(size)
+        self.z_encoder = light_encoder(size, 2 * z_dim)
+        self.w_encoder = light_encoder(size, 2 * w_dim, 1 + CLASSES)
+        self.decoder = light_decoder(size, z_dim + w_dim)
+        self.prior_mu = nn.Parameter(w_mean * one_hot(torch.arange(w_dim) % CLASSES).T)         # (7, w_dim)
+        self.prior_log_sigma = nn.Parameter(torch.zeros(CLASSES, w_dim))
+        self.adversary = nn.Sequential(nn.Linear(z_dim, adversary_width), nn.SiLU(),
+                                       nn.Linear(adversary_width, adversary_width), nn.SiLU(),
+                                       nn.Linear(adversary_width, CLASSES))
+
+    def encode(self, x, labels):
+        """mu and sigma of z and w joined, float32 (B, z_dim + w_dim) each."""
+        x = self.mean_face(x)
+        z, w = gaussian(self.z_encoder(x)), gaussian(self.w_encoder(with_label(x, labels)))
+        return torch.cat([z[0], w[0]], 1), torch.cat([z[1], w[1]], 1)
+
+    def kl(self, mu, sigma, labels):
+        """KL(q(z|x) || p(z)) + KL(q(w|x, y) || p(w|y)), (B,), the second one weighted."""
+        k, prior_sigma = self.z_dim, self.prior_log_sigma[labels].exp()
+        # the divergence stays the same where both Gaussians are moved and scaled alike
+        w_mu, w_sigma = (mu[:, k:] - self.prior_mu[labels]) / prior_sigma, sigma[:, k:] / prior_sigma
+        return kl_divergence(mu[:, :k], sigma[:, :k]) + self.w_kl * kl_divergence(w_mu, w_sigma)
+
+    def decode(self, latents, labels):
+        """Faces float32 (B, 1, H, W); the labels are in w."""
+        return self.decoder(latents).float() + self.mean_face.face
+
+    def reconstruct(self, x, labels):
+        """The faces decoded from mu."""
+        return self.decode(self.encode(x, labels)[0], labels)
+
+    def edit(self, x, labels, target):
+        """The faces with the expressions target, int64 (B,), instead of labels."""
+        mu = self.encode(x, labels)[0]
+        return self.decode(torch.cat([mu[:, :self.z_dim], self.prior_mu[target]], 1), target)
+
+    def loss(self, x, labels, alpha, generator):
+        """The loss that is minimised, all but N, and the sampled latents (B, z_dim + w_dim)."""
+        mu, sigma = self.encode(x, labels)
+        latents = sample(mu, sigma, generator)
+        error = squared_error(self.decode(latents, labels), x).mean()
+        log_q = self.adversary(latents[:, :self.z_dim]).float().log_softmax(1)
+        negative_entropy = (log_q.exp() * log_q).sum(1).mean()                                  # M2
+        return error + alpha * self.kl(mu, sigma, labels).mean() + self.weight * negative_entropy, latents
+
+    def adversary_loss(self, latents, labels):
+        """-N: the cross entropy of q(y|z), which the adversary alone minimises."""
+        return functional.cross_entropy(self.adversary(latents[:, :self.z_dim].detach()).float(), labels)
+
+
+# --- training
+
+def train(model, faces, seed, device, precision, epochs, batch, learning_rate, alpha, max_gradient, flip, shift,
+          adversary_steps=1):
+    """Train a model on the labelled training faces; returns it, in eval mode.
+
+    learning_rate, alpha: (first, last) epoch; the others as in metric_vae/run.py. Raises UserError where there are too
+    few faces, or the loss is not finite.
+    """
+    rows = faces.rows("train", labelled=True)
+    training.check_batch(batch, len(rows), faces.name)
+    generator = torch.Generator(device).manual_seed(seed)
+    model.to(device, memory_format=torch.channels_last).train()
+    images, all_labels = Images(faces, device), torch.from_numpy(faces.labels).to(device)
+    some = rows[::-(-len(rows) // vae.MEAN_OF)]
+    model.mean_face.face.copy_(images(torch.as_tensor(some)).mean(0))
+    of_vae = [p for name, p in model.named_parameters() if not name.startswith("adversary.")]
+    of_adversary = [p for name, p in model.named_parameters() if name.startswith("adversary.")]
+    optimizer = torch.optim.Adam(of_vae, fused=True)
+    adversary_optimizer = torch.optim.Adam(of_adversary, fused=True) if of_adversary else None
+
+    for epoch in training.epochs(type(model).__name__, 0, epochs):
+        rate, weight = (training.scheduled(schedule, epoch, epochs) for schedule in (learning_rate, alpha))
+        losses = []
+        for batch_rows in batches(rows, batch, generator):
+            x, labels = images(batch_rows, generator, flip, shift), all_labels[batch_rows]
+            with training.autocast(device, precision):
+                loss, latents = model.loss(x, labels, weight, generator)
+            step(optimizer, loss, rate, of_vae, max_gradient)
+            for _ in range(adversary_steps if of_adversary else 0):
+                with training.autocast(device, precision):
+                    adversary_loss = model.adversary_loss(latents, labels)
+                step(adversary_optimizer, adversary_loss, rate, of_adversary, max_gradient)
+            losses.append(loss.detach())
+        training.check_finite({"loss": float(torch.stack(losses).mean())}, type(model).__name__, epoch + 1, "")
+    return model.eval().requires_grad_(False)
+
+
+def step(optimizer, loss, rate, parameters, max_gradient):
+    """Take a step of the optimizer with this learning rate; larger gradients are scaled down to the norm max_gradient.
+
+    zero_grad comes first, so what another loss has left in these gradients is gone.
+    """
+    optimizer.param_groups[0]["lr"] = rate
+    optimizer.zero_grad()
+    loss.backward()
+    if max_gradient is not None:
+        torch.nn.utils.clip_grad_norm_(parameters, max_gradient)
+    optimizer.step()
+
+
+# --- scores
+
+def score(model, faces, split, judge, identifier, device, count, seed=0):
+    """The scores of a trained model on a split, a dict of [value, low, high]: error and kl of all labelled faces; those
+    of score_expressions of a sample of count at most.
+    """
+    generator = torch.Generator(device).manual_seed(seed)
+
+    def error_and_kl(x, labels):
+        mu, sigma = model.encode(x, labels)
+        x_hat = model.decode(sample(mu, sigma, generator), labels)
+        return torch.stack([squared_error(x_hat, x), model.kl(mu, sigma, labels)], 1)
+
+    def clipped(function, places, *labels):
+        return apply(function, faces, rows[places], device, *labels)[:, 0].clip(0, 1)
+
+    def edit(places, target):
+        return clipped(model.edit, places, faces.labels[rows[places]], np.broadcast_to(target, len(places)))
+
+    held_out = faces.rows(split, labelled=True)
+    error, kl = apply(error_and_kl, faces, held_out, device, faces.labels[held_out]).T
+    scores = {"error": evaluate.mean_score(error), "kl": evaluate.mean_score(kl)}
+    rows = faces.rows(split)
+    rows = rows[evaluate.stratified_rows(faces.labels[rows], count, seed)]
+    targets = np.unique(faces.labels[faces.rows("train", labelled=True)])
+    known = np.flatnonzero(np.isin(faces.labels[rows], targets))
+    x_hat = clipped(model.reconstruct, known, faces.labels[rows[known]])
+    scores |= vae_scores.score_expressions(edit, rows, known, x_hat, targets, judge, identifier, faces, device, seed)
+    return evaluate.finite(scores)
+
+
+@torch.no_grad()
+def apply(function, faces, rows, device, *labels, batch_size=256):
+    """function(x, *labels) of these rows in batches, as an array; labels: int64 (len(rows),) each."""
+    images, parts = Images(faces, device), []
+    for places in torch.arange(len(rows)).split(batch_size):
+        x = images(torch.from_numpy(rows)[places])
+        parts.append(function(x, *(torch.tensor(some)[places].to(device) for some in labels)).cpu())
+    return torch.cat(parts).numpy()
+
+
+if __name__ == "__main__":
+    training.run_script(main)
