@@ -1,40 +1,19 @@
 """Two models that are given the labels, to compare their edits with ours: a conditional VAE and the CSVAE.
 
-In: faces (DATA); the labelled ones train. Out: benchmarks/results/baselines_<data>/seed<SEED>/<SPLIT>.json with the
-scores of both, and a table. Network size, training and judge are those of run.py.
-python benchmarks/baselines.py, or for other faces and another seed: DATA=my_photos SEED=1
+In: faces; the labelled ones train. Out: trained models, and the scores of their edits, for benchmarks/regularizers.py.
+Network size and training are those of metric_vae/run.py.
 """
-import re
-import sys
-import time
-from pathlib import Path
-
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-import experiments                                              # noqa: E402, after the path
-import expr_classifier.judges as judges                         # noqa: E402
-import metric_vae.run as vae                                    # noqa: E402
-import training                                                 # noqa: E402
-from data.batches import Images, batches                        # noqa: E402
-from data.faces import EXPRESSIONS, SPLITS, load                # noqa: E402
-from metric_vae import evaluate, scores as vae_scores           # noqa: E402
-from metric_vae.model import (MeanFace, gaussian, kl_divergence, light_decoder, light_encoder,      # noqa: E402
-                              squared_error)
-from training import storage                                    # noqa: E402
-
-# --- what is compared; network and training are set in metric_vae/run.py
-DATA = "synthetic"          # "auto", "synthetic", "tfd", "fer2013" or a path: see data/README.md
-IMAGE_SIZE = 48             # pixels
-FOLD = 0                    # 0..4, of TFD's five
-SEED = 0                    # of the judge and of both models
-SPLIT = "test"              # the faces that are scored: "val" or "test"
-DEVICE = "auto"             # "auto", "cpu", "cuda", ...
-PRECISION = "auto"          # "auto", "fp32", "bf16"
+import metric_vae.run as vae
+import training
+from data.batches import Images, batches
+from data.faces import EXPRESSIONS
+from metric_vae import evaluate, scores as vae_scores
+from metric_vae.model import MeanFace, gaussian, kl_divergence, light_decoder, light_encoder, squared_error
 
 # --- the conditional VAE
 LABEL_SCALE = 8.0           # the decoder gets this times the one-hot label. With 1 it starts to read the expression
@@ -48,45 +27,20 @@ ADVERSARY = 5.0             # weight of the negative entropy of q(y|z), in nats
 ADVERSARY_WIDTH = 128       # units of each of its two hidden layers
 ADVERSARY_STEPS = 1         # of the adversary for each one of the VAE
 
-MODELS = ("cvae", "csvae")
 CLASSES = len(EXPRESSIONS)
-RESULTS = Path(__file__).parent / "results"
 
 
-def main():
-    module = sys.modules[__name__]
-    training.override(sys.argv[1:], {"": module, "vae": vae})
-    training.check_choice("SPLIT", SPLIT, SPLITS[1:])
-    vae.check_settings()
-    device = training.choose_device(DEVICE)
-    precision = training.choose_precision(PRECISION, device)
-    faces = load(DATA, IMAGE_SIZE, FOLD)
-    folder = RESULTS / ("baselines_" + re.sub(r"\W+", "_", faces.name)) / f"seed{SEED}"
-    storage.make_folder(folder / "classifiers")
-    judge = judges.train_judge(faces, folder / "classifiers", SEED, device)
-    identifier = judges.train_identifier(faces, folder / "classifiers", SEED, device)
-    found = {}
-    for name in MODELS:
-        start = time.perf_counter()
-        torch.manual_seed(SEED)
-        model = make(name, faces.size)
-        train(model, faces, SEED, device, precision, vae.EPOCHS, vae.BATCH, vae.LEARNING_RATE, vae.ALPHA,
-              vae.MAX_GRADIENT, vae.FLIP, vae.SHIFT, ADVERSARY_STEPS)
-        seconds = time.perf_counter() - start
-        found[name] = score(model, faces, SPLIT, judge, identifier, device, experiments.SAMPLE)
-        found[name]["seconds"] = seconds
-    storage.write_json(folder / f"{SPLIT}.json", dict(
-        data=faces.about(), baselines=training.constants(module), vae=training.constants(vae), device=str(device),
-        precision=precision, scores=found))
-    experiments.print_table(f"{faces.name}, {SPLIT} faces, seed {SEED}", found)
-    print(f"wrote {SPLIT}.json to {folder}")
-
-
-def make(name, size):
-    """A new model with this script's settings; name: one of MODELS. Both have vae.Z_DIM latent dimensions in all."""
+def train_named(name, faces, seed, device, precision):
+    """Train "cvae" or "csvae" with this script's settings and those of metric_vae/run.py; returns it, in eval mode. Both
+    have vae.Z_DIM latent dimensions in all.
+    """
+    torch.manual_seed(seed)
     if name == "cvae":
-        return ConditionalVAE(size, vae.Z_DIM, LABEL_SCALE)
-    return CSVAE(size, vae.Z_DIM - W_DIM, W_DIM, W_MEAN, W_KL, ADVERSARY, ADVERSARY_WIDTH)
+        model = ConditionalVAE(faces.size, vae.Z_DIM, LABEL_SCALE)
+    else:
+        model = CSVAE(faces.size, vae.Z_DIM - W_DIM, W_DIM, W_MEAN, W_KL, ADVERSARY, ADVERSARY_WIDTH)
+    return train(model, faces, seed, device, precision, vae.STEPS, vae.BATCH, vae.LEARNING_RATE, vae.ALPHA,
+                 vae.MAX_GRADIENT, vae.FLIP, vae.SHIFT, ADVERSARY_STEPS)
 
 
 # --- the models
@@ -215,7 +169,7 @@ class CSVAE(nn.Module):
 
 # --- training
 
-def train(model, faces, seed, device, precision, epochs, batch, learning_rate, alpha, max_gradient, flip, shift,
+def train(model, faces, seed, device, precision, steps, batch, learning_rate, alpha, max_gradient, flip, shift,
           adversary_steps=1):
     """Train a model on the labelled training faces; returns it, in eval mode.
 
@@ -234,10 +188,13 @@ def train(model, faces, seed, device, precision, epochs, batch, learning_rate, a
     optimizer = torch.optim.Adam(of_vae, fused=True)
     adversary_optimizer = torch.optim.Adam(of_adversary, fused=True) if of_adversary else None
 
+    of_epoch = len(batches(rows, batch))
+    epochs = training.epochs_for(steps, of_epoch)
     for epoch in training.epochs(type(model).__name__, 0, epochs):
-        rate, weight = (training.scheduled(schedule, epoch, epochs) for schedule in (learning_rate, alpha))
         losses = []
-        for batch_rows in batches(rows, batch, generator):
+        for number, batch_rows in enumerate(batches(rows, batch, generator), epoch * of_epoch):
+            progress = number / max(epochs * of_epoch - 1, 1)
+            rate, weight = (training.scheduled(schedule, progress) for schedule in (learning_rate, alpha))
             x, labels = images(batch_rows, generator, flip, shift), all_labels[batch_rows]
             with training.autocast(device, precision):
                 loss, latents = model.loss(x, labels, weight, generator)

@@ -1,7 +1,7 @@
-"""Compares the regularisers at several weights, with and without consistency, at equal training time.
+"""Compares metrics, regularisers, weights and other models after equally many training steps, on held-out faces.
 
-In: faces (DATA). Out: benchmarks/results/<data>_<fingerprint>_<seconds>s_<split>/: table.md, results.json, pareto.png.
-python benchmarks/regularizers.py, or one point alone: POINTS=ours. Started again, it goes on where it was stopped.
+In: faces (DATA). Out: benchmarks/results/<data>_<fingerprint>_<split>/: table.md, results.json, pareto.png.
+python benchmarks/regularizers.py, or some points alone: POINTS=none,ours. Started again, it goes on where it was stopped.
 """
 import json
 import re
@@ -14,7 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -24,66 +23,58 @@ import expr_classifier.run as classifier                        # noqa: E402
 import metric_vae.run as vae                                    # noqa: E402
 import run                                                      # noqa: E402
 import training                                                 # noqa: E402
+from benchmarks import baselines                                # noqa: E402
 from benchmarks.pareto import pareto                            # noqa: E402
 from data.faces import load                                     # noqa: E402
 from metric_vae import evaluate, scores as vae_scores           # noqa: E402
+from metric_vae.metrics import load_metric                      # noqa: E402
 from training import UserError, storage                         # noqa: E402
 
 # --- what is compared
 DATA = "synthetic"          # "auto", "synthetic", "tfd", "fer2013" or a path: see data/README.md
 IMAGE_SIZE = 48             # pixels
 FOLD = 0                    # 0..4, of TFD's five
-SECONDS = 150.0             # training time of each VAE, without validation; in whole epochs, at least one. On 2 cores
-                            # run.py trains its VAE with the regulariser for 110 s
+TRAINING_FACES: int | None = None       # train on so many faces only, the first ones, and on all faces of each person
 SPLIT = "val"               # the held-out faces that are scored: "val" to choose settings by, on seeds 0, 1 and 2;
-                            # "test" to report them, on seeds 3 to 7: SPLIT=test FIRST_SEED=3 SEEDS=5
-FIRST_SEED = 0              # of classifier, judge and VAE; the faces and their split are the same
-SEEDS = 3                   # how many seeds, from the first on
+                            # "test" to report them, on seeds 3 to 7: SPLIT=test SEEDS=3,4,5,6,7
+SEEDS = "0,1,2"             # of classifier, judge and VAE, with commas between; the faces and their split are the same
 POINTS = "all"              # names of SETTINGS with commas between, or "all"
 DEVICE = "auto"             # "auto", "cpu", "cuda", ...
 PRECISION = "auto"          # "auto", "fp32", "bf16"
 
-# --- the points: a name, and what it sets in metric_vae/run.py; the metric is always the classifier's, and EPOCHS
-# --- follow from SECONDS
-ALONE = "CONSISTENCY=0 EDIT_CONSISTENCY=0 "
+# --- the points: a name, and what it sets in metric_vae/run.py. METRIC is the classifier's, as in run.py, or "table":
+# --- its embeddings as points without pixels, or "matrix": the distances of all pairs of these
+ALONE = "CONSISTENCY=0 "
+WHOLE = "METRIC_DIMS=None "
 SETTINGS = {
     "none": "",                                                 # without a metric: no_dist_reg
     "ours": "",
+    "table": "METRIC=table",
+    "matrix": "METRIC=matrix",
+    "action_units": "METRIC=action_units",                      # of synthetic faces
+    "conditional_vae": "",                                      # benchmarks/baselines.py
+    "csvae": "",
     "reference": " ".join(s.removeprefix("vae.") for s in run.REFERENCE if s.startswith("vae.")),
-    "edits_0": "EDIT_CONSISTENCY=0",                            # consistency of reconstructions alone
-    "edits_0.3": "EDIT_CONSISTENCY=(0,0.3)",
-    "edits_2": "EDIT_CONSISTENCY=(0,2)",
-    "own_branch": "BRANCH_FROM_METRIC=False",                   # trained whole
-    "stress_whole_z": "METRIC_DIMS=None",
-    "stress_on_z": "REGULARIZE_ON=z",
-    "stress_expected": "REGULARIZE_ON=expected",
-    "stress_target_0.1": "TARGET_STRESS=0.1",
-    "stress_100_alone": ALONE + "BETA=100",
-    "stress_1000_alone": ALONE + "BETA=1000",
-    "stress_10000_alone": ALONE + "BETA=10000",
-    "stress_100_whole_z_alone": ALONE + "METRIC_DIMS=None BETA=100",
-    "stress_1000_whole_z_alone": ALONE + "METRIC_DIMS=None BETA=1000",
-    "stress_10000_whole_z_alone": ALONE + "METRIC_DIMS=None BETA=10000",
+    "whole_z": WHOLE,
+    "alone": ALONE,
+    "whole_z_alone": WHOLE + ALONE,
 }
-for _name, _low, _high in (("local_stress", 300, 3000), ("correlation", 300, 3000), ("log_ratio", 100, 1000),
-                           ("triplet", 300, 3000), ("batchwise", 10000, 100000), ("pointwise", 0.1, 1),
-                           ("expanding_pointwise", 0.1, 1), ("contracting_pointwise", 0.1, 1)):
-    SETTINGS[f"{_name}_{_low}_alone"] = ALONE + f"REGULARIZER={_name} BETA={_low}"
-    SETTINGS[f"{_name}_{_high}_alone"] = ALONE + f"REGULARIZER={_name} BETA={_high}"
-    SETTINGS[f"{_name}_{_high}"] = f"REGULARIZER={_name} BETA={_high}"
-
-# --- how
-WARM_UP = 1024              # training faces of the two short epochs that tell the time of a whole one
-VAE_OVERHEAD = 15.0         # seconds of a VAE's warm-up and scores, on 2 cores: for the estimate only
-CLASSIFIER_SECONDS = 25.0   # of a seed's two classifiers and judge, per 1000 training faces: for the estimate only
+for _name, _beta in (("local_stress", 1000), ("correlation", 1000), ("log_ratio", 300), ("triplet", 1000),
+                     ("batchwise", 1e5), ("pointwise", 1), ("expanding_pointwise", 1), ("contracting_pointwise", 1)):
+    SETTINGS[_name] = f"REGULARIZER={_name} BETA={_beta:g}"
+    SETTINGS[f"{_name}_alone"] = ALONE + SETTINGS[_name]
 
 RESULTS = Path(__file__).parent / "results"
 SCORES = {                  # the table's columns: heading, decimals
-    "error": ("error", 2), "error_ratio": ("error ratio", 3), "psnr": ("PSNR, dB", 1), "kl": ("KL", 0),
-    "spearman": ("Spearman", 3), "stress": ("stress", 3), "judge_on_reconstructions": ("judge on reconstructions", 2),
-    "edit_success": ("edit success", 2), "edit_success_happy_to_sad": ("happy to sad", 2),
-    "edit_error_to_truth": ("edit error to truth", 2), "seconds": ("seconds", 1), "epochs": ("epochs", 0)}
-MARKED = {"none": ("s", 8), "ours": ("*", 14), "reference": ("D", 8)}       # in the figure: marker and its size
+    "error": ("error", 2), "error_ratio": ("error ratio", 3), "kl": ("KL", 0), "spearman": ("Spearman", 3),
+    "stress": ("stress", 3), "knn_accuracy": ("kNN", 3), "judge_on_reconstructions": ("judge on reconstructions", 3),
+    "edit_success": ("edit success", 3), "edit_share": ("/ judge on faces", 2), "identity_kept": ("identity kept", 3),
+    "identity_share": ("/ on faces", 2), "edit_error_to_truth": ("edit error to truth", 2),
+    "high_frequencies": ("fine texture", 2), "high_frequencies_of_edits": ("of edits", 2), "frechet": ("Frechet", 0),
+    "frechet_prior": ("Frechet, N(0, I)", 0), "seconds": ("seconds", 0), "epochs": ("epochs", 0)}
+BASELINES = {"conditional_vae": "cvae", "csvae": "csvae"}       # point: its name in benchmarks/baselines.py
+MARKED = {"none": ("s", 8), "ours": ("*", 14), "reference": ("D", 8), "conditional_vae": ("^", 8),
+          "csvae": ("v", 8)}                                    # in the figure: marker and its size
 
 
 def main():
@@ -93,34 +84,34 @@ def main():
     for name in names:
         training.check_choice("POINTS", name, SETTINGS)
     training.check_choice("SPLIT", SPLIT, ("val", "test"))
-    training.check_at_least(1, SEEDS=SEEDS)
-    training.check_at_least(0, FIRST_SEED=FIRST_SEED)
-    if SECONDS <= 0:
-        raise UserError("SECONDS", "a time above 0", SECONDS, "set it to 150, say")
+    if not re.fullmatch(r"\d+(,\d+)*", SEEDS):
+        raise UserError(f"SEEDS={SEEDS}", "whole numbers with commas between", repr(SEEDS), "SEEDS=0,1,2")
     device = training.choose_device(DEVICE)
     precision = training.choose_precision(PRECISION, device)
     faces = load(DATA, IMAGE_SIZE, FOLD)
-    folder = RESULTS / (re.sub(r"\W+", "_", faces.name) + f"_{faces.fingerprint[:8]}_{SECONDS:g}s_{SPLIT}")
+    if TRAINING_FACES is not None:
+        faces = fewer(faces, TRAINING_FACES)
+    if faces.factors is None:
+        names = [name for name in names if name != "action_units" or POINTS != "all"]
+    count = f"_{TRAINING_FACES}_faces" if TRAINING_FACES else ""
+    folder = RESULTS / (re.sub(r"\W+", "_", faces.name) + f"_{faces.fingerprint[:8]}{count}_{SPLIT}")
     storage.make_folder(folder)
     storage.start_settings(folder, benchmark=training.constants(module), points=SETTINGS, data=faces.about(),
                            device=str(device), precision=precision)
 
     settings = {name: settings_of(name, faces, device, precision) for name in SETTINGS}
-    missing = [(seed, name) for seed in range(FIRST_SEED, FIRST_SEED + SEEDS) for name in names
+    missing = [(seed, name) for seed in map(int, SEEDS.split(",")) for name in names
                if read_scores(folder / f"seed{seed}" / f"{name}.json", settings[name]) is None]
-    of_seed = CLASSIFIER_SECONDS * len(faces.rows("train")) / 1000
-    seconds = len(missing) * (SECONDS + VAE_OVERHEAD) + len({seed for seed, _ in missing}) * of_seed
-    print(f"{faces.name}: {len(faces)} faces; {device}, {precision}")
-    print(f"{len(names) * SEEDS - len(missing)} VAEs are done; {len(missing)} of {SECONDS:g} s, with their classifiers,"
-          f" take about {seconds / 60:.0f} min on 2 cores")
+    print(f"{faces.name}: {len(faces)} faces; {device}, {precision}; {len(missing)} models to train")
     start, at_seed = time.perf_counter(), None
     try:
         for count, (seed, name) in enumerate(missing, 1):
             if seed != at_seed:
-                metric, judge = make_judges(folder, faces, seed, device, precision)
+                networks = make_networks(folder, faces, seed, device, precision)
                 at_seed = seed
             try:
-                scores = run_point(name, faces, metric, judge, seed, device, precision)
+                scores = run_point(name, faces, *networks, folder / f"seed{seed}" / "classifiers", seed, device,
+                                   precision)
             except UserError as error:                          # a weight too high for it, say
                 print(f"{name}, seed {seed}, is left out: {error}")
                 continue
@@ -132,6 +123,20 @@ def main():
     finally:                                                    # stopped, too, it shows what there is
         write_results(folder, faces, settings, device, precision)
     storage.finish_settings(folder)
+
+
+def fewer(faces, count):
+    """The faces with the first training faces alone, at least count of them, those of a known person all or none."""
+    rows = faces.rows("train")
+    units = np.where(faces.identities >= 0, faces.identities, -2 - np.arange(len(faces)))[rows]
+    kept = np.isin(units, units[:1])
+    for unit in dict.fromkeys(units.tolist()):
+        if kept.sum() >= count:
+            break
+        kept |= units == unit
+    split = faces.split.copy()
+    split[rows[~kept]] = -1
+    return replace(faces, split=split)
 
 
 # --- settings and files
@@ -147,20 +152,19 @@ def constants_of(name):
 
 def settings_of(name, faces, device, precision):
     """All that a point's result depends on, as JSON gives it back; name None: what the classifiers depend on."""
-    settings = dict(fingerprint=faces.fingerprint, device=device.type, precision=precision,
-                    classifier=training.constants(classifier), judge=judges.judge_settings())
+    settings = dict(fingerprint=faces.fingerprint, device=device.type, precision=precision, split=SPLIT,
+                    classifier=training.constants(classifier), judges=training.constants(judges))
     if name is not None:
         with constants_of(name):
-            of_vae = training.constants(vae)
-        settings |= dict(model=model_of(name), seconds=SECONDS, threads=torch.get_num_threads(),
-                         edit_parts=("metric", "both"), split=SPLIT, sample=experiments.SAMPLE,
-                         vae={k: v for k, v in of_vae.items() if k != "EPOCHS"})
+            settings |= dict(model=model_of(name), sample=experiments.SAMPLE, vae=training.constants(vae))
+        if name in BASELINES:
+            settings |= dict(baselines=training.constants(baselines))
     return json.loads(json.dumps(settings))
 
 
 def model_of(name):
-    """The point's name among vae.MODELS, which says whether it has a metric."""
-    return "no_dist_reg" if name == "none" else "dist_reg"
+    """The point's name among vae.MODELS, which says whether it has a metric, or that of a baseline."""
+    return BASELINES.get(name, "no_dist_reg" if name == "none" else "dist_reg")
 
 
 def read_scores(path, settings):
@@ -171,8 +175,8 @@ def read_scores(path, settings):
 
 # --- one seed and one point
 
-def make_judges(folder, faces, seed, device, precision):
-    """The metric and the judge (None without labelled held-out faces) of a seed, trained or read.
+def make_networks(folder, faces, seed, device, precision):
+    """The classifier of a seed, and its judge and identity network (None without labels or people), trained or read.
 
     Writes seedN/classifiers.json: their accuracies and the ceiling, how far two classifiers' distances agree.
     """
@@ -184,44 +188,70 @@ def make_judges(folder, faces, seed, device, precision):
         storage.write_json(path, dict(settings=settings, scores={}))
     storage.make_folder(trained)                                # not there in a new checkout either
     C = classifier.train(faces, trained, seed, device, precision)
+    classifier.write_embeddings(C, faces, trained, device)
     labelled, rows = faces.rows(SPLIT, labelled=True), experiments.sample_rows(faces, SPLIT)
     judge = judges.train_judge(faces, trained, seed, device) if len(labelled) else None
+    identifier = judges.train_identifier(faces, trained, seed, device) if judge is not None else None
     scores = {f"{name}_accuracy": classifier.measure_accuracy(model, faces, labelled, device) for name, model in
               (("classifier", C), ("judge", judge)) if model is not None and len(labelled)}
     with constants_of("none"):
         ceiling = experiments.measure_ceiling(C, faces, rows, trained, seed, device, precision)
     scores |= {f"ceiling_{name}": ceiling[name][0] for name in ("spearman", "stress") if name in ceiling}
     storage.write_json(path, dict(settings=settings, scores=scores))
-    return run.metric_of(C), judge
+    return C, judge, identifier
 
 
-def run_point(name, faces, metric, judge, seed, device, precision):
-    """Train the VAE of a point for about SECONDS; returns its scores on held-out faces, one number each."""
-    model_name = model_of(name)
+def metric_of(C, trained, faces, device):
+    """The metric that vae.METRIC names: that of the classifier C, its table or matrix, or one of load_metric."""
+    if vae.METRIC == "embeddings":
+        return run.metric_of(C)
+    embeddings = trained / "embeddings.npy"
+    if vae.METRIC == "table":
+        return load_metric(embeddings, faces, device, vae.METRIC_NORM)
+    if vae.METRIC == "matrix":
+        np.save(trained / "matrix.npy", evaluate.euclidean(np.load(embeddings)).astype(np.float32))
+        return load_metric(trained / "matrix.npy", faces, device)
+    return load_metric(vae.METRIC, faces, device, vae.METRIC_NORM)
+
+
+def run_point(name, faces, C, judge, identifier, trained, seed, device, precision):
+    """Train the model of a point; returns its scores on held-out faces, one number each.
+
+    C, judge, identifier: the networks of the seed, trained: their folder.
+    """
     with constants_of(name), tempfile.TemporaryDirectory() as scratch:
-        scratch = Path(scratch)
-        rows = faces.rows("train", labelled=not vae.UNLABELLED)
-        few = replace(faces, split=np.full(len(faces), -1))     # the others in no split
-        few.split[rows[:WARM_UP]] = 0
-        (scratch / "warm_up").mkdir()
-        vae.EPOCHS = 2                                          # the first one is slower
-        vae.train(model_name, few, metric, scratch / "warm_up", seed, device, precision)
-        epoch = storage.read_log(scratch / "warm_up")[-1]["seconds"] * len(rows) / len(rows[:WARM_UP])
-        vae.EPOCHS = max(1, round(SECONDS / epoch))
-        model = vae.train(model_name, faces, metric, scratch, seed, device, precision)
-        log = storage.read_log(scratch)
-        rows = experiments.sample_rows(faces, SPLIT)
-        scores = vae_scores.score_reconstructions(model, faces, faces.rows(SPLIT), device)
-        latents = vae_scores.encode(model_name, model, faces, rows, device, "metric")
-        d = vae_scores.given_distances(metric, faces, rows, device)
-        scores |= evaluate.distance_scores(latents.distances(), d, faces.labels[rows])
-        if judge is not None:
-            whole = replace(latents, edit_dims=slice(None))     # the part counts that the judge believes more
-            edits = [vae_scores.score_edits(part, judge, None, metric, faces, device) for part in (latents, whole)]
-            scores |= max(edits, key=lambda of_part: of_part.get("edit_success", [0])[0])
-    kept = {key: scores[key][0] for key in (*SCORES, "judge_on_faces", "judge_on_faces_balanced")
-            if key in scores}
-    return {**kept, "seconds": sum(line["seconds"] for line in log), "epochs": len(log)}
+        start = time.perf_counter()
+        if name in BASELINES:
+            model = baselines.train_named(model_of(name), faces, seed, device, precision)
+            seconds = time.perf_counter() - start
+            scores = baselines.score(model, faces, SPLIT, judge, identifier, device, experiments.SAMPLE)
+            more = dict(seconds=seconds)
+        else:
+            metric = metric_of(C, trained, faces, device)
+            model = vae.train(model_of(name), faces, metric, Path(scratch), seed, device, precision)
+            log = storage.read_log(Path(scratch))
+            more = dict(seconds=sum(line["seconds"] for line in log), epochs=len(log))
+            scores = score(name, model, metric, faces, judge, identifier, Path(scratch), seed, device)
+    scores = {key: of[0] if isinstance(of, list) else of for key, of in scores.items()}
+    for share, part, whole in (("edit_share", "edit_success", "judge_on_faces_balanced"),
+                               ("identity_share", "identity_kept", "identity_on_faces")):
+        if part in scores:
+            scores[share] = scores[part] / scores[whole]
+    return scores | more
+
+
+def score(name, model, metric, faces, judge, identifier, folder, seed, device):
+    """The scores of a trained VAE, as experiments.py has them; edits move the metric part of z, of none all of it."""
+    rows = experiments.sample_rows(faces, SPLIT)
+    scores = vae_scores.score_reconstructions(model, faces, faces.rows(SPLIT), device)
+    density = vae.latent_density(model, model_of(name), faces, folder, seed, device)
+    latents = vae_scores.encode(model_of(name), model, faces, rows, device, "metric", density)
+    e, d = latents.distances(), vae_scores.given_distances(metric, faces, rows, device)
+    scores |= evaluate.distance_scores(e, d, latents.labels)
+    scores["knn_accuracy"] = evaluate.knn_accuracy(e, latents.labels)
+    if judge is not None:
+        scores |= vae_scores.score_edits(latents, judge, identifier, metric, faces, device)
+    return evaluate.finite(scores)
 
 
 # --- all results
@@ -245,10 +275,9 @@ def write_results(folder, faces, settings, device, precision):
     seeds = ", ".join(map(str, classifiers))
     seeds += " (of some points fewer)" * any(len(of_point) < len(classifiers) for of_point in runs.values())
     title = (f"{faces.name}, {len(faces.rows('train'))} training faces, scored on {len(faces.rows(SPLIT))} of the "
-             f"{SPLIT} split; {SECONDS:g} s of training a VAE on {device.type} in {precision}, threads: "
-             f"{torch.get_num_threads()}; seeds: {seeds}")
+             f"{SPLIT} split; {vae.STEPS} steps of {vae.BATCH} faces on {device.type} in {precision}; seeds: {seeds}")
     storage.write_json(folder / "results.json", dict(
-        title=title, data=faces.about(), seconds=SECONDS, classifiers=classifiers, ceilings=ceilings, settings=SETTINGS,
+        title=title, data=faces.about(), classifiers=classifiers, ceilings=ceilings, settings=SETTINGS,
         seeds=runs, points=points))
     text = table(title, points, ceilings, {name: len(of_point) for name, of_point in runs.items()})
     storage.write_text(folder / "table.md", text)
@@ -285,10 +314,11 @@ def table(title, points, ceilings, counts):
 
 
 def style(name):
-    """How a point is drawn: its colour says whether it has consistency, its marker which are the three to look at."""
+    """How a point is drawn: its colour says whether it has consistency, its marker which are those to look at."""
     with constants_of(name):
-        consistent = max(vae.CONSISTENCY + vae.EDIT_CONSISTENCY) > 0
-    colour = "#444444" if name == "none" else "#D55E00" if consistent else "#0072B2"       # Okabe and Ito's
+        consistent = max(vae.CONSISTENCY) > 0
+    other = name == "none" or name in BASELINES
+    colour = "#444444" if other else "#D55E00" if consistent else "#0072B2"        # Okabe and Ito's
     marker, size = MARKED.get(name, ("o", 6))
     return dict(color=colour, marker=marker, markersize=size, linestyle="none")
 

@@ -12,7 +12,7 @@ from benchmarks.baselines import CSVAE, ConditionalVAE
 from data.faces import Faces
 
 CPU = torch.device("cpu")
-SETTINGS = dict(seed=0, device=CPU, precision="fp32", epochs=12, batch=16, learning_rate=(2e-3, 1e-4),
+SETTINGS = dict(seed=0, device=CPU, precision="fp32", steps=12 * 14, batch=16, learning_rate=(2e-3, 1e-4),
                 alpha=(1., 1.), max_gradient=100., flip=False, shift=0)
 
 
@@ -154,12 +154,12 @@ def test_unlabelled_faces_do_not_train_and_a_last_batch_of_one_does(number):
     with_others.images = np.concatenate([faces.images, 255 - faces.images[:3]])
     with_others.labels, with_others.identities = np.append(faces.labels, [-1] * 3), np.full(47, -1)
     with_others.split = np.append(faces.split, [0] * 3)
-    first, second = (baselines.train(models()[number], some, **{**SETTINGS, "epochs": 2}).state_dict()
+    first, second = (baselines.train(models()[number], some, **{**SETTINGS, "steps": 2 * 14}).state_dict()
                      for some in (faces, with_others))
     assert all(torch.equal(first[name], second[name]) for name in first)
     fewer = deepcopy(faces)
     fewer.split[32] = 2                                         # the last face to train
-    third = baselines.train(models()[number], fewer, **{**SETTINGS, "epochs": 2}).state_dict()
+    third = baselines.train(models()[number], fewer, **{**SETTINGS, "steps": 2 * 14}).state_dict()
     assert not all(torch.equal(first[name], third[name]) for name in first)
 
 
