@@ -235,7 +235,7 @@ def run_point(name, faces, C, judge, identifier, trained, seed, device, precisio
     scores = {key: of[0] if isinstance(of, list) else of for key, of in scores.items()}
     for share, part, whole in (("edit_share", "edit_success", "judge_on_faces_balanced"),
                                ("identity_share", "identity_kept", "identity_on_faces")):
-        if part in scores:
+        if part in scores and scores[whole] > 0:
             scores[share] = scores[part] / scores[whole]
     return scores | more
 

@@ -44,9 +44,9 @@ TARGET_STRESS: float | None = None      # BETA that finds itself, from its first
                                 # above this
 REGULARIZE_ON: str | None = None        # "mu", "z", "expected" (E|zi - zj|^2); None: what each regulariser says
 METRIC_DIMS: int | None = 16    # the first dimensions of z keep the metric; None: the whole of z
-CONSISTENCY = (0.0, 1.0)        # what the encoder no longer sees of the metric part in decoded faces, as a share of that
-                                # part's variance; 1: losing all of it costs as much as the squared error. Rises with
-                                # the square of the step, since pixels come first
+CONSISTENCY = (0.0, 1.15)       # what the encoder does not see of the metric part in faces that got another one's, as a
+                                # share of that part's variance; 1: losing all of it costs as much as the squared
+                                # error. Rises with the square of the step, since pixels come first
 
 # --- training
 STEPS = 1900                    # batches, in whole epochs, of which there is at least one
@@ -172,20 +172,20 @@ def regularize(given, mu, sigma, z):
     return function(pairwise_distances(mu if latent == "mu" else z), given.distances)
 
 
-def measure_consistency(vae, x_hat, mu, z, own):
+def measure_consistency(vae, mu, z):
     """The share of the metric part's variance that the encoder, its weights held fixed, no longer sees in decoded faces.
 
-    Of the whole batch mu and z (B, Z): every reconstruction, of this process x_hat (b, 1, H, W), must have its face's own
-    metric part, and every other face that gets the next one's part must have that.
+    mu, z (B, Z), of the whole batch: every other face is decoded with the next one's metric part, and the encoder should
+    see that part in it. The gradient reaches the decoder alone.
     """
     dims = METRIC_DIMS or Z_DIM
-    part = mu[:, :dims].detach()
+    mu, z = mu.detach(), z.detach()
     edited = torch.cat([z.roll(-1, 0)[:, :dims], z[:, dims:]], 1)[::2]
-    own_edited = own_part(len(edited))
-    seen = vae.look(torch.cat([x_hat, vae.decode(edited[own_edited])]), dims)
-    wanted = torch.cat([part[own], part.roll(-1, 0)[::2][own_edited]])
-    variance = part.var(0, correction=0).sum().clamp(min=TINY)
-    return (seen - wanted).square().sum() / (len(part) + len(edited)) / variance
+    wanted = mu.roll(-1, 0)[::2, :dims]
+    own = own_part(len(edited))
+    seen = vae.look(vae.decode(edited[own]), dims)
+    variance = mu[:, :dims].var(0, correction=0).sum().clamp(min=TINY)
+    return (seen - wanted[own]).square().sum() / len(edited) / variance
 
 
 def measure_terms(vae, metric, rows, x, noise):
@@ -194,9 +194,9 @@ def measure_terms(vae, metric, rows, x, noise):
     Without processes b = B; each of several computes its own b of the faces, and its share of each term. Without a
     metric, or of a single face (a ragged last batch of one has no pairs): error and KL alone.
     """
-    count, own = len(rows), own_part(len(rows))
+    count = len(rows)
     mu, sigma = vae.encode(x)                                   # (b, Z), (b, Z)
-    z = mu + sigma * noise[own]
+    z = mu + sigma * noise[own_part(count)]
     x_hat = vae.decode(z)                                       # (b, 1, H, W)
     error, kl = squared_error(x_hat, x).sum() / count, kl_divergence(mu, sigma).sum() / count
     distance = lost = torch.zeros((), device=x.device)
@@ -206,7 +206,7 @@ def measure_terms(vae, metric, rows, x, noise):
         if REGULARIZER != "none":
             distance = regularize(given, mu, sigma, z) / PROCESSES
         if max(CONSISTENCY) > 0:
-            lost = measure_consistency(vae, x_hat, mu, z, own)
+            lost = measure_consistency(vae, mu, z)
     return Terms(error, kl, distance, lost)
 
 
