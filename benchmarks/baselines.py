@@ -16,12 +16,11 @@ from metric_vae import evaluate, scores as vae_scores
 from metric_vae.model import MeanFace, gaussian, kl_divergence, light_decoder, light_encoder, squared_error
 
 # --- the conditional VAE
-LABEL_SCALE = 8.0           # the decoder gets this times the one-hot label. With 1 it starts to read the expression
-                            # from z before it heeds the label, and edits change little
+LABEL_SCALE = 8.0           # the decoder gets this times the one-hot label: with 1 far fewer edits succeed
 
 # --- the CSVAE
 W_DIM = 14                  # dimensions of w; z has the other vae.Z_DIM - W_DIM
-W_MEAN = 8.0                # of p(w|y) at first, in the dimensions of the label y; for the same reason
+W_MEAN = 1.0                # of p(w|y) at first, in the dimensions of the label y
 W_KL = 1.0                  # weight of KL(q(w|x,y) || p(w|y)), relative to alpha
 ADVERSARY = 5.0             # weight of the negative entropy of q(y|z), in nats
 ADVERSARY_WIDTH = 128       # units of each of its two hidden layers
