@@ -7,9 +7,11 @@ import metric_vae.run as vae
 import training
 from data.batches import Images
 from data.faces import checked
+from metric_vae import evaluate
+from metric_vae.evaluate import euclidean
 from metric_vae.metrics import Function, Matrix, Points
 from metric_vae.model import ARCHITECTURES, kl_divergence, squared_error
-from metric_vae.regularizers import stress
+from metric_vae.regularizers import REGULARIZERS, stress
 from training.storage import read_log
 
 CPU = torch.device("cpu")
@@ -302,6 +304,30 @@ def test_a_constant_that_cannot_be_is_refused(settings, user_error, values, word
 def test_what_a_metric_cannot_give_is_refused(settings, user_error):
     settings(REGULARIZER="pointwise")
     user_error(lambda: vae.check_metric(Matrix(np.zeros((3, 3)))), "pointwise")
+
+
+@pytest.mark.parametrize("name", REGULARIZERS)
+def test_each_regularizer_falls_through_the_real_loop(settings, small_faces, tmp_path, name):
+    settings(STEPS=40, REGULARIZER=name, BETA=(1e4, 1e4) if name == "batchwise" else (100.0, 100.0))
+    points = Points(np.random.default_rng(0).normal(size=(7, 3))[small_faces.labels])
+    vae.train("dist_reg", small_faces, points, tmp_path, 0, CPU, "fp32")
+    values = [line["val_regularizer"] for line in read_log(tmp_path)]
+    assert values[-1] < .8 * values[0] or values[-1] < .01
+
+
+def test_only_the_regularized_model_keeps_distances_that_are_not_in_the_pixels(settings, small_faces, tmp_path):
+    """Points at random for each expression: which of them are near says nothing of their bars."""
+    settings(STEPS=120, CONSISTENCY=(0.0, 1.0), BETA=(100.0, 100.0))
+    points = np.random.default_rng(0).normal(size=(7, 3))[small_faces.labels]
+    rows = small_faces.rows("test")
+    scores = {}
+    for name in vae.MODELS:
+        model = vae.train(name, small_faces, Points(points), tmp_path, 0, CPU, "fp32")
+        mu, _ = vae.encode(model, small_faces, rows, CPU)
+        dims = slice(vae.METRIC_DIMS if name == "dist_reg" else None)
+        scores[name] = evaluate.distance_scores(euclidean(mu[:, dims]), euclidean(points[rows]), small_faces.labels[rows])
+    assert scores["dist_reg"]["spearman"][0] > .9 > .6 > scores["no_dist_reg"]["spearman"][0]
+    assert scores["dist_reg"]["stress"][0] < .15 < scores["no_dist_reg"]["stress"][0]
 
 
 def test_fewer_faces_than_a_batch_are_refused(settings, small_faces, tmp_path, user_error):
