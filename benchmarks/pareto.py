@@ -1,6 +1,7 @@
-"""The figure of benchmarks/regularizers.py: what each point keeps of the metric, and what that costs.
+"""The figures of benchmarks/regularizers.py: what each point keeps of the metric and what that costs, and what more
+training steps buy.
 
-In: scores of all points. Out: a PNG file.
+In: scores of all points. Out: PNG files.
 """
 import numpy as np
 from matplotlib.figure import Figure
@@ -73,3 +74,34 @@ def write_numbers(axes, shown, bars, box=(16, 12)):
                       fontsize=8, color=colour, annotation_clip=False, zorder=4,
                       arrowprops=dict(arrowstyle="-", color=colour, linewidth=.5, shrinkA=4, shrinkB=1)
                       ).set_in_layout(False)
+
+
+def steps(path, title, curves, ceilings):
+    """Draw error, Spearman and edit success against training steps, with bars from min to max.
+
+    curves: {"none", "ours": {steps: {score: [mean, min, max]}}}; ceilings: as in pareto.
+    """
+    figure = Figure((13, 4.2), layout="constrained")
+    for axes, (score, label, ceiling, of_ceiling) in zip(figure.subplots(1, 3), (
+            ("error", "squared error, summed over pixels", None, None),
+            ("spearman", "Spearman of latent and given distances", "ceiling_spearman", "two classifiers"),
+            ("edit_success", "edit success", "judge_accuracy", "judge's accuracy on held-out faces"))):
+        for model, colour in (("none", "#444444"), ("ours", "#D55E00")):
+            found = {count: scores[score] for count, scores in curves[model].items() if score in scores}
+            if found:
+                middle, low, high = np.transpose(list(found.values()))
+                axes.errorbar(list(found), middle, (middle - low, high - middle), color=colour, marker="o", capsize=3,
+                              label={"none": "without the regulariser", "ours": "with it"}[model])
+        if ceiling in ceilings:
+            axes.axhline(ceilings[ceiling][0], color="#888888", linestyle=":")
+            axes.annotate(of_ceiling, (0, ceilings[ceiling][0]), (4, 3), xycoords=("axes fraction", "data"),
+                          textcoords="offset points", fontsize=8, color="#666666")
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(FixedLocator(list(curves["ours"])))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.set(xlabel="training steps", ylabel=label)
+        axes.grid(alpha=.25)
+    figure.axes[0].legend(frameon=False)
+    figure.suptitle(title, fontsize=11)
+    save(figure, path)

@@ -24,7 +24,7 @@ import metric_vae.run as vae                                    # noqa: E402
 import run                                                      # noqa: E402
 import training                                                 # noqa: E402
 from benchmarks import baselines                                # noqa: E402
-from benchmarks.pareto import pareto                            # noqa: E402
+from benchmarks.pareto import pareto, steps                     # noqa: E402
 from data.faces import load                                     # noqa: E402
 from metric_vae import evaluate, scores as vae_scores           # noqa: E402
 from metric_vae.metrics import load_metric                      # noqa: E402
@@ -63,6 +63,9 @@ for _name, _beta in (("local_stress", 1000), ("correlation", 1000), ("log_ratio"
                      ("batchwise", 1e5), ("pointwise", 1), ("expanding_pointwise", 1), ("contracting_pointwise", 1)):
     SETTINGS[_name] = f"REGULARIZER={_name} BETA={_beta:g}"
     SETTINGS[f"{_name}_alone"] = ALONE + SETTINGS[_name]
+LONGER = (1, 4, 16)         # times the usual steps, in steps.png
+for _times in LONGER[1:]:
+    SETTINGS |= {f"{_name}_x{_times}": f"STEPS={_times * vae.STEPS}" for _name in ("none", "ours")}
 
 RESULTS = Path(__file__).parent / "results"
 SCORES = {                  # the table's columns: heading, decimals
@@ -164,7 +167,7 @@ def settings_of(name, faces, device, precision):
 
 def model_of(name):
     """The point's name among vae.MODELS, which says whether it has a metric, or that of a baseline."""
-    return BASELINES.get(name, "no_dist_reg" if name == "none" else "dist_reg")
+    return BASELINES.get(name, "no_dist_reg" if name.startswith("none") else "dist_reg")
 
 
 def read_scores(path, settings):
@@ -267,8 +270,9 @@ def write_results(folder, faces, settings, device, precision):
             of_seed = read_scores(path / "classifiers.json", settings_of(None, faces, device, precision))
             classifiers[seed] = of_seed or {}
         for name, scores in found.items():
-            if "none" in found:
-                scores = {**scores, "error_ratio": scores["error"] / found["none"]["error"]}
+            none = "none" + (re.search(r"_x\d+$", name) or [""])[0]                # after as many steps
+            if none in found:
+                scores = {**scores, "error_ratio": scores["error"] / found[none]["error"]}
             runs.setdefault(name, {})[seed] = scores
     points = {name: spread(runs[name]) for name in SETTINGS if name in runs}
     ceilings = spread(classifiers)
@@ -287,6 +291,10 @@ def write_results(folder, faces, settings, device, precision):
                {name: style(name) for name in compared})
     else:
         print("no error ratios, no pareto.png: POINTS=none runs what they are relative to")
+    curves = {model: {times * vae.STEPS: points[f"{model}_x{times}" if times > 1 else model] for times in LONGER
+                      if (f"{model}_x{times}" if times > 1 else model) in points} for model in ("none", "ours")}
+    if len(curves["ours"]) > 1:
+        steps(folder / "steps.png", title, curves, ceilings)
     print(f"{text}\nwrote the results to {folder}")
 
 
@@ -317,7 +325,7 @@ def style(name):
     """How a point is drawn: its colour says whether it has consistency, its marker which are those to look at."""
     with constants_of(name):
         consistent = max(vae.CONSISTENCY) > 0
-    other = name == "none" or name in BASELINES
+    other = model_of(name) != "dist_reg"
     colour = "#444444" if other else "#D55E00" if consistent else "#0072B2"        # Okabe and Ito's
     marker, size = MARKED.get(name, ("o", 6))
     return dict(color=colour, marker=marker, markersize=size, linestyle="none")
