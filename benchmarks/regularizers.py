@@ -1,6 +1,6 @@
 """Compares metrics, regularisers, weights and other models after equally many training steps, on held-out faces.
 
-In: faces (DATA). Out: benchmarks/results/<data>_<fingerprint>_<split>/: table.md, results.json, pareto.png.
+In: faces (DATA). Out: benchmarks/results/<data>_<fingerprint>_<split>/: table.md, summary.md, results.json, pareto.png.
 python benchmarks/regularizers.py, or some points alone: POINTS=none,ours. Started again, it goes on where it was stopped.
 """
 import json
@@ -76,6 +76,16 @@ SCORES = {                  # the table's columns: heading, decimals
     "high_frequencies": ("fine texture", 2), "high_frequencies_of_edits": ("of edits", 2), "frechet": ("Frechet", 0),
     "frechet_prior": ("Frechet, N(0, I)", 0), "seconds": ("seconds", 0), "epochs": ("epochs", 0)}
 BASELINES = {"conditional_vae": "cvae", "csvae": "csvae"}       # point: its name in benchmarks/baselines.py
+SUMMARY = {                 # the columns of summary.md, which the README shows
+    "none": "no regulariser", "ours": "with the regulariser", "table": "the same, `METRIC` a table of points",
+    "conditional_vae": "conditional VAE", "csvae": "CSVAE"}
+SUMMARY_SCORES = {          # its rows
+    "error": "squared error, summed over pixels", "error_ratio": "the same, no regulariser = 1",
+    "spearman": "Spearman, latent and given distances", "stress": "Kruskal stress",
+    "edit_success": "edits recognised as the target expression", "edit_share": "the same, real faces = 1",
+    "identity_share": "edits recognised as the same person, real faces = 1",
+    "edit_error_to_truth": "error of edits to the true face, reconstructions = 1",
+    "frechet": "Frechet distance of samples"}
 MARKED = {"none": ("s", 8), "ours": ("*", 14), "reference": ("D", 8), "conditional_vae": ("^", 8),
           "csvae": ("v", 8)}                                    # in the figure: marker and its size
 
@@ -285,6 +295,7 @@ def write_results(folder, faces, settings, device, precision):
         seeds=runs, points=points))
     text = table(title, points, ceilings, {name: len(of_point) for name, of_point in runs.items()})
     storage.write_text(folder / "table.md", text)
+    storage.write_text(folder / "summary.md", summary(title, points, ceilings))
     compared = {name: scores for name, scores in points.items() if "error_ratio" in scores}
     if compared:
         pareto(folder / "pareto.png", title + " (mean; bars: min to max)" * (len(classifiers) > 1), compared, ceilings,
@@ -305,19 +316,38 @@ def spread(runs):
     return {name: [float(np.mean(v)), min(v), max(v)] for name, v in values.items()}
 
 
+def cell(scores, name):
+    """mean (min..max) of a score, or nothing."""
+    if name not in scores:
+        return ""
+    _, decimals = SCORES.get(name, (name, 3))
+    return "{:.{d}f} ({:.{d}f}..{:.{d}f})".format(*scores[name], d=decimals)
+
+
 def table(title, points, ceilings, counts):
     """The results in Markdown: a row a point, a column a score."""
-    def text(scores, name, decimals=3):
-        return "{:.{d}f} ({:.{d}f}..{:.{d}f})".format(*scores[name], d=decimals) if name in scores else ""
     lines = [f"{title}. Mean (min..max) over seeds.", "",
-             f"Ceiling, another classifier's distances: Spearman {text(ceilings, 'ceiling_spearman')}, stress "
-             f"{text(ceilings, 'ceiling_stress')}. Accuracy: classifier "
-             f"{text(ceilings, 'classifier_accuracy')}, judge {text(ceilings, 'judge_accuracy')}.", "",
+             f"Distances of a second classifier: Spearman {cell(ceilings, 'ceiling_spearman')}, stress "
+             f"{cell(ceilings, 'ceiling_stress')}. Accuracy: classifier {cell(ceilings, 'classifier_accuracy')}, judge "
+             f"{cell(ceilings, 'judge_accuracy')}.", "",
              "| | point | seeds | " + " | ".join(heading for heading, _ in SCORES.values()) + " |",
              "|---" * (len(SCORES) + 3) + "|"]
     for number, (name, scores) in enumerate(points.items(), 1):
-        cells = [text(scores, key, decimals) for key, (_, decimals) in SCORES.items()]
+        cells = [cell(scores, key) for key in SCORES]
         lines.append(f"| {number} | {name} | {counts[name]} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def summary(title, points, ceilings):
+    """The points and scores of SUMMARY in Markdown: a row a score, a column a point; mean (min..max)."""
+    shown = [name for name in SUMMARY if name in points]
+    lines = [f"{title}. Mean (min..max) over seeds.", "",
+             "| | " + " | ".join(SUMMARY[name] for name in shown) + " | a second classifier |",
+             "|---" * (len(shown) + 2) + "|"]
+    for score, what in SUMMARY_SCORES.items():
+        cells = [cell(points[name], score) for name in shown] + [cell(ceilings, f"ceiling_{score}")]
+        if any(cells):
+            lines.append(f"| {what} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 

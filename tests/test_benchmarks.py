@@ -68,7 +68,8 @@ def test_a_run_writes_a_result_for_each_point_and_seed_and_one_table(folder):
     settings = json.loads((folder / "settings.json").read_text())
     assert settings["finished"] and settings["benchmark"]["SEEDS"] == "0,1" and settings["data"]["count"] == 140
     text = (folder / "table.md").read_text()
-    assert "Ceiling" in text and "| ours | 2 |" in text and "too_few" not in text
+    assert "second classifier" in text and "| ours | 2 |" in text and "too_few" not in text
+    assert "with the regulariser | CSVAE | a second classifier |" in (folder / "summary.md").read_text()
 
 
 def test_the_error_ratio_is_to_none_of_the_same_seed_and_the_spread_is_over_seeds(folder):
