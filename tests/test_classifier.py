@@ -51,6 +51,13 @@ def test_each_loss_of_equal_outputs_is_known_by_hand(monkeypatch, loss, expected
     assert value.tolist() == pytest.approx([expected] * 4, rel=1e-5)
 
 
+def test_smoothed_labels_give_each_other_expression_its_share(monkeypatch):
+    monkeypatch.setattr(classifier, "SMOOTHING", .7)
+    outputs = torch.randn(1, 7)
+    expected = -(outputs.log_softmax(1)[0] * torch.tensor([.1, .1, .4, .1, .1, .1, .1])).sum()
+    assert float(classifier.loss_function(outputs, torch.tensor([2]), torch.ones(7))) == pytest.approx(float(expected))
+
+
 def test_a_loss_weighs_faces_by_their_expression():
     outputs, labels = torch.randn(4, 7), torch.tensor([0, 1, 1, 6])
     weights = torch.tensor([2.0, 0, 0, 0, 0, 0, 1])
