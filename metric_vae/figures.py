@@ -13,8 +13,7 @@ from metric_vae import evaluate
 PERPLEXITY = 20         # of t-SNE, as in the reference implementation
 NAMES = {"no_dist_reg": "without the regulariser", "dist_reg": "with the regulariser"}
 MODEL_COLOURS = {"no_dist_reg": "#D55E00", "dist_reg": "#0072B2", "classifier": "#444444"}
-SOURCES = {"density": "Gaussians fitted to the latents of each expression's training faces",
-           "prior": "the prior N(0, I)"}
+SOURCES = {"density": "Gaussians fitted to the latents of the training faces", "prior": "the prior N(0, I)"}
 TERMS = {"error": "squared error, summed over pixels", "kl": "KL divergence, summed over dimensions",
          "regularizer": "distance regulariser", "consistency": "consistency of reconstructions",
          "edit_consistency": "consistency of edits", "loss": "total loss, weighted"}
@@ -76,7 +75,7 @@ def reconstructions(path, of, x, x_hat, samples, source, across=4):
 def samples(path, of, faces, names, source):
     """Draw samples (R, C, H, W) from source, one of SOURCES: a row an expression, or all of any where names is None."""
     of_each = "samples" if names is None else "samples of each expression"
-    face_grid(path, faces, rows=names, title=f"VAE {NAMES[of]}: {of_each},\nfrom {SOURCES[source]}")
+    face_grid(path, faces, rows=names, title=f"VAE {NAMES[of]}: {of_each}\nfrom {SOURCES[source]}")
 
 
 def edits(path, of, x, x_hat, edited, labels, moved=""):
