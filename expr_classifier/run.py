@@ -21,7 +21,7 @@ from training.processes import (add_up, add_up_gradients, average_buffers, first
 # --- the network and its loss
 ARCHITECTURE = "light"          # one of expr_classifier/model.py; on all of FER2013 "residual", with STEPS = 36000
 LOSS = "cross_entropy"          # or "squared_error": the reference's, between softmax and one-hot
-SMOOTHING = 0.0                 # share of each label that cross_entropy spreads over all classes; 0.1 for long trainings
+SMOOTHING = 0.0                 # share of each label that cross_entropy spreads over all classes; 0.1 in long trainings
 BALANCE = 0.5                   # loss weights of expressions: count ** -BALANCE; 0 none, 1 each expression the same
 
 # --- training
