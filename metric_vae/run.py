@@ -46,7 +46,7 @@ REGULARIZE_ON: str | None = None        # "mu", "z", "expected" (E|zi - zj|^2); 
 METRIC_DIMS: int | None = 16    # the first dimensions of z keep the metric; None: the whole of z
 CONSISTENCY = (0.0, 1.15)       # what the encoder does not see of the metric part in faces that got another one's, as a
                                 # share of that part's variance; 1: losing all of it costs as much as the squared
-                                # error. Rises with the square of the step, since pixels come first
+                                # error. From the middle of training to its end: pixels come first, and it takes time
 
 # --- training
 STEPS = 1900                    # batches, in whole epochs, of which there is at least one
@@ -136,7 +136,7 @@ class Weights:
             self.alpha = torch.full_like(self.alpha, training.scheduled(ALPHA, progress))
         if TARGET_STRESS is None or progress == 0:
             self.beta = torch.full_like(self.beta, training.scheduled(BETA, progress))
-        self.consistency = training.scheduled(CONSISTENCY, progress ** 2)
+        self.consistency = training.scheduled(CONSISTENCY, 2 * progress - 1) if progress > .5 else 0
 
     def total(self, terms, error):
         """The loss that is minimised. The consistency is a share, so its unit is the error itself, held fixed; of several
@@ -188,8 +188,9 @@ def measure_consistency(vae, mu, z):
     return (seen - wanted[own]).square().sum() / len(edited) / variance
 
 
-def measure_terms(vae, metric, rows, x, noise):
-    """Terms of the faces x (b, 1, H, W), the own part of rows (B,); noise (B, Z) standard normal.
+def measure_terms(vae, metric, rows, x, noise, consistent=True):
+    """Terms of the faces x (b, 1, H, W), the own part of rows (B,); noise (B, Z) standard normal; consistent: whether to
+    spend time on the consistency.
 
     Without processes b = B; each of several computes its own b of the faces, and its share of each term. Without a
     metric, or of a single face (a ragged last batch of one has no pairs): error and KL alone.
@@ -205,7 +206,7 @@ def measure_terms(vae, metric, rows, x, noise):
         mu, sigma, z = gather(torch.stack([mu, sigma, z], 1), count).unbind(1)      # (B, Z) each
         if REGULARIZER != "none":
             distance = regularize(given, mu, sigma, z) / PROCESSES
-        if max(CONSISTENCY) > 0:
+        if consistent and max(CONSISTENCY) > 0:
             lost = measure_consistency(vae, mu, z)
     return Terms(error, kl, distance, lost)
 
@@ -254,7 +255,7 @@ def train(name, faces, metric, folder, seed, device, precision):
             x = images(rows, generator, FLIP, SHIFT, part=own_part(len(rows)))
             noise = torch.randn(len(rows), Z_DIM, generator=generator, device=device)
             with training.autocast(device, precision):
-                terms = measure_terms(vae, metric, rows, x, noise)
+                terms = measure_terms(vae, metric, rows, x, noise, weights.consistency > 0)
             of_all = Terms(*add_up(torch.stack(terms)))
             loss = weights.total(terms, of_all.error)
             optimizer.zero_grad()
