@@ -12,7 +12,8 @@ CONTRAST = 4e-4         # variance of a face, on 0..1, below which its contrast 
 class VAE(nn.Module):
     """An encoder to (mu, sigma), each (B, z_dim), and a decoder to faces (B, 1, H, W); no output activation.
 
-    encoder: faces to a vector of 2 z_dim; decoder: z to faces, or to their differences from a MeanFace if there is one.
+    encoder: faces to a vector of 2 z_dim; decoder: z to faces, or to their differences from a MeanFace if there is one,
+    an nn.Sequential whose first layer is linear.
     """
 
     def __init__(self, encoder, decoder, mean_face=None):
@@ -25,14 +26,28 @@ class VAE(nn.Module):
 
     def decode(self, z):
         """The mean of p(x|z), float32 (B, 1, H, W)."""
-        x_hat = self.decoder(z).float()
-        return x_hat if self.mean_face is None else x_hat + self.mean_face.face
+        return self._face(self.decoder(z))
 
-    def look(self, x, dims):
+    def see_part(self, x, dims):
         """The first dims of mu, float32 (B, dims), with the encoder's weights held fixed: gradients reach x alone."""
         network = self.encoder.metric if isinstance(self.encoder, Branches) else self.encoder
-        buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}    # batch norm would change them
-        return functional_call(network, network.state_dict() | buffers, x).float()[:, :dims]
+        return fixed(network, x).float()[:, :dims]
+
+    def decode_part(self, z, dims):
+        """As decode, but gradients reach only the weights by which the first dims of z enter the decoder."""
+        first, others = self.decoder[0], self.decoder[1:]
+        part = functional.linear(z[:, :dims], first.weight[:, :dims])
+        rest = functional.linear(z[:, dims:], first.weight[:, dims:], first.bias)
+        return self._face(fixed(others, part + rest.detach()))
+
+    def _face(self, x_hat):
+        return x_hat.float() if self.mean_face is None else x_hat.float() + self.mean_face.face
+
+
+def fixed(network, x):
+    """network(x) with its weights held fixed; what batch norm keeps does not change either."""
+    buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    return functional_call(network, network.state_dict() | buffers, x)
 
 
 def gaussian(outputs):

@@ -173,17 +173,18 @@ def regularize(given, mu, sigma, z):
 
 
 def measure_consistency(vae, mu, z):
-    """The share of the metric part's variance that the encoder, its weights held fixed, no longer sees in decoded faces.
+    """The share of the metric part's variance that the encoder, its weights held fixed, does not see in edited faces.
 
-    mu, z (B, Z), of the whole batch: every other face is decoded with the next one's metric part, and the encoder should
-    see that part in it. The gradient reaches the decoder alone.
+    mu, z (B, Z), of the whole batch: every other face is decoded with the next one's metric part, which the encoder
+    should see. The gradient reaches only the weights by which the metric part enters the decoder: were all of the
+    decoder to follow it, reconstructions would pay for edits.
     """
     dims = METRIC_DIMS or Z_DIM
     mu, z = mu.detach(), z.detach()
     edited = torch.cat([z.roll(-1, 0)[:, :dims], z[:, dims:]], 1)[::2]
     wanted = mu.roll(-1, 0)[::2, :dims]
     own = own_part(len(edited))
-    seen = vae.look(vae.decode(edited[own]), dims)
+    seen = vae.see_part(vae.decode_part(edited[own], dims), dims)
     variance = mu[:, :dims].var(0, correction=0).sum().clamp(min=TINY)
     return (seen - wanted[own]).square().sum() / len(edited) / variance
 
