@@ -30,8 +30,8 @@ CLASSES = len(EXPRESSIONS)
 
 
 def train_named(name, faces, seed, device, precision):
-    """Train "cvae" or "csvae" with this script's settings and those of metric_vae/run.py; returns it, in eval mode. Both
-    have vae.Z_DIM latent dimensions in all.
+    """Train "cvae" or "csvae" with this script's settings and those of metric_vae/run.py; returns it, in eval mode.
+    Both have vae.Z_DIM latent dimensions in all.
     """
     torch.manual_seed(seed)
     if name == "cvae":

@@ -1,7 +1,7 @@
 """Compares metrics, regularisers, weights and other models after equally many training steps, on held-out faces.
 
 In: faces (DATA). Out: benchmarks/results/<data>_<fingerprint>_<split>/: table.md, summary.md, results.json, pareto.png.
-python benchmarks/regularizers.py, or some points alone: POINTS=none,ours. Started again, it goes on where it was stopped.
+python benchmarks/regularizers.py, or some points alone: POINTS=none,ours. Started again, it continues where it stopped.
 """
 import json
 import re

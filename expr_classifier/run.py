@@ -27,7 +27,7 @@ BALANCE = 0.5                   # loss weights of expressions: count ** -BALANCE
 # --- training
 STEPS = 2300                    # batches, in whole epochs, of which there is at least one
 BATCH = 32                      # faces
-LEARNING_RATE = (3e-3, 1e-4)    # Adam's, at the first and the last epoch, linear between
+LEARNING_RATE = (3e-3, 1e-4)    # Adam's, at the first and the last step, linear between
 WEIGHT_DECAY = 1e-2
 FLIP = True                     # mirror every other training face
 SHIFT = 2                       # pixels that a training face is moved by at most

@@ -30,30 +30,28 @@ ARCHITECTURE = "light"          # one of metric_vae/model.py
 Z_DIM = 128                     # dimensions of the latent space
 
 # --- the metric d_D that is given
-METRIC = "embeddings"           # of the classifier (run.py only), "pixels", "labels", "action_units" (as synthetic faces
-                                # were drawn, 20 intensities in 0..1), points.npy, matrix.npy, or
+METRIC = "embeddings"           # of the classifier (run.py only), "pixels", "labels", "action_units" (20 intensities that
+                                # drew a synthetic face), points.npy, matrix.npy, or
                                 # "my_file.py:function" of faces (B, 1, H, W) to points (B, k)
 METRIC_NORM: float | str = 2.0  # the p-norm between points, or "cosine"
 
 # --- the loss: squared error summed over pixels + alpha KL + beta regulariser + consistency; each weight is that of
-# --- the first and of the last epoch, linear between
+# --- the first and of the last step, linear between
 ALPHA: tuple | str = (0.03, 0.03)       # or "optimal": twice the error per pixel, the decoder's variance (sigma-VAE)
 REGULARIZER = "stress"          # one of metric_vae/regularizers.py, or "none"
-BETA = (1000.0, 1000.0)
-TARGET_STRESS: float | None = None      # BETA that finds itself, from its first value: raised while Kruskal's stress is
-                                # above this
+BETA = (10000.0, 10000.0)
+TARGET_STRESS: float | None = None      # tunes BETA, from its first value on: raised while the stress is above this
 REGULARIZE_ON: str | None = None        # "mu", "z", "expected" (E|zi - zj|^2); None: what each regulariser says
 METRIC_DIMS: int | None = 16    # the first dimensions of z keep the metric; None: the whole of z
-CONSISTENCY = (0.0, 1.15)       # what the encoder does not see of the metric part in faces that got another one's, as a
+CONSISTENCY = (0.0, 1.0)        # what the encoder does not see of the metric part in faces that got another one's, as a
                                 # share of that part's variance; 1: losing all of it costs as much as the squared
                                 # error. From the middle of training to its end: pixels come first, and it takes time
 
 # --- training
-STEPS = 1900                    # batches, in whole epochs, of which there is at least one
+STEPS = 2200                    # batches, in whole epochs, of which there is at least one
 BATCH = 16                      # faces: small ones make many steps, which counts most in a short training
-LEARNING_RATE = (2e-3, 1e-4)    # Adam's, at the first and the last epoch, linear between
-MAX_GRADIENT: float | None = 100.0      # larger norms of the whole gradient are scaled down to it; None: never. The
-                                # first 50 steps see 2,000, which spoilt some seeds for good
+LEARNING_RATE = (3e-3, 1e-4)    # Adam's, at the first and the last step, linear between
+MAX_GRADIENT: float | None = 100.0      # larger norms of the whole gradient are scaled down to it; None: never
 FLIP = True                     # mirror every other training face
 SHIFT = 0                       # pixels that a training face is moved by at most
 UNLABELLED = True               # train on unlabelled faces too
@@ -66,13 +64,13 @@ SEED = 0
 DEVICE = "auto"                 # "auto", "cpu", "cuda", ...
 PRECISION = "auto"              # "auto", "fp32", "bf16"
 
-# --- weights that set themselves
+# --- weights that are tuned automatically
 AVERAGE = 0.05                  # share of the newest batch in the running mean behind ALPHA="optimal"
 DUAL_RATE = 0.02                # largest change of log BETA in a step towards TARGET_STRESS
 
 MEAN_OF = 4096                  # training faces at most that make the mean face, evenly spaced: data lie by expression
-LEAST = 4                       # faces of a batch; a last one of fewer joins the one before: two faces that C sees
-                                # alike have so little variance that the shares lost of it exceed all else
+LEAST = 4                       # faces of a batch; a last one of fewer joins the one before: if two faces have nearly
+                                # equal metric parts, their variance is tiny and the lost share of it explodes
 
 MODELS = ("no_dist_reg", "dist_reg")        # without and with the regulariser: the names of their files
 
@@ -102,7 +100,7 @@ def check_settings():
                         f"{TARGET_STRESS} with {REGULARIZER}", "set it to None, or REGULARIZER to stress")
     if TARGET_STRESS is not None and BETA[0] == 0:
         raise UserError("BETA", "a first value above 0, from which TARGET_STRESS raises it", BETA,
-                        "BETA = (1000.0, 1000.0)")
+                        "BETA = (10000.0, 10000.0)")
     if MAX_GRADIENT is not None and MAX_GRADIENT <= 0:
         raise UserError("MAX_GRADIENT", "a number above 0, or None", MAX_GRADIENT, "set it to 100, say")
 
@@ -139,8 +137,8 @@ class Weights:
         self.consistency = training.scheduled(CONSISTENCY, 2 * progress - 1) if progress > .5 else 0
 
     def total(self, terms, error):
-        """The loss that is minimised. The consistency is a share, so its unit is the error itself, held fixed; of several
-        processes that of all.
+        """The loss that is minimised. The consistency is a share, so its unit is the error itself, held fixed, of all
+        processes.
         """
         return terms.error + self.alpha * terms.kl + self.beta * terms.regularizer + (
             self.consistency * error * terms.consistency)
@@ -190,8 +188,8 @@ def measure_consistency(vae, mu, z):
 
 
 def measure_terms(vae, metric, rows, x, noise, consistent=True):
-    """Terms of the faces x (b, 1, H, W), the own part of rows (B,); noise (B, Z) standard normal; consistent: whether to
-    spend time on the consistency.
+    """Terms of the faces x (b, 1, H, W), the own part of rows (B,); noise (B, Z) standard normal; consistent: whether
+    to spend time on the consistency.
 
     Without processes b = B; each of several computes its own b of the faces, and its share of each term. Without a
     metric, or of a single face (a ragged last batch of one has no pairs): error and KL alone.

@@ -124,7 +124,7 @@ def _parse(argument, text, default, module, constant):
         value = float(value)
     if str in accepted and type(value) not in accepted:
         value = text                                            # DATA=7 may be a folder named 7
-    if isinstance(value, tuple):                                # every schedule is a pair: first and last epoch
+    if isinstance(value, tuple):                                # every schedule is a pair: first and last step
         right = len(value) == 2 and all(type(v) in (int, float) for v in value)
         value = tuple(map(float, value)) if right else None
     if type(value) not in accepted:
@@ -151,7 +151,7 @@ def check_schedules(**values):
     for constant, value in values.items():
         pair = isinstance(value, tuple) and len(value) == 2 and all(isinstance(v, (int, float)) for v in value)
         if not pair or not min(value) >= 0:
-            raise UserError(constant, "two numbers of at least 0, of the first and of the last epoch", repr(value),
+            raise UserError(constant, "two numbers of at least 0, of the first and of the last step", repr(value),
                             f"{constant} = (1.0, 1.0), say")
 
 
