@@ -31,7 +31,7 @@ class Given(NamedTuple):
 
 
 class Metric:
-    """metric(rows, x) is Given for the faces of rows int64 (B,); x: the pixels of its own part, as the VAE sees them."""
+    """metric(rows, x) is Given for the faces of rows int64 (B,); x: the pixels of this process, as the VAE sees them."""
 
     def distances(self, rows, x=None):
         """(B, B)"""

@@ -30,8 +30,8 @@ ARCHITECTURE = "light"          # one of metric_vae/model.py
 Z_DIM = 128                     # dimensions of the latent space
 
 # --- the metric d_D that is given
-METRIC = "embeddings"           # of the classifier (run.py only), "pixels", "labels", "action_units" (20 intensities that
-                                # drew a synthetic face), points.npy, matrix.npy, or
+METRIC = "embeddings"           # of the classifier (run.py only), "pixels", "labels", "action_units" (those that drew a
+                                # synthetic face), points.npy, matrix.npy, or
                                 # "my_file.py:function" of faces (B, 1, H, W) to points (B, k)
 METRIC_NORM: float | str = 2.0  # the p-norm between points, or "cosine"
 

@@ -320,7 +320,7 @@ def test_edits_that_work_always_score_1_and_those_that_change_nothing_score_0():
 
 def test_edit_success_weighs_pairs_of_expressions_alike_and_takes_missing_ones():
     labels = np.array([0, 0, 0, 1])
-    found = np.array([[9, 1], [9, 1], [9, 0], [0, 9]])          # what the judge takes each face's edit to 0 and to 1 for
+    found = np.array([[9, 1], [9, 1], [9, 0], [0, 9]])          # what the judge sees in each face's edit to 0 and to 1
     hits = evaluate.edit_hits(lambda places, target: found[places, target], lambda faces: np.eye(7)[faces], labels,
                               [0, 1])
     assert np.array_equal(hits[:, :2], [[np.nan, 1], [np.nan, 1], [np.nan, 0], [1, np.nan]], equal_nan=True)
