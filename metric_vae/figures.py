@@ -15,8 +15,8 @@ NAMES = {"no_dist_reg": "without the regulariser", "dist_reg": "with the regular
 MODEL_COLOURS = {"no_dist_reg": "#D55E00", "dist_reg": "#0072B2", "classifier": "#444444"}
 SOURCES = {"density": "Gaussians fitted to the latents of the training faces", "prior": "the prior N(0, I)"}
 TERMS = {"error": "squared error, summed over pixels", "kl": "KL divergence, summed over dimensions",
-         "regularizer": "distance regulariser", "consistency": "consistency of reconstructions",
-         "edit_consistency": "consistency of edits", "loss": "total loss, weighted"}
+         "regularizer": "distance regulariser", "consistency": "metric part not seen in edited faces, as a share",
+         "loss": "total loss, weighted"}
 
 
 def latent(path, of, mu, labels, dims=None, seed=0):

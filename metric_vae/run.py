@@ -267,6 +267,8 @@ def train(name, faces, metric, folder, seed, device, precision):
             weights.update(of_all, x[0].numel())
         average_buffers(vae)
         means = dict(zip((*Terms._fields, "loss"), (sums / len(train_rows)).tolist()))
+        if metric is not None and max(CONSISTENCY) > 0 and weights.consistency == 0:
+            means["consistency"] = None                         # not measured yet
         seconds = time.perf_counter() - start
         means |= validate(vae, metric, weights, images, val_rows, seed, precision)
         training.check_finite(means, name, epoch + 1, checkpoint)
