@@ -22,7 +22,7 @@ from training.beside import beside
 
 # --- judge.pt: says which expression a face has; neither the VAE nor its metric has seen it
 JUDGE_ARCHITECTURE = "judge"    # one of expr_classifier/model.py, or "none": no scores of edits
-JUDGE_STEPS = 800               # batches, in whole epochs
+JUDGE_STEPS = 600               # batches, in whole epochs
 JUDGE_BATCH = 64                # faces
 JUDGE_RATE = (2e-3, 1e-4)       # Adam's, at the first and the last step
 JUDGE_SEED = 1000               # added to the run's seed
