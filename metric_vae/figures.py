@@ -125,7 +125,7 @@ def losses(path, logs):
         line.get(term) for line in lines) for key, style in ((term, "-"), (f"val_{term}", "--"))]) for term in terms]
     panels = [(title, curves) for title, curves in panels if curves]
     if logs.get("classifier"):
-        panels.append(("classifier: share of faces that are right", [
+        panels.append(("classifier accuracy", [
             ("classifier", logs["classifier"], key, style)
             for key, style in (("train_accuracy", "-"), ("val_accuracy", "--"))]))
     assert panels, "no lines of a log"

@@ -247,6 +247,7 @@ def train(name, faces, metric, folder, seed, device, precision):
         start = time.perf_counter()
         vae.train()
         sums = torch.zeros(len(Terms._fields) + 1, device=device)       # of each term and the loss, over faces
+        measured = 0                                            # faces whose consistency was measured
         for step, rows in enumerate(batches(train_rows, BATCH, generator, least), epoch * steps):
             progress = step / max(epochs * steps - 1, 1)
             weights.schedule(progress)
@@ -264,11 +265,13 @@ def train(name, faces, metric, folder, seed, device, precision):
                 torch.nn.utils.clip_grad_norm_(vae.parameters(), MAX_GRADIENT)
             optimizer.step()
             sums += torch.stack([*of_all, weights.total(of_all, of_all.error)]) * len(rows)
+            if weights.consistency > 0:
+                measured += len(rows)
             weights.update(of_all, x[0].numel())
         average_buffers(vae)
         means = dict(zip((*Terms._fields, "loss"), (sums / len(train_rows)).tolist()))
-        if metric is not None and max(CONSISTENCY) > 0 and weights.consistency == 0:
-            means["consistency"] = None                         # not measured yet
+        if metric is not None and max(CONSISTENCY) > 0:
+            means["consistency"] = means["consistency"] * len(train_rows) / measured if measured else None
         seconds = time.perf_counter() - start
         means |= validate(vae, metric, weights, images, val_rows, seed, precision)
         training.check_finite(means, name, epoch + 1, checkpoint)

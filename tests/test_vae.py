@@ -230,6 +230,14 @@ def test_training_lowers_the_loss_and_logs_every_term(settings, small_faces, tmp
             assert line[prefix + "loss"] == pytest.approx(np.dot(weights, terms), rel=1e-4)
 
 
+def test_consistency_is_logged_of_the_second_half_of_training_alone(settings, small_faces, tmp_path):
+    """Three epochs of four steps: the last two of the second epoch's steps and all of the third's measure it."""
+    settings(STEPS=12, CONSISTENCY=(0.5, 1.0), LEARNING_RATE=(0.0, 0.0), FLIP=False)
+    vae.train("dist_reg", small_faces, Function(brightness), tmp_path, 0, CPU, "fp32")
+    first, second, third = (line["consistency"] for line in read_log(tmp_path))
+    assert first is None and second == pytest.approx(third, rel=.5)
+
+
 def test_a_gradient_is_cut_to_max_gradient(settings, small_faces, tmp_path, monkeypatch):
     norms = []
     step = torch.optim.Adam.step
