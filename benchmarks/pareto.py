@@ -21,7 +21,7 @@ def pareto(path, title, points, ceilings, styles):
     numbered = []
     for axes, score, label, ceiling, of_ceiling in (
             (panels[0], "spearman", "Spearman of latent and given distances", "ceiling_spearman", "two classifiers"),
-            (panels[1], "edit_success", "share of edits that the judge believes", "judge_accuracy",
+            (panels[1], "edit_success", "edit success", "judge_accuracy",
              "judge's accuracy on held-out faces")):
         shown, bars = [], []                                    # number, place, colour; places along the bars
         for number, (name, scores) in enumerate(points.items(), 1):
