@@ -28,7 +28,8 @@ SIDE_BY_SIDE = True         # on a processor the two VAEs are trained at once, e
 RESUME: int | str | None = None     # go on with this unfinished run: its number, or "last"
 
 REFERENCE = """
-    classifier.ARCHITECTURE=original classifier.LOSS=squared_error classifier.BALANCE=0 classifier.STEPS=1050
+    classifier.ARCHITECTURE=original classifier.LOSS=squared_error classifier.SMOOTHING=0 classifier.BALANCE=0
+    classifier.STEPS=1050
     classifier.BATCH=64 classifier.LEARNING_RATE=(1e-3,1e-4) classifier.WEIGHT_DECAY=0 classifier.FLIP=False
     classifier.SHIFT=0 classifier.TURN=0 classifier.ZOOM=0 classifier.LAYER=last vae.ARCHITECTURE=original
     vae.Z_DIM=512 vae.METRIC_NORM=2 vae.METRIC_DIMS=None vae.ALPHA=0.1 vae.REGULARIZER=batchwise vae.BETA=1e5

@@ -259,7 +259,3 @@ def apply(function, faces, rows, device, *labels, batch_size=256):
         x = images(torch.from_numpy(rows)[places])
         parts.append(function(x, *(torch.tensor(some)[places].to(device) for some in labels)).cpu())
     return torch.cat(parts).numpy()
-
-
-if __name__ == "__main__":
-    training.run_script(main)

@@ -7,7 +7,7 @@ import torch
 
 from data import synthetic
 from metric_vae import metrics
-from metric_vae.metrics import Function, Matrix, Points, load_metric
+from metric_vae.metrics import Matrix, Points, load_metric
 
 CPU = torch.device("cpu")
 ROWS = torch.tensor([5, 2, 60, 2])
