@@ -180,8 +180,7 @@ def train(model, faces, seed, device, precision, steps, batch, learning_rate, al
     generator = torch.Generator(device).manual_seed(seed)
     model.to(device, memory_format=torch.channels_last).train()
     images, all_labels = Images(faces, device), torch.from_numpy(faces.labels).to(device)
-    some = rows[::-(-len(rows) // vae.MEAN_OF)]
-    model.mean_face.face.copy_(images(torch.as_tensor(some)).mean(0))
+    vae.set_mean_face(model.mean_face, images, rows)
     of_vae = [p for name, p in model.named_parameters() if not name.startswith("adversary.")]
     of_adversary = [p for name, p in model.named_parameters() if name.startswith("adversary.")]
     optimizer = torch.optim.Adam(of_vae, fused=True)

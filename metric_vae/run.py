@@ -212,6 +212,12 @@ def measure_terms(vae, metric, rows, x, noise, consistent=True):
 
 # --- training
 
+def set_mean_face(mean_face, images, rows):
+    """Set a MeanFace to the mean of the faces of these rows, MEAN_OF of them at most."""
+    some = rows[::-(-len(rows) // MEAN_OF)]
+    mean_face.face.copy_(images(torch.as_tensor(some)).mean(0))
+
+
 def train(name, faces, metric, folder, seed, device, precision):
     """Train the VAE called name on the training faces; returns it, in eval mode.
 
@@ -238,8 +244,7 @@ def train(name, faces, metric, folder, seed, device, precision):
         weights.alpha, weights.beta = state["alpha"], state["beta"]
     images = Images(faces, device, layout)
     if vae.mean_face is not None and not done:
-        some = train_rows[::-(-len(train_rows) // MEAN_OF)]
-        vae.mean_face.face.copy_(images(torch.as_tensor(some)).mean(0))
+        set_mean_face(vae.mean_face, images, train_rows)
 
     steps = len(batches(train_rows, BATCH, least=least))
     epochs = training.epochs_for(STEPS, steps)
