@@ -6,23 +6,25 @@ python experiments.py, or for another run: python experiments.py RUN=3
 import shutil
 import sys
 import time
-from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 import expr_classifier.figures as classifier_figures
-import expr_classifier.judges as judges
-import expr_classifier.run as classifier
+import expr_classifier.run as classifier_script
 import metric_vae.figures as vae_figures
-import metric_vae.run as vae
-import run
-import training
-from data.faces import EXPRESSIONS, load
-from metric_vae import evaluate, scores as vae_scores
+from data.faces import EXPRESSIONS, Faces
+from data.sources import load
+from expr_classifier import judges, train as classifier
+from metric_vae import scores as vae_scores, statistics, train as vae
 from metric_vae.metrics import load_metric
-from metric_vae.scores import HAPPY, NEUTRAL, SAD
+from run import metric_of
 from training import storage
+from training.devices import choose_device, keep_memory
+from training.errors import check_at_least, check_choice, run_script
+from training.settings import default_settings, parse_one
 
 RUN: int | str = "last"     # the number of a finished run, or "last", the newest
 SPLIT = "test"              # the held-out faces that are scored and drawn: "test", or "val" to choose settings by
@@ -41,97 +43,100 @@ STEPS = 10                  # of an interpolation, its ends included
 SHOWN = 10                  # people or pairs in a figure
 PATHS = 50                  # interpolations that are scored
 
+# --- the networks that measure; their seeds are added to the run's
+JUDGE_ARCHITECTURE = "judge"    # the judge of expressions: one of expr_classifier/model.py; "none": edits get no scores
+JUDGE_STEPS = 600               # batches, in whole epochs
+JUDGE_BATCH = 64                # faces
+JUDGE_RATE = (2e-3, 1e-4)       # Adam's, at the first and the last step
+JUDGE_SEED = 1000
+SECOND_SEED = 500               # of a second classifier like the run's
+IDENTITY_STEPS = 420            # batches, in whole epochs, of the network that tells people apart; 0: no such scores
+IDENTITY_SEED = 1500
+
 IMAGES = Path(__file__).parent / "images"
 PUBLISHED = ("last.png", "shepard.png", "losses.png")      # and all figures of the two VAEs
 
 
-def main():
-    module = sys.modules[__name__]
-    training.override(sys.argv[1:], {"": module, "judges": judges})
-    training.check_choice("SPLIT", SPLIT, ("val", "test"))
-    training.check_choice("SAMPLES_FROM", SAMPLES_FROM, ("density", "prior"))
-    training.check_choice("EDIT_PART", EDIT_PART, ("both", "metric", "rest"))
-    training.check_at_least(1, SAMPLE=SAMPLE, SHOWN=SHOWN, PATHS=PATHS)
-    training.check_at_least(2, STEPS=STEPS)
-    judges.check_settings()
+def main(arguments):
+    settings = parse_one(arguments, sys.modules[__name__])
+    check_choice("SPLIT", settings.SPLIT, ("val", "test"))
+    check_choice("SAMPLES_FROM", settings.SAMPLES_FROM, ("density", "prior"))
+    check_choice("EDIT_PART", settings.EDIT_PART, ("both", "metric", "rest"))
+    check_at_least(1, settings, "SAMPLE", "SHOWN", "PATHS")
+    check_at_least(2, settings, "STEPS")
+    judges.check_settings(settings)
+    keep_memory()
     start = time.perf_counter()
-    folder = storage.find_run(RUN, finished=True)
-    device = training.choose_device(DEVICE)
-    faces, seed = load_faces(folder)
-    scores = analyse(folder, faces, seed, device)
+    folder = storage.find_run(settings.RUN, finished=True)
+    run = open_run(folder, choose_device(settings.DEVICE))
+    scores = analyse(run, settings)
     storage.write_json(folder / "scores.json", scores)
     print_tables(scores)
-    if PUBLISH:
+    if settings.PUBLISH:
         publish(folder / "figures")
     print(f"wrote scores.json and figures/ to {folder} in {time.perf_counter() - start:.0f} s")
 
 
-def load_faces(folder):
-    """Restore a run's constants and load its faces: (faces, the run's seed).
-
-    Raises UserError where the data is not what the run saw.
+@dataclass
+class Run:
+    """A run that is analysed: its folder and faces, its own seed and precision, the settings of the classifier and of
+    the VAE, None where the run has none of it, and the device of the analysis.
     """
-    settings = storage.read_json(folder / "settings.json")
-    scripts = {"": run, "classifier": classifier, "vae": vae}
-    present = {prefix: script for prefix, script in scripts.items() if (prefix or "run") in settings}
-    storage.restore_constants(folder, present)
-    script = next(iter(present.values()))                       # the one that was started
-    faces = load(script.DATA, script.IMAGE_SIZE, script.FOLD, script.SEED)
+    folder: Path
+    faces: Faces
+    seed: int
+    precision: str
+    classifier: object
+    vae: object
+    device: torch.device
+
+
+def open_run(folder, device):
+    """The Run in a folder. Raises UserError where the data is not what the run saw."""
+    settings = storage.read_settings(folder)
+    started = next(iter(settings.values()))                     # of the script that was started
+    faces = load(started.DATA, started.IMAGE_SIZE, started.FOLD, started.SEED)
     storage.check_same_data(folder, faces.about())
-    return faces, script.SEED
+    return Run(folder, faces, started.SEED, storage.read_json(folder / "settings.json")["precision"],
+               settings.get("classifier"), settings.get("vae"), device)
 
 
-def analyse(folder, faces, seed, device):
-    """Draw all figures of a run folder and return what scores.json holds."""
-    clock = Clock()
-    figures = folder / "figures"
+def analyse(run, settings):
+    """Draw all figures of a run and return what scores.json holds; settings: this script's."""
+    clock, faces, figures = Clock(), run.faces, run.folder / "figures"
     shutil.rmtree(figures, ignore_errors=True)                  # none may stay that this run's faces no longer allow
     storage.make_folder(figures)
-    held_out, rows = faces.rows(SPLIT), sample_rows(faces, SPLIT)
-    print(f"{folder}: {faces.name}, {len(held_out)} faces of its {SPLIT} split" + (
-        f"; of these a sample of {len(rows)} for t-SNE, pair scores and edits" if len(rows) < len(held_out) else ""))
+    held_out, rows = faces.rows(settings.SPLIT), sample_rows(faces, settings)
+    print(f"{run.folder}: {faces.name}, {len(held_out)} faces of its {settings.SPLIT} split")
+    if len(rows) < len(held_out):
+        print(f"a sample of {len(rows)} of them for t-SNE, pair scores and edits")
     C = None
-    if (folder / "classifier.pt").exists():
-        C = classifier.load_classifier(folder / "classifier.pt", device)
+    if (run.folder / "classifier.pt").exists():
+        C = classifier.load_classifier(run.folder / "classifier.pt", run.device)
     else:
         print("no classifier.pt in this run: without its figures")
-    models = {name: vae.load_vae(folder, name, device) for name in vae.MODELS if (folder / f"{name}.pt").exists()}
-    with_ceiling = models and C is not None and vae.METRIC == "embeddings"
-    precision = training.choose_precision(run.PRECISION, device)
-    with judges.train_second_beside(faces, folder, seed, device, precision) if with_ceiling else nullcontext():
-        scores = {"split": SPLIT} | analyse_networks(models, C, faces, held_out, rows, folder, seed, device, clock)
-    if with_ceiling:
-        scores["ceiling"] = measure_ceiling(C, faces, rows, folder, seed, device, precision)
+    models = {name: vae.load_vae(run.folder, name, run.device) for name in vae.MODELS
+              if (run.folder / f"{name}.pt").exists()}
+    scores = {"split": settings.SPLIT}
+    if C is not None:
+        scores["classifier"] = analyse_classifier(C, faces, held_out, rows, figures, settings.SEED, run.device)
+        clock("classifier")
+    if models:
+        scores.update(analyse_vaes(models, C, run, settings, held_out, rows, clock))
+    if models and C is not None and run.vae.METRIC == "embeddings":
+        scores["ceiling"] = measure_ceiling(C, run, settings, rows)
         clock("ceiling")
-    stages = {stage: storage.read_log(folder, stage) for stage in ("classifier", *vae.MODELS)}
+    stages = {stage: storage.read_log(run.folder, stage) for stage in ("classifier", *vae.MODELS)}
     if any(stages.values()):
         vae_figures.losses(figures / "losses.png", stages)
     print("seconds: " + ", ".join(f"{part} {seconds:.0f}" for part, seconds in clock.parts.items()))
     return scores
 
 
-def analyse_networks(models, C, faces, held_out, rows, folder, seed, device, clock):
-    """Draw the figures of the classifier C and of the VAEs, where there are any; returns their scores."""
-    figures, scores = folder / "figures", {}
-    if C is not None:
-        scores["classifier"] = analyse_classifier(C, faces, held_out, rows, figures, device)
-        clock("classifier")
-    if models:
-        judge = identifier = None
-        if (faces.labels[rows] >= 0).any():
-            judge = judges.train_judge(faces, folder, seed, device)
-            clock("judge")
-        if judge is not None:
-            identifier = judges.train_identifier(faces, folder, seed, device)
-            clock("identity network")
-        scores.update(analyse_vaes(models, C, judge, identifier, faces, held_out, rows, folder, seed, device, clock))
-    return scores
-
-
-def sample_rows(faces, split):
-    """The rows of the faces of a split, "val" or "test", for t-SNE, pair scores and edits: SAMPLE of them at most."""
-    held_out = faces.rows(split)
-    return held_out[evaluate.stratified_rows(faces.labels[held_out], SAMPLE, SEED)]
+def sample_rows(faces, settings):
+    """The rows of the held-out faces for t-SNE, pair scores and edits: at most SAMPLE of the faces of SPLIT."""
+    held_out = faces.rows(settings.SPLIT)
+    return held_out[statistics.stratified_rows(faces.labels[held_out], settings.SAMPLE, settings.SEED)]
 
 
 class Clock:
@@ -147,113 +152,127 @@ class Clock:
 
 # --- the classifier
 
-def analyse_classifier(model, faces, held_out, rows, figures, device):
+def analyse_classifier(model, faces, held_out, rows, figures, seed, device):
     """Draw the classifier's figures; returns its scores."""
     for name in ("last", "second_last", "softmax"):
-        points = classifier.layer(model, faces, rows, device, name)
-        classifier_figures.layer_map(figures / f"{name}.png", name, points, faces.labels[rows], SEED)
+        points = classifier.layer_of(model, faces, rows, device, name)
+        classifier_figures.layer_map(figures / f"{name}.png", name, points, faces.labels[rows], seed)
     labelled = held_out[faces.labels[held_out] >= 0]
     if len(labelled) == 0:
         print("no labelled held-out faces: no accuracy, no confusion.png, ordered.png and intensities.png")
         return {}
-    labels, softmax = faces.labels[labelled], classifier.layer(model, faces, labelled, device, "softmax")
+    labels, softmax = faces.labels[labelled], classifier.layer_of(model, faces, labelled, device, "softmax")
     classifier_figures.ordered(figures / "ordered.png", faces.images[labelled], softmax, labels)
     classifier_figures.intensities(figures / "intensities.png", softmax, labels)
     classifier_figures.confusion(figures / "confusion.png", labels, softmax.argmax(1))
-    return {"accuracy": evaluate.accuracy(softmax, labels)}
+    return {"accuracy": statistics.accuracy(softmax, labels)}
 
 
-def measure_ceiling(C, faces, rows, folder, seed, device, precision):
-    """How well the distances of a second classifier, like C but of another seed, keep those of C.
+def measure_ceiling(C, run, settings, rows):
+    """How well the distances of a second classifier, like C but from another seed, follow those of C.
 
-    Beyond these scores a VAE follows what is peculiar to C.
+    A VAE with better scores than these also reproduces C's idiosyncrasies.
     """
-    second = judges.train_second(faces, folder, seed, device, precision)
+    second = judges.train_second(run.faces, settings, run.classifier, run.folder, run.seed, run.device, run.precision)
     if second is None:
         return {}
-    e, d = (vae_scores.given_distances(run.metric_of(model), faces, rows, device) for model in (second, C))
-    return evaluate.distance_scores(e, d, faces.labels[rows])
+    e, d = (vae_scores.given_distances(metric_of(model, run.classifier.LAYER, run.vae.METRIC_NORM), run.faces, rows,
+                                       run.device) for model in (second, C))
+    return statistics.distance_scores(e, d, run.faces.labels[rows])
 
 
 # --- the VAEs
 
-def analyse_vaes(models, C, judge, identifier, faces, held_out, rows, folder, seed, device, clock):
+def given_metric(C, run):
+    """The metric of a run: that of its classifier C, or if that is None, its embeddings, or what METRIC names."""
+    if run.vae.METRIC == "embeddings" and C is not None:
+        return metric_of(C, run.classifier.LAYER, run.vae.METRIC_NORM)
+    name = run.folder / "embeddings.npy" if run.vae.METRIC == "embeddings" else run.vae.METRIC
+    return load_metric(name, run.faces, run.device, run.vae.METRIC_NORM)
+
+
+def analyse_vaes(models, C, run, settings, held_out, rows, clock):
     """Draw the VAEs' figures; returns their scores and those of the controls."""
-    figures = folder / "figures"
-    if vae.METRIC == "embeddings" and C is not None:
-        metric = run.metric_of(C)
-    else:
-        name = folder / "embeddings.npy" if vae.METRIC == "embeddings" else vae.METRIC
-        metric = load_metric(name, faces, device, vae.METRIC_NORM)
-    if vae.METRIC == "labels":                                  # it says nothing of unlabelled faces
+    faces, device, figures = run.faces, run.device, run.folder / "figures"
+    judge = identifier = None
+    if (faces.labels[rows] >= 0).any():
+        defaults = default_settings(classifier_script)
+        judge = judges.train_judge(faces, settings, defaults, run.folder, run.seed, device)
+        clock("judge")
+        if judge is not None:
+            identifier = judges.train_identifier(faces, settings, defaults, run.folder, run.seed, device)
+            clock("identity network")
+    metric = given_metric(C, run)
+    if run.vae.METRIC == "labels":                              # it is not defined for unlabelled faces
         rows = rows[faces.labels[rows] >= 0]
         if not len(rows):
             print("METRIC=labels, and no labelled held-out faces: no scores and figures of the VAEs")
             return {}
     labels = faces.labels[rows]
     d = vae_scores.given_distances(metric, faces, rows, device)
-    others = np.random.default_rng(SEED).permutation(len(rows))
-    controls = {"pixels": evaluate.euclidean(faces.images[rows] / 255), "shuffled": d[others][:, others]}
+    others = np.random.default_rng(settings.SEED).permutation(len(rows))
+    controls = {"pixels": statistics.euclidean(faces.images[rows] / 255), "shuffled": d[others][:, others]}
     scores = {"controls": {name: {} for name in controls}}
     panels = {}
     for name, model in models.items():
-        density = vae.latent_density(model, name, faces, folder, seed, device)
-        latents = vae_scores.encode(name, model, faces, rows, device, EDIT_PART, density)
-        scores[name] = vae_scores.score_reconstructions(model, faces, held_out, device, SEED)
+        density = vae.latent_density(model, name, faces, run.vae, run.folder, run.seed, device)
+        latents = vae_scores.latents_of(name, model, faces, rows, device, settings.EDIT_PART, density)
+        scores[name] = vae_scores.score_reconstructions(model, faces, held_out, device, settings.SEED)
         e = latents.distances()
-        scores[name].update(evaluate.distance_scores(e, d, labels))
-        scores[name].update(evaluate.finite({"knn_accuracy": evaluate.knn_accuracy(e, labels)}))
+        scores[name].update(statistics.distance_scores(e, d, labels))
+        scores[name].update(statistics.finite({"knn_accuracy": statistics.knn_accuracy(e, labels)}))
         if len(rows) > 2:
             i, j = np.triu_indices(len(rows), 1)
             panels[name] = (e[i, j], d[i, j])
         clock(f"{name} scores")
         for control, given in controls.items():
-            scores["controls"][control][name] = evaluate.distance_scores(e, given, labels)
+            scores["controls"][control][name] = statistics.distance_scores(e, given, labels)
         clock("controls")
         if judge is not None:
-            scores[name].update(vae_scores.score_edits(latents, judge, identifier, metric, faces, device, STEPS, PATHS,
-                                                       SEED))
+            scores[name].update(vae_scores.score_edits(latents, judge, identifier, metric, faces, device,
+                                                       settings.STEPS, settings.PATHS, settings.SEED))
             clock(f"{name} edits")
         storage.make_folder(figures / name)
-        draw_vae(latents, faces, figures / name)
+        draw_vae(latents, faces, settings, figures / name)
         clock(f"{name} figures")
     if panels:
-        vae_figures.shepard(figures / "shepard.png", panels, metric_name())
+        vae_figures.shepard(figures / "shepard.png", panels, metric_name(run.vae.METRIC))
     return scores
 
 
-def metric_name():
-    """What the given distance is, for an axis."""
-    return "d_D = ||C(x1) - C(x2)||" if vae.METRIC == "embeddings" else f"METRIC={Path(str(vae.METRIC)).name}"
+def metric_name(metric):
+    """What the given distance is, for an axis; metric: METRIC."""
+    return "d_D = ||C(x1) - C(x2)||" if metric == "embeddings" else f"METRIC={Path(metric).name}"
 
 
-def draw_vae(latents, faces, figures):
+def draw_vae(latents, faces, settings, figures):
     """Draw the figures of one VAE."""
-    name, people, rng = latents.name, faces.identities[latents.rows], np.random.default_rng(SEED)
-    vae_figures.latent(figures / "latent.png", name, latents.mu, latents.labels, latents.metric_dims.stop, SEED)
+    name, people, seed = latents.name, faces.identities[latents.rows], settings.SEED
+    rng = np.random.default_rng(seed)
+    vae_figures.latent(figures / "latent.png", name, latents.mu, latents.labels, latents.metric_dims.stop, seed)
     some = rng.permutation(len(latents.rows))[:32]
+    samples = latents.samples(len(some), settings.SAMPLES_FROM, seed=seed)
     vae_figures.reconstructions(figures / "reconstructions.png", name, latents.x[some],
-                                latents.decode(latents.mu[some]), latents.samples(len(some), SAMPLES_FROM, seed=SEED),
-                                SAMPLES_FROM)
-    draw_samples(figures / "samples.png", latents)
-    starts, ends = vae_scores.pairs_of(latents, people, HAPPY, SAD, SHOWN, SEED)
+                                latents.decode(latents.mu[some]), samples, settings.SAMPLES_FROM)
+    draw_samples(figures / "samples.png", latents, settings)
+    starts, ends = vae_scores.pairs_of(latents, people, vae_scores.HAPPY, vae_scores.SAD, settings.SHOWN, seed)
     if len(starts):
-        path = evaluate.interpolate(latents.mu[starts], latents.mu[ends], STEPS)
+        path = statistics.interpolate(latents.mu[starts], latents.mu[ends], settings.STEPS)
         decoded = latents.decode(path.reshape(-1, path.shape[2])).reshape(*path.shape[:2], *latents.x.shape[1:])
         same = (people[starts] == people[ends]) & (people[starts] >= 0) if (people >= 0).any() else None
         vae_figures.interpolations(figures / "interpolate.png", name, latents.x[starts], decoded, latents.x[ends],
                                    ("happy", "sad"), same)
     count, edited = latents.mu.shape[1], range(latents.mu.shape[1])[latents.edit_dims]
-    moved = f"only {len(edited)} of the {count} dimensions of z move" * (len(edited) < count)
+    moved = f"only {len(edited)} of the {count} dimensions of z move" if len(edited) < count else ""
     blocks = []
-    for a, b in ((HAPPY, SAD), (NEUTRAL, HAPPY)):
-        of_a = rng.permutation(np.flatnonzero(latents.labels == a))[:SHOWN]
+    for a, b in ((vae_scores.HAPPY, vae_scores.SAD), (vae_scores.NEUTRAL, vae_scores.HAPPY)):
+        of_a = rng.permutation(np.flatnonzero(latents.labels == a))[:settings.SHOWN]
         if len(of_a) and np.isfinite(latents.means[[a, b]]).all():
             blocks.append((EXPRESSIONS[a], EXPRESSIONS[b],
                            np.stack([latents.x[of_a], latents.decode(latents.mu[of_a]), latents.edit(of_a, b)])))
     if blocks:
         vae_figures.changes(figures / "change.png", name, blocks, moved)
-    some = people_to_edit(latents, rng)
+    some = people_to_edit(latents, settings.SHOWN, rng)
     if len(some) and np.isfinite(latents.means).all():
         edited = np.stack([latents.edit(some, b) for b in range(len(EXPRESSIONS))], 1)
         vae_figures.edits(figures / "edits.png", name, latents.x[some], latents.decode(latents.mu[some]), edited,
@@ -263,26 +282,29 @@ def draw_vae(latents, faces, figures):
         print(f"{name}: too few labelled faces for " + ", ".join(missing))
 
 
-def draw_samples(path, latents):
-    """Draw samples: of the density a row an expression, of the prior, or where no face is labelled, without them."""
-    shown = latents.density.labelled() if SAMPLES_FROM == "density" else []
+def draw_samples(path, latents, settings):
+    """Draw samples: a row for each expression from the density; without expressions from the prior, or where no face
+    is labelled.
+    """
+    count, source, seed = settings.SHOWN, settings.SAMPLES_FROM, settings.SEED
+    shown = latents.density.labelled() if source == "density" else []
     if len(shown):
-        rows = [latents.samples(SHOWN, SAMPLES_FROM, of, SEED) for of in shown]
+        rows = [latents.samples(count, source, of, seed) for of in shown]
         names = [EXPRESSIONS[of] for of in shown]
     else:
-        samples = latents.samples(len(EXPRESSIONS) * SHOWN, SAMPLES_FROM, seed=SEED)
-        rows, names = samples.reshape(len(EXPRESSIONS), SHOWN, *samples.shape[1:]), None
-    vae_figures.samples(path, latents.name, np.stack(rows), names, SAMPLES_FROM)
+        samples = latents.samples(len(EXPRESSIONS) * count, source, seed=seed)
+        rows, names = samples.reshape(len(EXPRESSIONS), count, *samples.shape[1:]), None
+    vae_figures.samples(path, latents.name, np.stack(rows), names, source)
 
 
-def people_to_edit(latents, rng):
-    """Places of up to SHOWN faces, of each expression in turn, drawn at random."""
+def people_to_edit(latents, count, rng):
+    """Places of up to count faces, of each expression in turn, drawn at random."""
     known = rng.permutation(np.flatnonzero(latents.labels >= 0))
     turn = np.zeros(len(known), int)
     for label in range(len(EXPRESSIONS)):
         of_label = latents.labels[known] == label
         turn[of_label] = np.arange(of_label.sum())
-    chosen = known[np.argsort(turn, kind="stable")][:SHOWN]
+    chosen = known[np.argsort(turn, kind="stable")][:count]
     return chosen[np.argsort(latents.labels[chosen], kind="stable")]
 
 
@@ -331,4 +353,4 @@ def publish(figures):
 
 
 if __name__ == "__main__":
-    training.run_script(main)
+    run_script(lambda: main(sys.argv[1:]))

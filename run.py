@@ -1,18 +1,22 @@
 """Trains the classifier, writes its embeddings, then trains the VAE without and with the distance regulariser.
 
 In: faces (DATA). Out: a new folder experiments/N/. Then: python experiments.py
-Set constants below or for one run: python run.py DATA=data/my_faces classifier.STEPS=500 vae.BETA=0
+Edit the constants below, or set them for one run: python run.py DATA=data/my_faces classifier.STEPS=500 vae.BETA=0
 """
 import sys
 import time
 
-import expr_classifier.run as classifier
-import metric_vae.run as vae
-import training
-from data.faces import load
+import expr_classifier.run as classifier_script
+import metric_vae.run as vae_script
+from data.sources import load
+from expr_classifier import train as classifier
+from metric_vae import train as vae
 from metric_vae.metrics import Function, load_metric
 from training import storage
-from training.processes import first_process_first, join_processes
+from training.devices import choose_device, choose_precision, keep_memory
+from training.distributed import first_process_first, join_processes
+from training.errors import check_choice, run_script
+from training.settings import parse, stored
 
 # --- the faces
 DATA = "auto"               # "auto", "synthetic", "tfd", "fer2013" or a path: see data/README.md
@@ -22,9 +26,8 @@ FOLD = 0                    # 0..4, of TFD's five
 # --- the run
 SEED = 0                    # of weights, order, noise, drawn splits and synthetic faces
 DEVICE = "auto"             # "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", ...
-PRECISION = "auto"          # "auto" (bf16 where it is seen to be faster), "fp32", "bf16"
+PRECISION = "auto"          # "auto" (bf16 where the processor or GPU has it), "fp32", "bf16"
 RECIPE = "ours"             # or "reference": first set what REFERENCE names to what the reference implementation has
-SIDE_BY_SIDE = True         # on a processor the two VAEs are trained at once, each by half of it
 RESUME: int | str | None = None     # go on with this unfinished run: its number, or "last"
 
 REFERENCE = """
@@ -37,56 +40,62 @@ REFERENCE = """
     vae.LEARNING_RATE=1e-3 vae.MAX_GRADIENT=None vae.FLIP=False vae.SHIFT=0 vae.UNLABELLED=False""".split()
 
 
-def main():
-    modules = {"": sys.modules[__name__], "classifier": classifier, "vae": vae}
-    training.override(sys.argv[1:], modules)
-    training.check_choice("RECIPE", RECIPE, ("ours", "reference"))
-    if RECIPE == "reference":
-        training.override(REFERENCE + sys.argv[1:], modules)
+def main(arguments):
+    scripts = {"": sys.modules[__name__], "classifier": classifier_script, "vae": vae_script}
+    settings = parse(arguments, scripts)
+    check_choice("RECIPE", settings[""].RECIPE, ("ours", "reference"))
+    if settings[""].RECIPE == "reference":
+        settings = parse(REFERENCE + arguments, scripts)
     folder = None
-    if RESUME is not None:
-        folder = storage.find_run(RESUME, finished=False, constants_of="run")
-        storage.restore_constants(folder, modules, sys.argv[1:])
-    classifier.check_settings()
-    vae.check_settings()
+    if settings[""].RESUME is not None:
+        storage.refuse_more_than_resume(arguments)
+        folder = storage.find_run(settings[""].RESUME, finished=False, constants_of="run")
+        settings = storage.read_settings(folder)
+        settings[""] = settings.pop("run")
+    of_run, of_classifier, of_vae = settings[""], settings["classifier"], settings["vae"]
+    classifier.check_settings(of_classifier)
+    vae.check_settings(of_vae)
+    keep_memory()
     if folder is None:
-        device = training.choose_device(DEVICE)
+        device = choose_device(of_run.DEVICE)
         join_processes(device)
-        precision = training.choose_precision(PRECISION, device)
+        precision = choose_precision(of_run.PRECISION, device)
     else:
-        device, precision = storage.stored_device(folder, DEVICE)
+        device, precision = storage.stored_device(folder, of_run.DEVICE)
         join_processes(device)
     start = time.perf_counter()
     with first_process_first():
-        faces = load(DATA, IMAGE_SIZE, FOLD, SEED)
+        faces = load(of_run.DATA, of_run.IMAGE_SIZE, of_run.FOLD, of_run.SEED)
     print(f"{faces.name}: {len(faces)} faces of {faces.size}x{faces.size} pixels; {device}, {precision}")
-    metric = None if vae.METRIC == "embeddings" else load_metric(vae.METRIC, faces, device, vae.METRIC_NORM)
-    vae.check_metric(metric)
+    metric = None                                               # that of the classifier, once it is trained
+    if of_vae.METRIC != "embeddings":
+        metric = load_metric(of_vae.METRIC, faces, device, of_vae.METRIC_NORM)
+    vae.check_metric(of_vae, metric)
     if folder is None:
         folder = storage.new_run_folder()
-        storage.start_settings(folder, **storage.stored_constants(modules), data=faces.about(), device=str(device),
-                               precision=precision)
+        storage.start_settings(folder, **stored(settings), data=faces.about(), device=str(device), precision=precision)
     else:
         storage.check_same_data(folder, faces.about())
     storage.hold(folder)
     print(f"run folder {folder}")
 
-    model = classifier.train(faces, folder, SEED, device, precision)
-    classifier.write_embeddings(model, faces, folder, device)
+    model = classifier.train(faces, of_classifier, folder, of_run.SEED, device, precision)
+    classifier.write_embeddings(model, faces, of_classifier.LAYER, folder, device)
     test = faces.rows("test", labelled=True)
     if len(test):
         accuracy = classifier.measure_accuracy(model, faces, test, device)
-        print(f"classifier: {accuracy:.1%} right of {len(test)} test faces")
-    metric = metric or metric_of(model)
-    vae.train_both(faces, metric, folder, SEED, device, precision, SIDE_BY_SIDE)
+        print(f"classifier: test accuracy {accuracy:.1%} of {len(test)} faces")
+    metric = metric or metric_of(model, of_classifier.LAYER, of_vae.METRIC_NORM)
+    for name in vae.MODELS:
+        vae.train(name, faces, metric, of_vae, folder, of_run.SEED, device, precision)
     storage.finish_settings(folder)
     print(f"finished in {time.perf_counter() - start:.0f} s: {folder}; now: python experiments.py")
 
 
-def metric_of(model):
-    """d_D of a trained classifier: the distances of its LAYER."""
-    return Function(lambda x: model.layers(x)[classifier.LAYER], vae.METRIC_NORM)
+def metric_of(model, layer, norm=2.0):
+    """d_D of a trained classifier: the distances between the values of its layer of this name, by the p-norm norm."""
+    return Function(lambda x: model.layers(x)[layer], norm)
 
 
 if __name__ == "__main__":
-    training.run_script(main, "python run.py RESUME=last goes on from the last finished epoch")
+    run_script(lambda: main(sys.argv[1:]), "python run.py RESUME=last continues from the last finished epoch")

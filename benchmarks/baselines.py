@@ -8,38 +8,30 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-import metric_vae.run as vae
-import training
 from data.batches import Images, batches
 from data.faces import EXPRESSIONS
-from metric_vae import evaluate, scores as vae_scores
+from metric_vae import scores as vae_scores, statistics
 from metric_vae.model import MeanFace, gaussian, kl_divergence, light_decoder, light_encoder, squared_error
-
-# --- the conditional VAE
-LABEL_SCALE = 8.0           # the decoder gets this times the one-hot label: with 1 far fewer edits succeed
-
-# --- the CSVAE
-W_DIM = 14                  # dimensions of w; z has the other vae.Z_DIM - W_DIM
-W_MEAN = 1.0                # of p(w|y) at first, in the dimensions of the label y
-W_KL = 1.0                  # weight of KL(q(w|x,y) || p(w|y)), relative to alpha
-ADVERSARY = 5.0             # weight of the negative entropy of q(y|z), in nats
-ADVERSARY_WIDTH = 128       # units of each of its two hidden layers
-ADVERSARY_STEPS = 1         # of the adversary for each one of the VAE
+from metric_vae.train import set_mean_face
+from training.devices import autocast
+from training.errors import check_batch
+from training.loops import check_finite, epochs, epochs_for, scheduled
 
 CLASSES = len(EXPRESSIONS)
 
 
-def train_named(name, faces, seed, device, precision):
-    """Train "cvae" or "csvae" with this script's settings and those of metric_vae/run.py; returns it, in eval mode.
-    Both have vae.Z_DIM latent dimensions in all.
+def train_named(name, faces, settings, of_models, seed, device, precision):
+    """Train "cvae" or "csvae"; returns it, in eval mode. Both have Z_DIM latent dimensions in all.
+
+    settings: the constants of metric_vae/run.py; of_models: those of benchmarks/regularizers.py.
     """
     torch.manual_seed(seed)
+    m = of_models
     if name == "cvae":
-        model = ConditionalVAE(faces.size, vae.Z_DIM, LABEL_SCALE)
+        model = ConditionalVAE(faces.size, settings.Z_DIM, m.LABEL_SCALE)
     else:
-        model = CSVAE(faces.size, vae.Z_DIM - W_DIM, W_DIM, W_MEAN, W_KL, ADVERSARY, ADVERSARY_WIDTH)
-    return train(model, faces, seed, device, precision, vae.STEPS, vae.BATCH, vae.LEARNING_RATE, vae.ALPHA,
-                 vae.MAX_GRADIENT, vae.FLIP, vae.SHIFT, ADVERSARY_STEPS)
+        model = CSVAE(faces.size, settings.Z_DIM - m.W_DIM, m.W_DIM, m.W_MEAN, m.W_KL, m.ADVERSARY, m.ADVERSARY_WIDTH)
+    return train(model, faces, settings, seed, device, precision, m.ADVERSARY_STEPS)
 
 
 # --- the models
@@ -168,41 +160,40 @@ class CSVAE(nn.Module):
 
 # --- training
 
-def train(model, faces, seed, device, precision, steps, batch, learning_rate, alpha, max_gradient, flip, shift,
-          adversary_steps=1):
+def train(model, faces, settings, seed, device, precision, adversary_steps=1):
     """Train a model on the labelled training faces; returns it, in eval mode.
 
-    learning_rate, alpha: (first, last) epoch; the others as in metric_vae/run.py. Raises UserError where there are too
-    few faces, or the loss is not finite.
+    settings: the constants of metric_vae/run.py. Raises UserError where there are too few faces, or the loss is not
+    finite.
     """
     rows = faces.rows("train", labelled=True)
-    training.check_batch(batch, len(rows), faces.name)
+    check_batch(settings.BATCH, len(rows), faces.name)
     generator = torch.Generator(device).manual_seed(seed)
     model.to(device, memory_format=torch.channels_last).train()
     images, all_labels = Images(faces, device), torch.from_numpy(faces.labels).to(device)
-    vae.set_mean_face(model.mean_face, images, rows)
+    set_mean_face(model.mean_face, images, rows, settings.MEAN_OF)
     of_vae = [p for name, p in model.named_parameters() if not name.startswith("adversary.")]
     of_adversary = [p for name, p in model.named_parameters() if name.startswith("adversary.")]
     optimizer = torch.optim.Adam(of_vae, fused=True)
     adversary_optimizer = torch.optim.Adam(of_adversary, fused=True) if of_adversary else None
 
-    of_epoch = len(batches(rows, batch))
-    epochs = training.epochs_for(steps, of_epoch)
-    for epoch in training.epochs(type(model).__name__, 0, epochs):
+    steps = len(batches(rows, settings.BATCH))
+    count = epochs_for(settings.STEPS, steps)
+    for epoch in epochs(type(model).__name__, 0, count):
         losses = []
-        for number, batch_rows in enumerate(batches(rows, batch, generator), epoch * of_epoch):
-            progress = number / max(epochs * of_epoch - 1, 1)
-            rate, weight = (training.scheduled(schedule, progress) for schedule in (learning_rate, alpha))
-            x, labels = images(batch_rows, generator, flip, shift), all_labels[batch_rows]
-            with training.autocast(device, precision):
-                loss, latents = model.loss(x, labels, weight, generator)
-            step(optimizer, loss, rate, of_vae, max_gradient)
+        for number, batch_rows in enumerate(batches(rows, settings.BATCH, generator), epoch * steps):
+            progress = number / max(count * steps - 1, 1)
+            rate, alpha = (scheduled(of, progress) for of in (settings.LEARNING_RATE, settings.ALPHA))
+            x, labels = images(batch_rows, generator, settings.FLIP, settings.SHIFT), all_labels[batch_rows]
+            with autocast(device, precision):
+                loss, latents = model.loss(x, labels, alpha, generator)
+            step(optimizer, loss, rate, of_vae, settings.MAX_GRADIENT)
             for _ in range(adversary_steps if of_adversary else 0):
-                with training.autocast(device, precision):
+                with autocast(device, precision):
                     adversary_loss = model.adversary_loss(latents, labels)
-                step(adversary_optimizer, adversary_loss, rate, of_adversary, max_gradient)
+                step(adversary_optimizer, adversary_loss, rate, of_adversary, settings.MAX_GRADIENT)
             losses.append(loss.detach())
-        training.check_finite({"loss": float(torch.stack(losses).mean())}, type(model).__name__, epoch + 1, "")
+        check_finite({"loss": float(torch.stack(losses).mean())}, type(model).__name__, epoch + 1, "")
     return model.eval().requires_grad_(False)
 
 
@@ -221,9 +212,9 @@ def step(optimizer, loss, rate, parameters, max_gradient):
 
 # --- scores
 
-def score(model, faces, split, judge, identifier, device, count, seed=0):
-    """The scores of a trained model on a split, a dict of [value, low, high]: error and kl of all labelled faces; those
-    of score_expressions of a sample of count at most.
+def score(model, faces, rows, labelled, judge, identifier, device, seed=0):
+    """The scores of a trained model on held-out faces, a dict of [value, low, high]: error and kl on the rows labelled,
+    those of score_expressions on rows.
     """
     generator = torch.Generator(device).manual_seed(seed)
 
@@ -238,16 +229,13 @@ def score(model, faces, split, judge, identifier, device, count, seed=0):
     def edit(places, target):
         return clipped(model.edit, places, faces.labels[rows[places]], np.broadcast_to(target, len(places)))
 
-    held_out = faces.rows(split, labelled=True)
-    error, kl = apply(error_and_kl, faces, held_out, device, faces.labels[held_out]).T
-    scores = {"error": evaluate.mean_score(error), "kl": evaluate.mean_score(kl)}
-    rows = faces.rows(split)
-    rows = rows[evaluate.stratified_rows(faces.labels[rows], count, seed)]
+    error, kl = apply(error_and_kl, faces, labelled, device, faces.labels[labelled]).T
+    scores = {"error": statistics.mean_score(error), "kl": statistics.mean_score(kl)}
     targets = np.unique(faces.labels[faces.rows("train", labelled=True)])
     known = np.flatnonzero(np.isin(faces.labels[rows], targets))
     x_hat = clipped(model.reconstruct, known, faces.labels[rows[known]])
     scores |= vae_scores.score_expressions(edit, rows, known, x_hat, targets, judge, identifier, faces, device, seed)
-    return evaluate.finite(scores)
+    return statistics.finite(scores)
 
 
 @torch.no_grad()

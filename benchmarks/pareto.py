@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from data.drawing import save
+from data.figures import save
 
 
 def pareto(path, title, points, ceilings, styles):

@@ -1,7 +1,7 @@
 """Compares metrics, regularisers, weights and other models after equally many training steps, on held-out faces.
 
 In: faces (DATA). Out: benchmarks/results/<data>_<fingerprint>_<split>/: table.md, summary.md, results.json, pareto.png.
-python benchmarks/regularizers.py, or some points alone: POINTS=none,ours. Started again, it continues where it stopped.
+python -m benchmarks.regularizers, or only some points: POINTS=none,ours. Started again, it continues where it stopped.
 """
 import json
 import re
@@ -9,26 +9,27 @@ import shutil
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-import experiments                                              # noqa: E402, after the path
-import expr_classifier.judges as judges                         # noqa: E402
-import expr_classifier.run as classifier                        # noqa: E402
-import metric_vae.run as vae                                    # noqa: E402
-import run                                                      # noqa: E402
-import training                                                 # noqa: E402
-from benchmarks import baselines                                # noqa: E402
-from benchmarks.pareto import pareto, steps                     # noqa: E402
-from data.faces import load                                     # noqa: E402
-from metric_vae import evaluate, scores as vae_scores           # noqa: E402
-from metric_vae.metrics import load_metric                      # noqa: E402
-from training import UserError, storage                         # noqa: E402
+import experiments
+import expr_classifier.run as classifier_script
+import metric_vae.run as vae_script
+import run
+from benchmarks import baselines
+from benchmarks.pareto import pareto, steps
+from data.faces import Faces
+from data.sources import load
+from expr_classifier import judges, train as classifier
+from metric_vae import scores as vae_scores, statistics, train as vae
+from metric_vae.metrics import load_metric
+from training import storage
+from training.devices import choose_device, choose_precision, keep_memory
+from training.errors import UserError, check_choice, run_script
+from training.settings import default_settings, parse_one
 
 # --- what is compared
 DATA = "synthetic"          # "auto", "synthetic", "tfd", "fer2013" or a path: see data/README.md
@@ -42,10 +43,19 @@ POINTS = "all"              # names of SETTINGS with commas between, or "all"
 DEVICE = "auto"             # "auto", "cpu", "cuda", ...
 PRECISION = "auto"          # "auto", "fp32", "bf16"
 
+# --- the conditional VAE of benchmarks/baselines.py
+LABEL_SCALE = 8.0           # the decoder gets this times the one-hot label: with 1 far fewer edits succeed
+
+# --- the CSVAE there
+W_DIM = 14                  # dimensions of w; z has the other Z_DIM - W_DIM
+W_MEAN = 1.0                # of p(w|y) at first, in the dimensions of the label y
+W_KL = 1.0                  # weight of KL(q(w|x,y) || p(w|y)), relative to alpha
+ADVERSARY = 5.0             # weight of the negative entropy of q(y|z), in nats
+ADVERSARY_WIDTH = 128       # units of each of its two hidden layers
+ADVERSARY_STEPS = 1         # of the adversary for each one of the VAE
+
 # --- the points: a name, and what it sets in metric_vae/run.py. METRIC is the classifier's, as in run.py, or "table":
 # --- its embeddings as points without pixels, or "matrix": the distances of all pairs of these
-ALONE = "CONSISTENCY=0 "
-WHOLE = "METRIC_DIMS=None "
 SETTINGS = {
     "none": "",                                                 # without a metric: no_dist_reg
     "ours": "",
@@ -54,18 +64,18 @@ SETTINGS = {
     "action_units": "METRIC=action_units",                      # of synthetic faces
     "conditional_vae": "",                                      # benchmarks/baselines.py
     "csvae": "",
-    "reference": " ".join(s.removeprefix("vae.") for s in run.REFERENCE if s.startswith("vae.")),
-    "whole_z": WHOLE,
-    "alone": ALONE,
-    "whole_z_alone": WHOLE + ALONE,
+    "reference": " ".join(text.removeprefix("vae.") for text in run.REFERENCE if text.startswith("vae.")),
+    "whole_z": "METRIC_DIMS=None",
+    "alone": "CONSISTENCY=0",
+    "whole_z_alone": "METRIC_DIMS=None CONSISTENCY=0",
 }
 for _name, _beta in (("local_stress", 1000), ("correlation", 1000), ("log_ratio", 300), ("triplet", 1000),
                      ("batchwise", 1e5), ("pointwise", 1), ("expanding_pointwise", 1), ("contracting_pointwise", 1)):
     SETTINGS[_name] = f"REGULARIZER={_name} BETA={_beta:g}"
-    SETTINGS[f"{_name}_alone"] = ALONE + SETTINGS[_name]
+    SETTINGS[f"{_name}_alone"] = SETTINGS[_name] + " CONSISTENCY=0"
 LONGER = (1, 4, 16)         # times the usual steps, in steps.png
 for _times in LONGER[1:]:
-    SETTINGS |= {f"{_name}_x{_times}": f"STEPS={_times * vae.STEPS}" for _name in ("none", "ours")}
+    SETTINGS |= {f"{_name}_x{_times}": f"STEPS={_times * vae_script.STEPS}" for _name in ("none", "ours")}
 
 RESULTS = Path(__file__).parent / "results"
 SCORES = {                  # the table's columns: heading, decimals
@@ -75,6 +85,7 @@ SCORES = {                  # the table's columns: heading, decimals
     "identity_share": ("/ on faces", 2), "edit_error_to_truth": ("edit error to truth", 2),
     "high_frequencies": ("fine texture", 2), "high_frequencies_of_edits": ("of edits", 2), "frechet": ("Frechet", 0),
     "frechet_prior": ("Frechet, N(0, I)", 0), "seconds": ("seconds", 0), "epochs": ("epochs", 0)}
+BASELINE_SETTINGS = ("LABEL_SCALE", "W_DIM", "W_MEAN", "W_KL", "ADVERSARY", "ADVERSARY_WIDTH", "ADVERSARY_STEPS")
 BASELINES = {"conditional_vae": "cvae", "csvae": "csvae"}       # point: its name in benchmarks/baselines.py
 SUMMARY = {                 # the columns of summary.md, which the README shows
     "none": "no regulariser", "ours": "with the regulariser", "table": "the same, `METRIC` a table of points",
@@ -90,56 +101,58 @@ MARKED = {"none": ("s", 8), "ours": ("*", 14), "reference": ("D", 8), "condition
           "csvae": ("v", 8)}                                    # in the figure: marker and its size
 
 
-def main():
-    module = sys.modules[__name__]
-    training.override(sys.argv[1:], {"": module})
-    names = list(SETTINGS) if POINTS == "all" else POINTS.split(",")
+def main(arguments):
+    settings = parse_one(arguments, sys.modules[__name__])
+    names = list(SETTINGS) if settings.POINTS == "all" else settings.POINTS.split(",")
     for name in names:
-        training.check_choice("POINTS", name, SETTINGS)
-    training.check_choice("SPLIT", SPLIT, ("val", "test"))
-    if not re.fullmatch(r"\d+(,\d+)*", SEEDS):
-        raise UserError(f"SEEDS={SEEDS}", "whole numbers with commas between", repr(SEEDS), "SEEDS=0,1,2")
-    device = training.choose_device(DEVICE)
-    precision = training.choose_precision(PRECISION, device)
-    faces = load(DATA, IMAGE_SIZE, FOLD)
-    if TRAINING_FACES is not None:
-        faces = fewer(faces, TRAINING_FACES)
-    if faces.factors is None:
-        names = [name for name in names if name != "action_units" or POINTS != "all"]
-    count = f"_{TRAINING_FACES}_faces" if TRAINING_FACES else ""
-    folder = RESULTS / (re.sub(r"\W+", "_", faces.name) + f"_{faces.fingerprint[:8]}{count}_{SPLIT}")
+        check_choice("POINTS", name, SETTINGS)
+    check_choice("SPLIT", settings.SPLIT, ("val", "test"))
+    if not re.fullmatch(r"\d+(,\d+)*", settings.SEEDS):
+        raise UserError(f"SEEDS={settings.SEEDS}", "whole numbers with commas between", repr(settings.SEEDS),
+                        "SEEDS=0,1,2")
+    keep_memory()
+    device = choose_device(settings.DEVICE)
+    precision = choose_precision(settings.PRECISION, device)
+    faces = load(settings.DATA, settings.IMAGE_SIZE, settings.FOLD)
+    if settings.TRAINING_FACES is not None:
+        faces = fewer(faces, settings.TRAINING_FACES)
+    if faces.factors is None and settings.POINTS == "all":
+        names = [name for name in names if name != "action_units"]
+    count = f"_{settings.TRAINING_FACES}_faces" if settings.TRAINING_FACES else ""
+    name = re.sub(r"\W+", "_", faces.name)
+    folder = RESULTS / f"{name}_{faces.fingerprint[:8]}{count}_{settings.SPLIT}"
     storage.make_folder(folder)
-    storage.start_settings(folder, benchmark=training.constants(module), points=SETTINGS, data=faces.about(),
-                           device=str(device), precision=precision)
+    storage.start_settings(folder, benchmark=asdict(settings), points=SETTINGS, data=faces.about(), device=str(device),
+                           precision=precision)
+    bench = Bench(faces, folder, settings, replace(default_settings(experiments), SPLIT=settings.SPLIT),
+                  default_settings(classifier_script), device, precision)
 
-    settings = {name: settings_of(name, faces, device, precision) for name in SETTINGS}
-    missing = [(seed, name) for seed in map(int, SEEDS.split(",")) for name in names
-               if read_scores(folder / f"seed{seed}" / f"{name}.json", settings[name]) is None]
+    missing = [(seed, name) for seed in map(int, settings.SEEDS.split(",")) for name in names
+               if read_scores(folder / f"seed{seed}" / f"{name}.json", bench.identity_of(name)) is None]
     print(f"{faces.name}: {len(faces)} faces; {device}, {precision}; {len(missing)} models to train")
     start, at_seed = time.perf_counter(), None
     try:
         for count, (seed, name) in enumerate(missing, 1):
             if seed != at_seed:
-                networks = make_networks(folder, faces, seed, device, precision)
-                at_seed = seed
+                networks, at_seed = make_networks(bench, seed), seed
             try:
-                scores = run_point(name, faces, *networks, folder / f"seed{seed}" / "classifiers", seed, device,
-                                   precision)
-            except UserError as error:                          # a weight too high for it, say
+                scores = run_point(bench, name, networks, seed)
+            except UserError as error:                          # for example a weight that is too high for it
                 print(f"{name}, seed {seed}, is left out: {error}")
                 continue
-            storage.write_json(folder / f"seed{seed}" / f"{name}.json", dict(settings=settings[name], scores=scores))
+            storage.write_json(folder / f"seed{seed}" / f"{name}.json",
+                               dict(settings=bench.identity_of(name), scores=scores))
             left = (time.perf_counter() - start) / count * (len(missing) - count) / 60
             shown = ", ".join(f"{key} {scores[key]:.3f}" for key in ("error", "spearman", "edit_success")
                               if key in scores)
             print(f"{count} of {len(missing)}, {name}, seed {seed}: {shown}; about {left:.0f} min left", flush=True)
     finally:                                                    # stopped, too, it shows what there is
-        write_results(folder, faces, settings, device, precision)
+        write_results(bench)
     storage.finish_settings(folder)
 
 
 def fewer(faces, count):
-    """The faces with the first training faces alone, at least count of them, those of a known person all or none."""
+    """The faces with only the first training faces, at least count of them, those of a known person all or none."""
     rows = faces.rows("train")
     units = np.where(faces.identities >= 0, faces.identities, -2 - np.arange(len(faces)))[rows]
     kept = np.isin(units, units[:1])
@@ -154,25 +167,38 @@ def fewer(faces, count):
 
 # --- settings and files
 
-@contextmanager
-def constants_of(name):
-    """Within it, metric_vae.run has the settings of a point, and scores skip their bootstrap: seeds are the spread."""
-    with training.changed_constants(vae), training.changed_constants(evaluate, RESAMPLES=1):
-        training.override(SETTINGS[name].split(), {"": vae})
-        vae.check_settings()
-        yield
+@dataclass(frozen=True)
+class Bench:
+    """What all points share. settings: this script's; sample: those of experiments.py; classifier: those of
+    expr_classifier/run.py.
+    """
+    faces: Faces
+    folder: Path
+    settings: object
+    sample: object
+    classifier: object
+    device: torch.device
+    precision: str
 
-
-def settings_of(name, faces, device, precision):
-    """All that a point's result depends on, as JSON gives it back; name None: what the classifiers depend on."""
-    settings = dict(fingerprint=faces.fingerprint, device=device.type, precision=precision, split=SPLIT,
-                    classifier=training.constants(classifier), judges=training.constants(judges))
-    if name is not None:
-        with constants_of(name):
-            settings |= dict(model=model_of(name), sample=experiments.SAMPLE, vae=training.constants(vae))
+    def identity_of(self, name):
+        """All that a point's result depends on, as JSON gives it back; name None: what the classifiers depend on."""
+        judges = {key: value for key, value in asdict(self.sample).items()
+                  if key.startswith(("JUDGE", "SECOND", "IDENTITY"))}
+        identity = dict(fingerprint=self.faces.fingerprint, device=self.device.type, precision=self.precision,
+                        split=self.settings.SPLIT, classifier=asdict(self.classifier), judges=judges)
+        if name is not None:
+            identity |= dict(model=model_of(name), sample=self.sample.SAMPLE, vae=asdict(vae_settings(name)))
         if name in BASELINES:
-            settings |= dict(baselines=training.constants(baselines))
-    return json.loads(json.dumps(settings))
+            of_script = asdict(self.settings)
+            identity |= dict(baselines={key: of_script[key] for key in BASELINE_SETTINGS})
+        return json.loads(json.dumps(identity))
+
+
+def vae_settings(name):
+    """The settings of metric_vae/run.py with those of a point."""
+    settings = parse_one(SETTINGS[name].split(), vae_script)
+    vae.check_settings(settings)
+    return settings
 
 
 def model_of(name):
@@ -180,71 +206,77 @@ def model_of(name):
     return BASELINES.get(name, "no_dist_reg" if name.startswith("none") else "dist_reg")
 
 
-def read_scores(path, settings):
-    """The scores in a file of a point or of a seed's classifiers if these are its settings, else None."""
+def read_scores(path, identity):
+    """The scores in a file of a point or of a seed's classifiers if they are of this identity, else None."""
     stored = storage.read_json(path) if path.exists() else {}
-    return stored["scores"] if stored.get("settings") == settings else None
+    return stored["scores"] if stored.get("settings") == identity else None
 
 
 # --- one seed and one point
 
-def make_networks(folder, faces, seed, device, precision):
+def make_networks(bench, seed):
     """The classifier of a seed, and its judge and identity network (None without labels or people), trained or read.
 
     Writes seedN/classifiers.json: their accuracies and the ceiling, how far two classifiers' distances agree.
     """
-    path, trained = (folder / f"seed{seed}" / name for name in ("classifiers.json", "classifiers"))
-    settings = settings_of(None, faces, device, precision)
-    if read_scores(path, settings) is None:                     # other settings: none of these checkpoints will do
+    faces, device, precision = bench.faces, bench.device, bench.precision
+    path, trained = (bench.folder / f"seed{seed}" / name for name in ("classifiers.json", "classifiers"))
+    identity = bench.identity_of(None)
+    if read_scores(path, identity) is None:                     # other settings: none of these checkpoints will do
         shutil.rmtree(trained, ignore_errors=True)
         storage.make_folder(path.parent)
-        storage.write_json(path, dict(settings=settings, scores={}))
+        storage.write_json(path, dict(settings=identity, scores={}))
     storage.make_folder(trained)                                # not there in a new checkout either
-    C = classifier.train(faces, trained, seed, device, precision)
-    classifier.write_embeddings(C, faces, trained, device)
-    labelled, rows = faces.rows(SPLIT, labelled=True), experiments.sample_rows(faces, SPLIT)
-    judge = judges.train_judge(faces, trained, seed, device) if len(labelled) else None
-    identifier = judges.train_identifier(faces, trained, seed, device) if judge is not None else None
+    C = classifier.train(faces, bench.classifier, trained, seed, device, precision)
+    classifier.write_embeddings(C, faces, bench.classifier.LAYER, trained, device)
+    labelled, rows = faces.rows(bench.settings.SPLIT, labelled=True), experiments.sample_rows(faces, bench.sample)
+    judge = identifier = None
+    if len(labelled):
+        judge = judges.train_judge(faces, bench.sample, bench.classifier, trained, seed, device)
+    if judge is not None:
+        identifier = judges.train_identifier(faces, bench.sample, bench.classifier, trained, seed, device)
     scores = {f"{name}_accuracy": classifier.measure_accuracy(model, faces, labelled, device) for name, model in
               (("classifier", C), ("judge", judge)) if model is not None and len(labelled)}
-    with constants_of("none"):
-        ceiling = experiments.measure_ceiling(C, faces, rows, trained, seed, device, precision)
+    of_run = experiments.Run(trained, faces, seed, precision, bench.classifier, vae_settings("none"), device)
+    ceiling = experiments.measure_ceiling(C, of_run, bench.sample, rows)
     scores |= {f"ceiling_{name}": ceiling[name][0] for name in ("spearman", "stress") if name in ceiling}
-    storage.write_json(path, dict(settings=settings, scores=scores))
+    storage.write_json(path, dict(settings=identity, scores=scores))
     return C, judge, identifier
 
 
-def metric_of(C, trained, faces, device):
-    """The metric that vae.METRIC names: that of the classifier C, its table or matrix, or one of load_metric."""
-    if vae.METRIC == "embeddings":
-        return run.metric_of(C)
-    embeddings = trained / "embeddings.npy"
-    if vae.METRIC == "table":
-        return load_metric(embeddings, faces, device, vae.METRIC_NORM)
-    if vae.METRIC == "matrix":
-        np.save(trained / "matrix.npy", evaluate.euclidean(np.load(embeddings)).astype(np.float32))
-        return load_metric(trained / "matrix.npy", faces, device)
-    return load_metric(vae.METRIC, faces, device, vae.METRIC_NORM)
+def metric_of(bench, settings, C, trained):
+    """The metric that METRIC of a point's settings names: that of the classifier C, its table or matrix, in the folder
+    trained, or one of load_metric.
+    """
+    norm, embeddings, matrix = settings.METRIC_NORM, trained / "embeddings.npy", trained / "matrix.npy"
+    if settings.METRIC == "embeddings":
+        return run.metric_of(C, bench.classifier.LAYER, norm)
+    if settings.METRIC == "matrix":
+        np.save(matrix, statistics.euclidean(np.load(embeddings)).astype(np.float32))
+    path = {"table": embeddings, "matrix": matrix}.get(settings.METRIC, settings.METRIC)
+    return load_metric(path, bench.faces, bench.device, norm)
 
 
-def run_point(name, faces, C, judge, identifier, trained, seed, device, precision):
+def run_point(bench, name, networks, seed):
     """Train the model of a point; returns its scores on held-out faces, one number each.
 
-    C, judge, identifier: the networks of the seed, trained: their folder.
+    networks: the classifier, judge and identity network of the seed.
     """
-    with constants_of(name), tempfile.TemporaryDirectory() as scratch:
-        start = time.perf_counter()
-        if name in BASELINES:
-            model = baselines.train_named(model_of(name), faces, seed, device, precision)
-            seconds = time.perf_counter() - start
-            scores = baselines.score(model, faces, SPLIT, judge, identifier, device, experiments.SAMPLE)
-            more = dict(seconds=seconds)
-        else:
-            metric = metric_of(C, trained, faces, device)
-            model = vae.train(model_of(name), faces, metric, Path(scratch), seed, device, precision)
+    C, judge, identifier = networks
+    faces, device, settings, start = bench.faces, bench.device, vae_settings(name), time.perf_counter()
+    if name in BASELINES:
+        model = baselines.train_named(model_of(name), faces, settings, bench.settings, seed, device, bench.precision)
+        more = dict(seconds=time.perf_counter() - start)
+        scores = baselines.score(model, faces, experiments.sample_rows(faces, bench.sample),
+                                 faces.rows(bench.settings.SPLIT, labelled=True), judge, identifier, device)
+    else:
+        metric = metric_of(bench, settings, C, bench.folder / f"seed{seed}" / "classifiers")
+        with tempfile.TemporaryDirectory() as scratch:
+            model = vae.train(model_of(name), faces, metric, settings, Path(scratch), seed, device, bench.precision)
             log = storage.read_log(Path(scratch))
-            more = dict(seconds=sum(line["seconds"] for line in log), epochs=len(log))
-            scores = score(name, model, metric, faces, judge, identifier, Path(scratch), seed, device)
+            density = vae.latent_density(model, model_of(name), faces, settings, Path(scratch), seed, device)
+        more = dict(seconds=sum(line["seconds"] for line in log), epochs=len(log))
+        scores = score(bench, name, model, density, metric, judge, identifier)
     scores = {key: of[0] if isinstance(of, list) else of for key, of in scores.items()}
     for share, part, whole in (("edit_share", "edit_success", "judge_on_faces_balanced"),
                                ("identity_share", "identity_kept", "identity_on_faces")):
@@ -253,31 +285,34 @@ def run_point(name, faces, C, judge, identifier, trained, seed, device, precisio
     return scores | more
 
 
-def score(name, model, metric, faces, judge, identifier, folder, seed, device):
-    """The scores of a trained VAE, as experiments.py has them; edits move the metric part of z, of none all of it."""
-    rows = experiments.sample_rows(faces, SPLIT)
-    scores = vae_scores.score_reconstructions(model, faces, faces.rows(SPLIT), device)
-    density = vae.latent_density(model, model_of(name), faces, folder, seed, device)
-    latents = vae_scores.encode(model_of(name), model, faces, rows, device, "metric", density)
+def score(bench, name, model, density, metric, judge, identifier):
+    """The scores of a trained VAE, as experiments.py has them; edits move the metric part of z, of none all of it.
+
+    Without a bootstrap of the scores of pairs: the spread is that of the seeds.
+    """
+    faces, device, rows = bench.faces, bench.device, experiments.sample_rows(bench.faces, bench.sample)
+    scores = vae_scores.score_reconstructions(model, faces, faces.rows(bench.settings.SPLIT), device)
+    latents = vae_scores.latents_of(model_of(name), model, faces, rows, device, "metric", density)
     e, d = latents.distances(), vae_scores.given_distances(metric, faces, rows, device)
-    scores |= evaluate.distance_scores(e, d, latents.labels)
-    scores["knn_accuracy"] = evaluate.knn_accuracy(e, latents.labels)
+    scores |= statistics.distance_scores(e, d, latents.labels, resamples=1)
+    scores["knn_accuracy"] = statistics.knn_accuracy(e, latents.labels)
     if judge is not None:
         scores |= vae_scores.score_edits(latents, judge, identifier, metric, faces, device)
-    return evaluate.finite(scores)
+    return statistics.finite(scores)
 
 
 # --- all results
 
-def write_results(folder, faces, settings, device, precision):
-    """Write results.json, table.md and pareto.png of all points and seeds that were run with these settings."""
+def write_results(bench):
+    """Write results.json, table.md and the figures of all points and seeds that were run with these settings."""
+    folder, faces, split = bench.folder, bench.faces, bench.settings.SPLIT
     classifiers, runs = {}, {}                                  # seed: scores; point: {seed: scores}
     for path in sorted(folder.glob("seed*"), key=lambda path: int(path.name[4:])):
-        found = {name: read_scores(path / f"{name}.json", settings[name]) for name in SETTINGS}
+        found = {name: read_scores(path / f"{name}.json", bench.identity_of(name)) for name in SETTINGS}
         found = {name: scores for name, scores in found.items() if scores is not None}
         if found:
             seed = int(path.name[4:])
-            of_seed = read_scores(path / "classifiers.json", settings_of(None, faces, device, precision))
+            of_seed = read_scores(path / "classifiers.json", bench.identity_of(None))
             classifiers[seed] = of_seed or {}
         for name, scores in found.items():
             none = "none" + (re.search(r"_x\d+$", name) or [""])[0]                # after as many steps
@@ -287,9 +322,12 @@ def write_results(folder, faces, settings, device, precision):
     points = {name: spread(runs[name]) for name in SETTINGS if name in runs}
     ceilings = spread(classifiers)
     seeds = ", ".join(map(str, classifiers))
-    seeds += " (of some points fewer)" * any(len(of_point) < len(classifiers) for of_point in runs.values())
-    title = (f"{faces.name}, {len(faces.rows('train'))} training faces, scored on {len(faces.rows(SPLIT))} of the "
-             f"{SPLIT} split; {vae.STEPS} steps of {vae.BATCH} faces on {device.type} in {precision}; seeds: {seeds}")
+    if any(len(of_point) < len(classifiers) for of_point in runs.values()):
+        seeds += " (some points: fewer)"
+    usual = default_settings(vae_script)
+    title = (f"{faces.name}, {len(faces.rows('train'))} training faces, scored on {len(faces.rows(split))} of the "
+             f"{split} split; {usual.STEPS} steps of {usual.BATCH} faces on {bench.device.type} in "
+             f"{bench.precision}; seeds: {seeds}")
     storage.write_json(folder / "results.json", dict(
         title=title, data=faces.about(), classifiers=classifiers, ceilings=ceilings, settings=SETTINGS,
         seeds=runs, points=points))
@@ -298,11 +336,12 @@ def write_results(folder, faces, settings, device, precision):
     storage.write_text(folder / "summary.md", summary(title, points, ceilings))
     compared = {name: scores for name, scores in points.items() if "error_ratio" in scores}
     if compared:
-        pareto(folder / "pareto.png", title + " (mean; bars: min to max)" * (len(classifiers) > 1), compared, ceilings,
+        spread_shown = " (mean; bars: min to max)" if len(classifiers) > 1 else ""
+        pareto(folder / "pareto.png", title + spread_shown, compared, ceilings,
                {name: style(name) for name in compared})
     else:
         print("no error ratios, no pareto.png: POINTS=none runs what they are relative to")
-    curves = {model: {times * vae.STEPS: points[f"{model}_x{times}" if times > 1 else model] for times in LONGER
+    curves = {model: {times * usual.STEPS: points[f"{model}_x{times}" if times > 1 else model] for times in LONGER
                       if (f"{model}_x{times}" if times > 1 else model) in points} for model in ("none", "ours")}
     if len(curves["ours"]) > 1:
         steps(folder / "steps.png", title, curves, ceilings)
@@ -353,8 +392,7 @@ def summary(title, points, ceilings):
 
 def style(name):
     """How a point is drawn: its colour says whether it has consistency, its marker which are those to look at."""
-    with constants_of(name):
-        consistent = max(vae.CONSISTENCY) > 0
+    consistent = max(vae_settings(name).CONSISTENCY) > 0
     other = model_of(name) != "dist_reg"
     colour = "#444444" if other else "#D55E00" if consistent else "#0072B2"        # Okabe and Ito's
     marker, size = MARKED.get(name, ("o", 6))
@@ -362,4 +400,4 @@ def style(name):
 
 
 if __name__ == "__main__":
-    training.run_script(main, "the same command goes on after the last point that is done")
+    run_script(lambda: main(sys.argv[1:]), "the same command continues after the last point that is done")

@@ -2,7 +2,7 @@
 
 Out: benchmarks/results/scale_<device>/ with table.md, results.json and scale.png. Each number of faces gets an
 images.npy of its own in a temporary folder (2.3 GB for a million) and is measured in a process of its own.
-python benchmarks/scale.py
+python -m benchmarks.scale
 """
 import json
 import multiprocessing
@@ -16,16 +16,19 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-import expr_classifier.run as classifier                        # noqa: E402, after the path
-import metric_vae.run as vae                                    # noqa: E402
-import run                                                      # noqa: E402
-import training                                                 # noqa: E402
-from data import synthetic                                      # noqa: E402
-from data.drawing import save                                   # noqa: E402
-from data.faces import load                                     # noqa: E402
-from training import UserError, storage                         # noqa: E402
+import expr_classifier.run as classifier_script
+import metric_vae.run as vae_script
+from data import synthetic
+from data.figures import save
+from data.sources import load
+from expr_classifier import train as classifier
+from expr_classifier.model import ARCHITECTURES
+from metric_vae.train import train
+from run import metric_of
+from training import storage
+from training.devices import choose_device, keep_memory
+from training.errors import UserError, run_script
+from training.settings import default_settings, parse_one
 
 COUNTS = "1000,10000,102000,1000000"    # numbers of faces; TFD has 102,000
 STEPS = 100                 # of training the VAE, on faces from everywhere in the file
@@ -34,27 +37,24 @@ SEED = 0
 
 RESULTS = Path(__file__).parent / "results"
 STATUS = Path("/proc/self/status")
-INTERVAL = 0.02             # seconds between two looks at the memory
-CHUNK = 20_000              # faces written in one go
 COLUMNS = dict(load_seconds=("loading and checks, s", 1), embed_seconds=("embedding, s", 1),
                embed_per_second=("embedding, faces/s", 0), train_per_second=("training, faces/s", 0),
                load_mib=("memory of loading, MiB", 0), embed_mib=("of embedding", 0), train_mib=("of training", 0))
 
 
-def main():
-    module = sys.modules[__name__]
-    training.override(sys.argv[1:], {"": module})
+def main(arguments):
+    settings = parse_one(arguments, sys.modules[__name__])
     if not STATUS.exists():
         raise UserError(STATUS, "Linux, which says there how much memory a program has", sys.platform, "run it there")
-    device = training.choose_device(DEVICE)
+    device = choose_device(settings.DEVICE)
     folder = RESULTS / f"scale_{device.type}"
     storage.make_folder(folder)
     results = []
-    for count in map(int, COUNTS.split(",")):
+    for count in map(int, settings.COUNTS.split(",")):
         with tempfile.TemporaryDirectory() as scratch, multiprocessing.get_context("spawn").Pool(1) as pool:
-            write_faces(Path(scratch), count)
-            results.append(dict(faces=count, **pool.apply(measure, (scratch, str(device))),
-                                git_commit=storage.git_commit()))
+            write_faces(Path(scratch), count, settings.SEED)
+            measured = pool.apply(measure, (scratch, settings.STEPS, settings.SEED, str(device)))
+        results.append(dict(faces=count, **measured, git_commit=storage.git_commit()))
         print(json.dumps(results[-1]))
     storage.write_json(folder / "results.json", results)
     lines = ["| faces | " + " | ".join(name for name, _ in COLUMNS.values()) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
@@ -63,18 +63,18 @@ def main():
         lines.append(f"| {result['faces']:,} | " + " | ".join(cells) + " |")
     text = "\n".join(lines) + "\n"
     storage.write_text(folder / "table.md", text)
-    draw(folder / "scale.png", results)
+    draw(folder / "scale.png", results, settings.STEPS)
     print(f"{text}\nwrote the results to {folder}")
 
 
-def write_faces(folder, count):
+def write_faces(folder, count, seed, chunk=20_000):
     """Write images.npy and labels.npy of count faces: the synthetic ones, again and again with other noise."""
-    faces, rng = synthetic.load(seed=SEED), np.random.default_rng(SEED)
+    faces, rng = synthetic.load(seed=seed), np.random.default_rng(seed)
     images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (count, faces.size, faces.size))
-    for start in range(0, count, CHUNK):
-        rows = np.arange(start, min(start + CHUNK, count)) % len(faces)
+    for start in range(0, count, chunk):
+        rows = np.arange(start, min(start + chunk, count)) % len(faces)
         noise = rng.integers(0, 5, (len(rows), faces.size, faces.size), dtype=np.uint8)
-        images[start:start + CHUNK] = np.minimum(faces.images[rows], 250) + noise
+        images[start:start + chunk] = np.minimum(faces.images[rows], 250) + noise
     images.flush()
     np.save(folder / "labels.npy", faces.labels[np.arange(count) % len(faces)])
 
@@ -93,7 +93,7 @@ class Memory(threading.Thread):
     def run(self):
         while True:
             self.peak = max(self.peak, own_memory())
-            time.sleep(INTERVAL)
+            time.sleep(0.02)
 
     def since_last(self):
         """MiB above the beginning, at most, since this was last asked."""
@@ -106,41 +106,41 @@ def own_memory():
     return int(STATUS.read_text().split("RssAnon:")[1].split()[0]) * 1024
 
 
-def measure(path, device):
-    """Load, embed and train on the faces at path; returns what COLUMNS names."""
-    training.keep_memory()
-    device = training.choose_device(device)
-    model = classifier.ARCHITECTURES[classifier.ARCHITECTURE](48).to(device).eval().requires_grad_(False)
-    metric = run.metric_of(model)
+def measure(path, steps, seed, device):
+    """Load, embed and train for some steps on the faces at path; returns what COLUMNS names."""
+    keep_memory()
+    device, settings = choose_device(device), default_settings(vae_script)
+    of_classifier = default_settings(classifier_script)
+    model = ARCHITECTURES[of_classifier.ARCHITECTURE](48).to(device).eval().requires_grad_(False)
+    metric = metric_of(model, of_classifier.LAYER)
     memory = Memory()
     start = time.perf_counter()
-    faces = load(path, 48, seed=SEED)
+    faces = load(path, 48, seed=seed)
     faces.fingerprint
     loaded, load_mib = time.perf_counter() - start, memory.since_last()
     start = time.perf_counter()
-    classifier.layer(model, faces, np.arange(len(faces)), device)
+    classifier.layer_of(model, faces, np.arange(len(faces)), device)
     embedded, embed_mib = time.perf_counter() - start, memory.since_last()
-    count = min(STEPS * vae.BATCH, len(faces))
-    rng = np.random.default_rng(SEED)
+    order = np.random.default_rng(seed).permutation(len(faces))
     split = np.full(len(faces), -1)
-    split[rng.choice(len(faces), count, replace=False)] = 0
-    split[rng.choice(len(faces), vae.BATCH, replace=False)] = 1
-    vae.STEPS = 1                                               # an epoch
+    split[order[:settings.BATCH]] = 1
+    split[order[settings.BATCH:][:steps * settings.BATCH]] = 0
     with tempfile.TemporaryDirectory() as scratch:
-        vae.train("dist_reg", replace(faces, split=split), metric, Path(scratch), SEED, device, "fp32")
+        train("dist_reg", replace(faces, split=split), metric, replace(settings, STEPS=1), Path(scratch), seed, device,
+              "fp32")                                           # STEPS=1: one epoch
         speed = storage.read_log(Path(scratch))[-1]["images_per_second"]
     return dict(load_seconds=loaded, embed_seconds=embedded, embed_per_second=len(faces) / embedded,
                 train_per_second=speed, load_mib=load_mib, embed_mib=embed_mib, train_mib=memory.since_last())
 
 
-def draw(path, results):
+def draw(path, results, steps):
     """Draw seconds and memory against the number of faces."""
     figure = Figure((10, 4.2), layout="constrained")
     counts = [result["faces"] for result in results]
     of = lambda key: [result[key] for result in results]
     epoch = [count / rate for count, rate in zip(counts, of("train_per_second"))]
     seconds = {"loading and checks": of("load_seconds"), "embedding": of("embed_seconds"),
-               f"an epoch of training, by {STEPS} steps' rate": epoch}
+               f"an epoch of training, at the rate of {steps} steps": epoch}
     memory = {"loading and checks": of("load_mib"), "embedding": of("embed_mib"), "training": of("train_mib")}
     for axes, label, curves in zip(figure.subplots(1, 2), ("seconds", "memory above an empty program, MiB"),
                                    (seconds, memory)):
@@ -155,4 +155,4 @@ def draw(path, results):
 
 
 if __name__ == "__main__":
-    training.run_script(main)
+    run_script(lambda: main(sys.argv[1:]))

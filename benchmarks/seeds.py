@@ -1,20 +1,18 @@
 """Sums up runs that differ in their seed: the mean and the range of each score, in Markdown, as the README has them.
 
 In: finished runs that experiments.py has scored. Out: benchmarks/results/seeds_<data>/ with table.md and results.json.
-for seed in 0 1 2: python run.py SEED=$seed; python experiments.py; then: python benchmarks/seeds.py RUNS=0,1,2
+for seed in 0 1 2: python run.py SEED=$seed; python experiments.py; then: python -m benchmarks.seeds RUNS=0,1,2
 Beside these a run of python run.py RECIPE=reference, number 3 say: BESIDE=3
 """
 import re
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-import training                                                 # noqa: E402, after the path
-from training import UserError, storage                         # noqa: E402
+from training import storage
+from training.errors import UserError, run_script
+from training.settings import parse_one
 
 RUNS = "0,1,2"              # numbers of runs in experiments/, with commas between
-BESIDE: int | None = None   # a further run, of RECIPE=reference say, on the faces of one of these: a column of its own
 
 RESULTS = Path(__file__).parent / "results"
 MODELS = {"no_dist_reg": "without", "dist_reg": "with the regulariser", "ceiling": "a second classifier"}
@@ -39,40 +37,26 @@ SCORES = {                  # the rows: what they are, decimals
     "frechet_prior": ("the same, from the prior N(0, I)", 0)}
 
 
-def main():
-    training.override(sys.argv[1:], {"": sys.modules[__name__]})
-    numbers = RUNS.split(",")
+def main(arguments):
+    asked = parse_one(arguments, sys.modules[__name__]).RUNS
+    numbers = asked.split(",")
     for number in numbers:
         if not number.strip().isdigit():
-            raise UserError(f"RUNS={RUNS}", "numbers of runs with commas between", repr(number), "RUNS=0,1,2, say")
+            raise UserError(f"RUNS={asked}", "numbers of runs with commas between", repr(number),
+                            "for example RUNS=0,1,2")
     runs = [read_run(int(number)) for number in numbers]
     settings, scores = zip(*runs)
     differ = {name for one in settings for part in ("run", "classifier", "vae") for name in one.get(part, {})
               if one.get(part, {}).get(name) != settings[0].get(part, {}).get(name)} - {"SEED"}
     if differ:
-        raise UserError(f"RUNS={RUNS}", "runs that differ in SEED alone", f"other settings: {sorted(differ)}",
+        raise UserError(f"RUNS={asked}", "runs that differ in SEED alone", f"other settings: {sorted(differ)}",
                         "choose others")
     splits = sorted({one["split"] for one in scores})
     if len(splits) > 1:
-        raise UserError(f"RUNS={RUNS}", "scores on the same split of the faces", " and ".join(splits),
+        raise UserError(f"RUNS={asked}", "scores on the same split of the faces", " and ".join(splits),
                         "python experiments.py RUN=... SPLIT=test for each of them")
     columns = {heading: [one.get(model, {}) for one in scores] for model, heading in MODELS.items()}
-    without, with_it, _ = columns.values()
-    ratios = {"with the regulariser": list(map(error_ratio, with_it, without))}
-    if BESIDE is not None:
-        runs.append(read_run(BESIDE))
-        settings_beside, scores_beside = runs[-1]
-        faces = [one["data"]["fingerprint"] for one in settings]
-        if settings_beside["data"]["fingerprint"] not in faces:
-            raise UserError(f"BESIDE={BESIDE}", f"a run on the faces of one of RUNS={RUNS}", settings_beside["data"],
-                            "choose another one")
-        if scores_beside["split"] != splits[0]:
-            raise UserError(f"BESIDE={BESIDE}", f"scores on the {splits[0]} split, as of RUNS={RUNS}",
-                            scores_beside["split"], f"python experiments.py RUN={BESIDE} SPLIT={splits[0]}")
-        on_same_faces = without[faces.index(settings_beside["data"]["fingerprint"])]
-        heading = f"RECIPE={settings_beside['run']['RECIPE']}"
-        columns[heading] = [scores_beside["dist_reg"]]
-        ratios[heading] = [error_ratio(scores_beside["dist_reg"], on_same_faces)]
+    ratios = [value(one["dist_reg"]["error"]) / value(one["no_dist_reg"]["error"]) for one in scores]
     accuracies = [one["classifier"]["accuracy"] for one in scores if "accuracy" in one.get("classifier", {})]
     summary = table(settings, splits[0], accuracies, columns, ratios)
     folder = RESULTS / ("seeds_" + re.sub(r"\W+", "_", settings[0]["data"]["name"]))
@@ -95,28 +79,21 @@ def read_run(number):
 def table(settings, split, accuracies, columns, ratios):
     """The scores of runs on a split, a row a score, a column a model: mean (min..max).
 
-    columns: heading to a list of scores, a dict a run, the first without the regulariser; ratios: of the others,
-    heading to the error relative to that.
+    columns: heading to a list of scores, a dict a run; ratios: the error of the second relative to that of the first.
     """
     counts = {part: sorted({one["data"]["split"][part] for one in settings}) for part in ("train", split)}
     train, held_out = ("..".join(map(str, (of[0], of[-1])[:len(of)])) for of in counts.values())
-    right = f" Classifier right in {text(accuracies, 3)}." * bool(accuracies)
+    accuracy = f" Classifier accuracy: {text(accuracies, 3)}." if accuracies else ""
     lines = [f"{settings[0]['data']['name']}, {train} training and {held_out} {split} faces, "
-             f"{len(settings)} seeds: mean (min..max).{right}", "",
+             f"{len(settings)} seeds: mean (min..max).{accuracy}", "",
              "| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for name, (what, decimals) in SCORES.items():
         cells = [[one[name] for one in column if name in one] for column in columns.values()]
         if any(cells):
             lines.append(f"| {what} (`{name}`) | " + " | ".join(text(cell, decimals) for cell in cells) + " |")
         if name == "error":
-            cells = [text(ratios.get(heading, []), 3) for heading in list(columns)[1:]]
-            lines.append("| the same, without = 1 | 1 | " + " | ".join(cells) + " |")
+            lines.append(f"| the same, without = 1 | 1 | {text(ratios, 3)} |  |")
     return "\n".join(lines) + "\n"
-
-
-def error_ratio(scores, without):
-    """The squared error as a multiple of that without the regulariser."""
-    return value(scores["error"]) / value(without["error"])
 
 
 def value(score):
@@ -132,4 +109,4 @@ def text(scores, decimals):
 
 
 if __name__ == "__main__":
-    training.run_script(main)
+    run_script(lambda: main(sys.argv[1:]))

@@ -1,6 +1,6 @@
 """Times training, embedding, t-SNE and drawing: here, in a plain PyTorch loop and in pythae, in turn.
 
-Out: benchmarks/results/speed_<device>/ with table.md and results.json. python benchmarks/speed.py, or parts of it
+Out: benchmarks/results/speed_<device>/ with table.md and results.json. python -m benchmarks.speed, or parts of it
 alone: PARTS=training,others. For pythae's column: pip install pythae==0.1.2
 """
 import importlib.util
@@ -18,16 +18,18 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-import expr_classifier.run as classifier                        # noqa: E402, after the path
-import metric_vae.run as vae                                    # noqa: E402
-import training                                                 # noqa: E402
-from benchmarks.loops import ALPHA, BATCH, OurLoop, PlainLoop, few, pythae_epoch       # noqa: E402
-from data import synthetic                                      # noqa: E402
-from data.drawing import tsne                                   # noqa: E402
-from training import storage                                    # noqa: E402
+import expr_classifier.run as classifier_script
+from benchmarks import contenders
+from benchmarks.contenders import OurLoop, PlainLoop, few, our_log, pythae_epoch
+from data import synthetic
+from data.figures import tsne
+from expr_classifier import train as classifier
+from expr_classifier.model import ARCHITECTURES
+from metric_vae.train import MODELS
+from training import storage
+from training.devices import choose_device, choose_precision, keep_memory
+from training.errors import check_at_least, check_choice, run_script
+from training.settings import default_settings, parse_one
 
 PARTS = "matrix,training,quality,others,memory,processes"       # what is measured now; the rest keeps its last results
 ROUNDS = 5                  # measurements of each, in turn; their median counts
@@ -44,31 +46,31 @@ QUALITY_EPOCHS = 50         # of the reference recipe, as its authors set them
 EMBEDDED_FACES = 4096
 TSNE_FACES = 600
 DRAWN_FACES = 400
-PROCESS_RUN = "DATA=synthetic SIDE_BY_SIDE=False classifier.BATCH=64 vae.BATCH=64 classifier.STEPS=105 vae.STEPS=105"
+PROCESS_RUN = "DATA=synthetic classifier.BATCH=64 vae.BATCH=64 classifier.STEPS=105 vae.STEPS=105"
 PROCESS_ROUNDS = 2
-INTERVAL = 0.05             # seconds between two looks at a program's memory
 
-RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
 
 
-def main():
-    module = sys.modules[__name__]
-    training.override(sys.argv[1:], {"": module})
-    for part in PARTS.split(","):
-        training.check_choice("PARTS", part, MEASURES)
-    training.check_at_least(1, ROUNDS=ROUNDS)
-    device = training.choose_device(DEVICE)
-    precision = training.choose_precision(PRECISION, device)
+def main(arguments):
+    settings = parse_one(arguments, sys.modules[__name__])
+    for part in settings.PARTS.split(","):
+        check_choice("PARTS", part, MEASURES)
+    check_at_least(1, settings, "ROUNDS", "PROCESS_ROUNDS")
+    keep_memory()
+    device = choose_device(settings.DEVICE)
+    precision = choose_precision(settings.PRECISION, device)
     faces = synthetic.load()
     folder = RESULTS / f"speed_{device.type}"
     storage.make_folder(folder)
     path = folder / "results.json"
     results = storage.read_json(path) if path.exists() else {}
     results["machine"] = dict(device=name_of(device), threads=torch.get_num_threads(), torch=torch.__version__,
-                              precision=precision)
-    for part in PARTS.split(","):
+                              precision=precision, rounds=settings.ROUNDS)
+    for part in settings.PARTS.split(","):
         print(f"measuring: {part}")
-        results[part] = MEASURES[part](faces, device, precision)
+        results[part] = MEASURES[part](settings, faces, device, precision)
         results.setdefault("git_commits", {})[part] = storage.git_commit()
         storage.write_json(path, results)
     text = table(results)
@@ -97,12 +99,12 @@ def seconds_of(call, device):
     return time.perf_counter() - start
 
 
-def in_turn(calls, device):
+def in_turn(calls, device, rounds):
     """The seconds of each call, {name: [one a round]}: a round runs each of them once, after one unmeasured round."""
     for call in calls.values():
         call()
     seconds = {name: [] for name in calls}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for name, call in calls.items():
             seconds[name].append(seconds_of(call, device))
     return seconds
@@ -110,21 +112,23 @@ def in_turn(calls, device):
 
 # --- the machine
 
-def measure_matrix(faces, device, precision):
+def measure_matrix(settings, faces, device, precision):
     """Floating-point operations a second of a square matrix product, in fp32 and, where that is used, in bf16."""
-    size, products = GPU_MATRIX if device.type == "cuda" else MATRIX, {}
+    size, products = settings.GPU_MATRIX if device.type == "cuda" else settings.MATRIX, {}
     for name in dict.fromkeys(("fp32", precision)):
         a = torch.randn(size, size, device=device).to(torch.bfloat16 if name == "bf16" else torch.float32)
         products[name] = lambda a=a: a @ a
-    rate = {name: 2 * size ** 3 / statistics.median(s) for name, s in in_turn(products, device).items()}
+    seconds = in_turn(products, device, settings.ROUNDS)
+    rate = {name: 2 * size ** 3 / statistics.median(of) for name, of in seconds.items()}
     return {f"{name}_flops_per_second": value for name, value in rate.items()}
 
 
 # --- training of one network
 
-def measure_training(faces, device, precision):
+def measure_training(settings, faces, device, precision):
     """Images a second of training the reference's network, here, in a plain loop and in pythae."""
-    faces = few(faces, GPU_TRAINING_FACES if device.type == "cuda" else TRAINING_FACES, BATCH)
+    count = settings.GPU_TRAINING_FACES if device.type == "cuda" else settings.TRAINING_FACES
+    faces = few(faces, count, contenders.BATCH)
     count = len(faces.rows("train"))
     with tempfile.TemporaryDirectory() as scratch:
         calls = dict(plain=PlainLoop(faces, device).train_epoch)
@@ -133,35 +137,35 @@ def measure_training(faces, device, precision):
         else:
             print("pythae is not installed: without its column; pip install pythae==0.1.2")
         calls["here"] = OurLoop(faces, device, precision, Path(scratch)).train_epoch
-        seconds = in_turn(calls, device)
+        seconds = in_turn(calls, device, settings.ROUNDS)
         # without our checkpoint and validation, which the others do not have
-        seconds["here"] = [line["seconds"] for line in storage.read_log(Path(scratch))][-ROUNDS:]
+        seconds["here"] = [line["seconds"] for line in storage.read_log(Path(scratch))][-settings.ROUNDS:]
     counter = FlopCounterMode(display=False)
     with counter:
-        PlainLoop(few(faces, BATCH, BATCH), device).train_epoch()
+        PlainLoop(few(faces, contenders.BATCH, contenders.BATCH), device).train_epoch()
     return dict(images_per_second={name: [count / s for s in of] for name, of in seconds.items()},
-                flops_per_image=counter.get_total_flops() / BATCH)
+                flops_per_image=counter.get_total_flops() / contenders.BATCH)
 
 
 # --- the reference's quality
 
-def measure_quality(faces, device, precision):
+def measure_quality(settings, faces, device, precision):
     """[seconds of training, loss on held-out faces] of each epoch: of the reference recipe in the plain loop, and ours.
 
     The loss is the recipe's: squared error + ALPHA KL on sampled z. Ours has the light networks and our schedule, and
     the same faces and loss.
     """
-    faces = few(faces, QUALITY_FACES, len(faces))
+    faces = few(faces, settings.QUALITY_FACES, len(faces))
     loop, curve = PlainLoop(faces, device), []
-    for epoch in range(QUALITY_EPOCHS):
+    for epoch in range(settings.QUALITY_EPOCHS):
         seconds = seconds_of(loop.train_epoch, device)
         curve.append([seconds, loop.val_loss()])
-        print(f"reference recipe, epoch {epoch + 1} of {QUALITY_EPOCHS}: {seconds:.1f} s, loss {curve[-1][1]:.2f}")
+        print(f"reference recipe, epoch {epoch + 1} of {settings.QUALITY_EPOCHS}: {seconds:.1f} s, "
+              f"loss {curve[-1][1]:.2f}")
     with tempfile.TemporaryDirectory() as scratch:
-        own = training.constants(vae) | dict(ALPHA=(ALPHA, ALPHA))
-        log = OurLoop(faces, device, precision, Path(scratch), **own).run()
-    return dict(faces=QUALITY_FACES, threads=torch.get_num_threads(), reference_curve=curve,
-                our_curve=[[line["seconds"], line["val_error"] + ALPHA * line["val_kl"]] for line in log])
+        log = our_log(faces, device, precision, Path(scratch))
+    return dict(faces=settings.QUALITY_FACES, threads=torch.get_num_threads(), reference_curve=curve,
+                our_curve=[[line["seconds"], line["val_error"] + contenders.ALPHA * line["val_kl"]] for line in log])
 
 
 def seconds_until(loss, curve):
@@ -175,15 +179,15 @@ def seconds_until(loss, curve):
 
 # --- everything else
 
-def measure_others(faces, device, precision):
+def measure_others(settings, faces, device, precision):
     """Faces a second of embedding, t-SNE and drawing synthetic faces."""
-    model = classifier.ARCHITECTURES[classifier.ARCHITECTURE](faces.size).to(device).eval()
-    rows = np.arange(len(faces))[:EMBEDDED_FACES]
-    points = np.random.default_rng(SEED).normal(size=(TSNE_FACES, 16))
-    calls = dict(embedding=(len(rows), lambda: classifier.layer(model, faces, rows, device)),
-                 tsne=(TSNE_FACES, lambda: tsne(points, 20, SEED)),
-                 drawing=(DRAWN_FACES, lambda: synthetic.make(faces.size, SEED, DRAWN_FACES, DRAWN_FACES // 7)))
-    seconds = in_turn({name: call for name, (_, call) in calls.items()}, device)
+    model = ARCHITECTURES[default_settings(classifier_script).ARCHITECTURE](faces.size).to(device).eval()
+    rows = np.arange(len(faces))[:settings.EMBEDDED_FACES]
+    drawn, points = settings.DRAWN_FACES, np.random.default_rng(settings.SEED).normal(size=(settings.TSNE_FACES, 16))
+    calls = dict(embedding=(len(rows), lambda: classifier.layer_of(model, faces, rows, device)),
+                 tsne=(settings.TSNE_FACES, lambda: tsne(points, 20, settings.SEED)),
+                 drawing=(drawn, lambda: synthetic.make(faces.size, settings.SEED, drawn, drawn // 7)))
+    seconds = in_turn({name: call for name, (_, call) in calls.items()}, device, settings.ROUNDS)
     return {name: [count / s for s in seconds[name]] for name, (count, _) in calls.items()}
 
 
@@ -202,13 +206,13 @@ def run_copy(*command, threads=None, look=lambda pid: None):
         process = subprocess.Popen(command, cwd=scratch, env=environment, stdout=subprocess.DEVNULL)
         while process.poll() is None:
             look(process.pid)
-            time.sleep(INTERVAL)
+            time.sleep(0.05)
         if process.returncode:
             raise subprocess.CalledProcessError(process.returncode, command)
         return storage.read_log(Path(scratch) / "experiments" / "0")
 
 
-def measure_processes(faces, device, precision):
+def measure_processes(settings, faces, device, precision):
     """Seconds of training by run.py in one process and in two on the same cores, and how far the losses differ.
 
     seconds: the sum over the three trainings of an epoch's median; loss_difference: of their first epoch's losses, the
@@ -216,23 +220,24 @@ def measure_processes(faces, device, precision):
     """
     if device.type == "cuda" and torch.cuda.device_count() < 2:
         return {}
-    run = ["run.py", *PROCESS_RUN.split(), f"DEVICE={device.type}", "PRECISION=fp32"]
+    run = ["run.py", *settings.PROCESS_RUN.split(), f"DEVICE={device.type}", "PRECISION=fp32"]
     threads = torch.get_num_threads()
     threads_of = dict(one=threads, two=max(threads // 2, 1))    # of each process: all on the same cores
     commands = dict(one=run, two=["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *run])
     lines = {name: [] for name in commands}
-    for _ in range(PROCESS_ROUNDS):
+    for _ in range(settings.PROCESS_ROUNDS):
         for name, command in commands.items():
             lines[name] += run_copy(*command, threads=threads_of[name])
-    stages = ("classifier", *vae.MODELS)
+    stages = ("classifier", *MODELS)
     seconds = {name: sum(statistics.median(line["seconds"] for line in of if line["stage"] == stage)
                          for stage in stages) for name, of in lines.items()}
     firsts = ([next(line["loss"] for line in of if line["stage"] == stage) for stage in stages]
               for of in lines.values())
-    return dict(run=PROCESS_RUN, seconds=seconds, loss_difference=max(abs(b / a - 1) for a, b in zip(*firsts)))
+    return dict(run=settings.PROCESS_RUN, seconds=seconds,
+                loss_difference=max(abs(b / a - 1) for a, b in zip(*firsts)))
 
 
-def measure_memory(faces, device, precision):
+def measure_memory(settings, faces, device, precision):
     """The peak memory in bytes of run.py, all its processes together, with an epoch of each training (Linux)."""
     if not Path("/proc/self/smaps_rollup").exists():
         return {}
@@ -262,8 +267,8 @@ MEASURES = dict(matrix=measure_matrix, training=measure_training, quality=measur
 def table(results):
     """What was measured, in Markdown."""
     machine = results["machine"]
-    lines = [f"{machine['device']}, torch {machine['torch']}, {machine['precision']} here. Medians of {ROUNDS} rounds, "
-             "in turn.", "", "| | |", "|---|---|"]
+    lines = [f"{machine['device']}, torch {machine['torch']}, {machine['precision']} here. Medians of "
+             f"{machine['rounds']} rounds, in turn.", "", "| | |", "|---|---|"]
     row = lambda name, value: lines.append(f"| {name} | {value} |")
     if "matrix" in results:
         for name, rate in results["matrix"].items():
@@ -300,4 +305,4 @@ def table(results):
 
 
 if __name__ == "__main__":
-    training.run_script(main)
+    run_script(lambda: main(sys.argv[1:]))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from data.faces import checked, resized
-from training import UserError
+from training.errors import UserError
 
 NEEDED = ("images", "labels")
 OPTIONAL = ("identities", "split")

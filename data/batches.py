@@ -6,10 +6,17 @@ import math
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional
 
 
 ON_GPU = 2 ** 32        # bytes of memory-mapped faces that are copied to a GPU; of more, batch by batch
+CONTRAST = 4e-4         # variance of a face, on 0..1, below which its contrast is not raised in full
+
+
+def contrast_normalization():
+    """A layer that brings each face to mean 0 and standard deviation 1, so that light and contrast matter less."""
+    return nn.InstanceNorm2d(1, eps=CONTRAST)
 
 
 class Images:

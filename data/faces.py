@@ -1,23 +1,20 @@
 """The Faces record, its checks and splits.
 
-In: a data set's name or a path. Out: Faces. `python -m data.faces PATH` prints what was found and draws it.
+In: arrays of one source. Out: Faces.
 """
 import hashlib
-import sys
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from training import UserError, run_script
+from training.errors import UserError
 
 EXPRESSIONS = ("anger", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 SPLITS = ("train", "val", "test")
-FOLDER = Path(__file__).parent      # where "auto", "tfd" and "fer2013" look
 FRACTION = 10                       # one part in FRACTION each for val and test, where the data has no split
 CHUNK = 4096                        # faces looked at in one go by checks and the fingerprint
 
@@ -202,41 +199,6 @@ def split_faces(labels, identities, seed, where="data"):
     return split
 
 
-def load(data="auto", image_size=48, fold=0, seed=0):
-    """Faces of "auto", "synthetic", "tfd", "fer2013" or a path (see data/README.md).
-
-    image_size: pixels, a multiple of 8. fold: 0..4 of TFD's five. seed: of the synthetic faces and of drawn splits.
-    Raises UserError for anything that cannot be used.
-    """
-    from data import arrays, fer2013, folder, synthetic, tfd
-    if image_size < 8 or image_size % 8:
-        raise UserError("IMAGE_SIZE", "a multiple of 8", image_size, "set it to 48, 64, ...")
-    if not 0 <= seed < 2 ** 32:
-        raise UserError("SEED", "0 to 2^32 - 1", seed, "set it to 0, 1, ...")
-    if data == "auto":
-        data = "tfd" if tfd.found(FOLDER) else "fer2013" if fer2013.found(FOLDER) else "synthetic"
-        print(f'DATA="auto": {data}, ' + (f"found in {FOLDER}" if data != "synthetic" else
-              f"since neither TFD nor FER2013 lies in {FOLDER} (data/README.md says how to get them)"))
-    if data == "synthetic":
-        return synthetic.load(image_size, seed)
-    if data in ("tfd", "fer2013"):
-        path = FOLDER
-    else:
-        path = Path(data).expanduser()
-        if not path.exists():
-            raise UserError(path.absolute(), '"auto", "synthetic", "tfd", "fer2013" or a path that exists',
-                            "nothing there", "check DATA")
-    if data == "tfd" or data != "fer2013" and tfd.found(path):
-        return tfd.load(path, image_size, fold, seed)
-    if data == "fer2013" or fer2013.found(path):
-        return fer2013.load(path, image_size, seed)
-    if arrays.found(path):
-        return arrays.load(path, image_size, seed)
-    return folder.load(path, image_size, seed)
-
-
-# --- python -m data.faces PATH
-
 def summary(faces):
     """What was found, as text: counts by split, expression and identity."""
     lines = [f"{faces.name}: {len(faces)} faces of {faces.size}x{faces.size} pixels, "
@@ -249,19 +211,3 @@ def summary(faces):
     lines.append(f"{'identities':12}" + "".join(f"{len(p):8d}" for p in people))
     lines.append(f"{(faces.identities < 0).sum()} faces of unknown identity")
     return "\n".join(lines)
-
-
-def main():
-    from data.drawing import contact_sheet
-    if len(sys.argv) != 2:
-        raise UserError("python -m data.faces PATH", "one argument: a data set's name or a path",
-                        f"{len(sys.argv) - 1} arguments", "python -m data.faces synthetic")
-    faces = load(sys.argv[1])
-    print(summary(faces))
-    path = FOLDER / "contact_sheet.png"
-    contact_sheet(path, faces)
-    print(f"wrote {path}")
-
-
-if __name__ == "__main__":
-    run_script(main)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from data.faces import EXPRESSIONS, checked, resized
-from training import UserError
+from training.errors import UserError
 
 FILES = ("fer2013.csv", "icml_face_data.csv")
 CHECKSUMS = ("f8428a1edbd21e88f42c73edd2a14f95", "b114b9e04e6949e5fe8b6a98b3892b1d",     # of FILES and of Kaggle's

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from data.faces import EXPRESSIONS, SPLITS, checked, split_faces
-from training import UserError
+from training.errors import UserError
 
 # What folders named 0, 1, ... hold, {number: expression}; it differs between data sets, so None refuses them.
 # RAF-DB: dict(enumerate(("surprise", "fear", "disgust", "happy", "sad", "anger", "neutral"), start=1))

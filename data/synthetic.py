@@ -15,7 +15,7 @@ import numpy as np
 
 from data.faces import Faces, split_faces
 from data.rendering import draw
-from training import UserError
+from training.errors import UserError
 from training.storage import write_atomically
 
 COUNT = 4178        # faces, as many as are labelled in TFD

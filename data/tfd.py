@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from data.faces import checked, resized
-from training import UserError
+from training.errors import UserError
 
 RAW = {"TFD_ranzato_48x48.mat": 48, "TFD_ranzato_96x96.mat": 96, "TFD_48x48.mat": 48, "TFD_96x96.mat": 96}  # pixels
 PROCESSED = ("tfd_data_array.npz", "fau_levels.npz", "TFD_ranzato_96x96.mat")   # images, rows used, labels

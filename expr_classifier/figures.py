@@ -5,7 +5,7 @@ In: arrays of held-out faces. Out: PNG files. Labels are int64 (n,) into EXPRESS
 import numpy as np
 from matplotlib.figure import Figure
 
-from data.drawing import COLOURS, MARKERS, expression_legend, face_grid, save, scatter, tsne
+from data.figures import COLOURS, MARKERS, expression_legend, face_grid, save, scatter, tsne
 from data.faces import EXPRESSIONS
 
 SHOWN = 14              # faces of each expression, as in the reference implementation

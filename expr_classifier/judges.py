@@ -1,106 +1,90 @@
 """Networks that measure what a VAE has learned, each a classifier: a judge of expressions, one that tells people apart,
-and the run's own classifier again, from another seed.
+and a second classifier like the run's, from another seed.
 
-In: Faces. Out: judge.pt, identity.pt and second.pt in a run folder, trained on its training faces, or read from there.
-For the rest they have the settings at the head of expr_classifier/run.py.
+In: Faces and settings. Out: judge.pt, identity.pt and second.pt in a run folder, trained on its training faces, or
+read from there.
 """
 import json
 import tempfile
-from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-import expr_classifier.run as classifier
-import training
 from data.faces import EXPRESSIONS
 from expr_classifier.model import ARCHITECTURES
+from expr_classifier.train import load_classifier, train
 from training import storage
-from training.beside import beside
-
-# --- judge.pt: says which expression a face has; neither the VAE nor its metric has seen it
-JUDGE_ARCHITECTURE = "judge"    # one of expr_classifier/model.py, or "none": no scores of edits
-JUDGE_STEPS = 600               # batches, in whole epochs
-JUDGE_BATCH = 64                # faces
-JUDGE_RATE = (2e-3, 1e-4)       # Adam's, at the first and the last step
-JUDGE_SEED = 1000               # added to the run's seed
-
-# --- second.pt: how far two classifiers agree
-SECOND_SEED = 500               # added to the run's seed
-
-# --- identity.pt: tells people apart, where they are known
-IDENTITY_STEPS = 420            # batches, in whole epochs; 0: no scores of identity
-IDENTITY_SEED = 1500            # added to the run's seed
-
-CLASSIFIER = training.constants(classifier)     # as at the head of that file, whatever the run's own are
+from training.errors import UserError, check_at_least, check_choice, check_schedules
 
 
-def check_settings():
-    """Raise UserError for a constant that cannot be."""
-    training.check_choice("JUDGE_ARCHITECTURE", JUDGE_ARCHITECTURE, ("none", *ARCHITECTURES))
-    training.check_at_least(1, JUDGE_STEPS=JUDGE_STEPS)
-    training.check_schedules(JUDGE_RATE=JUDGE_RATE)
+def check_settings(settings):
+    """Raise UserError for a constant of experiments.py about these networks with an impossible value."""
+    check_choice("JUDGE_ARCHITECTURE", settings.JUDGE_ARCHITECTURE, ("none", *ARCHITECTURES))
+    check_at_least(1, settings, "JUDGE_STEPS", "JUDGE_BATCH")
+    check_at_least(0, settings, "IDENTITY_STEPS")
+    check_schedules(settings, "JUDGE_RATE")
 
 
-def train_network(name, faces, folder, seed, device, classes=len(EXPRESSIONS), precision="fp32", **settings):
+def train_network(name, faces, settings, folder, seed, device, classes=len(EXPRESSIONS), precision="fp32"):
     """A further classifier, kept as folder/name.pt: read from there if it has these settings, else trained.
 
     settings: constants of expr_classifier/run.py. None where there are too few faces to train it.
     """
     path = folder / f"{name}.pt"
-    wanted = json.dumps([seed, faces.fingerprint, precision, settings], sort_keys=True)
+    wanted = json.dumps([seed, faces.fingerprint, precision, asdict(settings)], sort_keys=True)
     if not path.exists() or storage.load_checkpoint(path).get("settings") != wanted:
         try:
-            with training.changed_constants(classifier, **settings), tempfile.TemporaryDirectory() as scratch:
-                classifier.train(faces, Path(scratch), seed, device, precision, classes)
+            with tempfile.TemporaryDirectory() as scratch:
+                train(faces, settings, Path(scratch), seed, device, precision, classes)
                 state = storage.load_checkpoint(Path(scratch) / "classifier.pt")
-        except training.UserError as error:
-            print(f"no {name}.pt, without its scores: {error}")
+        except UserError as error:
+            print(f"no {name}.pt, and no scores that need it: {error}")
             return None
         storage.write_atomically(path, lambda file: torch.save({**state, "settings": wanted}, file))
-    return classifier.load_classifier(path, device)
+    return load_classifier(path, device)
 
 
-def judge_settings():
-    """The classifier's constants for the judge, the same whatever recipe the run followed."""
-    return {**CLASSIFIER, "ARCHITECTURE": JUDGE_ARCHITECTURE, "STEPS": JUDGE_STEPS, "BATCH": JUDGE_BATCH,
-            "LEARNING_RATE": JUDGE_RATE}
+def judge_settings(settings, defaults):
+    """The settings of the judge. settings: the constants of experiments.py; defaults: those of expr_classifier/run.py
+    as they stand there, so that the judge is the same whatever settings the run had.
+    """
+    return replace(defaults, ARCHITECTURE=settings.JUDGE_ARCHITECTURE, STEPS=settings.JUDGE_STEPS,
+                   BATCH=settings.JUDGE_BATCH, LEARNING_RATE=settings.JUDGE_RATE)
 
 
-def train_judge(faces, folder, seed, device):
-    """The judge of a run with this seed; None where JUDGE_ARCHITECTURE is "none" or there are too few faces."""
-    if JUDGE_ARCHITECTURE == "none":
+def train_judge(faces, settings, defaults, folder, seed, device):
+    """The judge of a run with this seed; None where JUDGE_ARCHITECTURE is "none" or there are too few faces.
+
+    settings, defaults: as in judge_settings.
+    """
+    if settings.JUDGE_ARCHITECTURE == "none":
         return None
-    return train_network("judge", faces, folder, seed + JUDGE_SEED, device, **judge_settings())
+    return train_network("judge", faces, judge_settings(settings, defaults), folder, seed + settings.JUDGE_SEED, device)
 
 
-def train_second(faces, folder, seed, device, precision):
-    """The classifier of a run with this seed and precision again, but of another seed; None where it cannot be."""
-    return train_network("second", faces, folder, seed + SECOND_SEED, device, precision=precision,
-                         **training.constants(classifier))
+def train_second(faces, settings, classifier, folder, seed, device, precision):
+    """The classifier of a run with this seed and these settings, classifier, trained again from another seed; None
+    where that is not possible. settings: the constants of experiments.py.
+    """
+    return train_network("second", faces, classifier, folder, seed + settings.SECOND_SEED, device, precision=precision)
 
 
-def train_second_beside(faces, folder, seed, device, precision):
-    """The context in which train_second's work is done beside the block, where it is not done yet."""
-    if (folder / "second.pt").exists():
-        return nullcontext()
-    return beside(faces, device, train_network, "second", faces, folder, seed + SECOND_SEED, device,
-                  precision=precision, **training.constants(classifier))
+def train_identifier(faces, settings, defaults, folder, seed, device):
+    """A network whose second-last layer tells people apart: a classifier of people instead of expressions.
 
-
-def train_identifier(faces, folder, seed, device):
-    """A network whose second-last layer tells people apart: a classifier of who it is in place of which expression.
-
-    None where fewer than two known people have training faces, or IDENTITY_STEPS is 0.
+    settings, defaults: as in judge_settings. None where fewer than two known people have training faces, or
+    IDENTITY_STEPS is 0.
     """
     rows = faces.rows("train")
     rows = rows[faces.identities[rows] >= 0]
     people = np.full(len(faces), -1)
     names, people[rows] = np.unique(faces.identities[rows], return_inverse=True)
-    if len(names) < 2 or not IDENTITY_STEPS:
+    if len(names) < 2 or not settings.IDENTITY_STEPS:
         return None
     training_faces = replace(faces, labels=people, split=np.where(faces.split == 0, 0, -1))
-    settings = {**judge_settings(), "ARCHITECTURE": "light", "STEPS": IDENTITY_STEPS, "TURN": 0., "ZOOM": 0.}
-    return train_network("identity", training_faces, folder, seed + IDENTITY_SEED, device, len(names), **settings)
+    of_network = replace(judge_settings(settings, defaults), ARCHITECTURE="light", STEPS=settings.IDENTITY_STEPS,
+                         TURN=0.0, ZOOM=0.0)
+    return train_network("identity", training_faces, of_network, folder, seed + settings.IDENTITY_SEED, device,
+                         len(names))

@@ -5,9 +5,9 @@ another task (B, classes).
 """
 from torch import nn
 
+from data.batches import contrast_normalization
 from data.faces import EXPRESSIONS
 
-CONTRAST = 4e-4         # variance of a face, on 0..1, below which its contrast is not raised in full
 LAYERS = ("last", "second_last", "softmax")
 
 
@@ -59,13 +59,12 @@ def original(size, classes=len(EXPRESSIONS)):
 def light(size, classes=len(EXPRESSIONS)):
     """4x4 stride-2 convolutions of 32, 64 and 128 channels, then 128 dense.
 
-    Each face is brought to mean 0 and standard deviation 1 first, so that light and contrast matter less. No batch norm
-    and no dropout, so that what a face gives never depends on the batch that it stands in.
+    No batch norm and no dropout, so that a face's output never depends on its batch.
     """
     def convolution(inputs, outputs):
         return nn.Conv2d(inputs, outputs, 4, stride=2, padding=1)
 
-    blocks = [nn.Sequential(nn.InstanceNorm2d(1, eps=CONTRAST), convolution(1, 32), nn.SiLU()),
+    blocks = [nn.Sequential(contrast_normalization(), convolution(1, 32), nn.SiLU()),
               nn.Sequential(convolution(32, 64), nn.GroupNorm(8, 64), nn.SiLU()),
               nn.Sequential(convolution(64, 128), nn.GroupNorm(8, 128), nn.SiLU())]
     dense = nn.Sequential(nn.Linear(128 * (size // 8) ** 2, 128), nn.LayerNorm(128), nn.SiLU())
@@ -94,7 +93,7 @@ def residual(size, classes=len(EXPRESSIONS)):
     def block(inputs, outputs):
         return nn.Sequential(convolution(inputs, outputs, 2), Residual(convolution(outputs, outputs)))
 
-    blocks = [nn.Sequential(nn.InstanceNorm2d(1, eps=CONTRAST), nn.Conv2d(1, 32, 3, stride=2, padding=1), nn.SiLU()),
+    blocks = [nn.Sequential(contrast_normalization(), nn.Conv2d(1, 32, 3, stride=2, padding=1), nn.SiLU()),
               block(32, 64), block(64, 128)]
     dense = nn.Sequential(nn.Linear(128 * (size // 8) ** 2, 128), nn.LayerNorm(128), nn.SiLU())
     return Classifier(blocks, dense, 128, classes)

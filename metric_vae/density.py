@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training import UserError
+from training.errors import UserError
 from training.storage import write_atomically
 
 FACES = 20_000          # that it is fitted to, at most

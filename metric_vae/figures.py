@@ -6,9 +6,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from data.drawing import expression_legend, face_grid, save, scatter, tsne
+from data.figures import expression_legend, face_grid, save, scatter, tsne
 from data.faces import EXPRESSIONS
-from metric_vae import evaluate
+from metric_vae import statistics
 
 PERPLEXITY = 20         # of t-SNE, as in the reference implementation
 NAMES = {"no_dist_reg": "without the regulariser", "dist_reg": "with the regulariser"}
@@ -98,11 +98,11 @@ def shepard(path, panels, metric):
     """
     figure = Figure((5.5 * len(panels) + .5, 5.4), layout="compressed")
     all_axes = np.atleast_1d(figure.subplots(1, len(panels), sharex=True, sharey=True))
-    scaled = {of: evaluate.best_scale(e, d, np.ones(len(e))) * e for of, (e, d) in panels.items()}
+    scaled = {of: statistics.best_scale(e, d, np.ones(len(e))) * e for of, (e, d) in panels.items()}
     high = 1.02 * max(np.percentile(np.concatenate([scaled[of], panels[of][1]]), 99.9) for of in panels)
     for axes, (of, (e, d)) in zip(all_axes, panels.items()):
         ones = np.ones(len(e))
-        rho, stress = evaluate.spearman(e, d)(ones), evaluate.stress(e, d, ones)
+        rho, stress = statistics.spearman(e, d)(ones), statistics.stress(e, d, ones)
         drawn = axes.hexbin(d, scaled[of], gridsize=55, extent=(0, high, 0, high), mincnt=1, bins="log", cmap="viridis",
                             linewidths=0)
         axes.plot((0, high), (0, high), color="#D55E00", linewidth=1.5, label="metric kept exactly")

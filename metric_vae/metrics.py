@@ -14,8 +14,8 @@ from torch.nn import functional
 from data.batches import Images
 from data.faces import EXPRESSIONS
 from metric_vae.regularizers import pairwise_distances
-from training import UserError
-from training.processes import gather, own_part
+from training.errors import UserError
+from training.distributed import gather, own_part
 from training.storage import read_json
 
 CHECKED = 4096          # rows looked at in one go; of a matrix with more, a sample is looked at before training,
@@ -31,7 +31,7 @@ class Given(NamedTuple):
 
 
 class Metric:
-    """metric(rows, x) is Given for the faces of rows int64 (B,); x: the pixels of this process, as the VAE sees them."""
+    """metric(rows, x) is Given for the faces rows int64 (B,); x: the pixels of the own part, as the VAE sees them."""
 
     def distances(self, rows, x=None):
         """(B, B)"""

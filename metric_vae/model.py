@@ -4,21 +4,23 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional
 
+from data.batches import contrast_normalization
+
 SIGMA_MIN = 1e-5        # the reference's clip
 SPREAD = 0.25           # standard deviation of a pixel over faces, about
-CONTRAST = 4e-4         # variance of a face, on 0..1, below which its contrast is not raised in full
 
 
 class VAE(nn.Module):
     """An encoder to (mu, sigma), each (B, z_dim), and a decoder to faces (B, 1, H, W); no output activation.
 
     encoder: faces to a vector of 2 z_dim; decoder: z to faces, or to their differences from a MeanFace if there is one,
-    an nn.Sequential whose first layer is linear.
+    an nn.Sequential whose first layer is linear; metric_dims: how many of the first dimensions of z are the metric
+    part, None: all of them.
     """
 
-    def __init__(self, encoder, decoder, mean_face=None):
+    def __init__(self, encoder, decoder, metric_dims=None, mean_face=None):
         super().__init__()
-        self.encoder, self.decoder, self.mean_face = encoder, decoder, mean_face
+        self.encoder, self.decoder, self.metric_dims, self.mean_face = encoder, decoder, metric_dims, mean_face
 
     def encode(self, x):
         """mu and sigma of q(z|x), float32 (B, z_dim) each; sigma = softplus, at least SIGMA_MIN."""
@@ -28,14 +30,15 @@ class VAE(nn.Module):
         """The mean of p(x|z), float32 (B, 1, H, W)."""
         return self._face(self.decoder(z))
 
-    def see_part(self, x, dims):
-        """The first dims of mu, float32 (B, dims), with the encoder's weights held fixed: gradients reach x alone."""
+    def see_part(self, x):
+        """The metric part of mu, float32 (B, k), with the encoder's weights held fixed: gradients reach only x."""
         network = self.encoder.metric if isinstance(self.encoder, Branches) else self.encoder
-        return fixed(network, x).float()[:, :dims]
+        mu, _ = gaussian(fixed(network, x))
+        return mu[:, :self.metric_dims]
 
-    def decode_part(self, z, dims):
-        """As decode, but gradients reach only the weights by which the first dims of z enter the decoder."""
-        first, others = self.decoder[0], self.decoder[1:]
+    def decode_part(self, z):
+        """As decode, but gradients reach only the weights by which the metric part of z enters the decoder."""
+        first, others, dims = self.decoder[0], self.decoder[1:], self.metric_dims or z.shape[1]
         part = functional.linear(z[:, :dims], first.weight[:, :dims])
         rest = functional.linear(z[:, dims:], first.weight[:, dims:], first.bias)
         return self._face(fixed(others, part + rest.detach()))
@@ -75,7 +78,7 @@ def original(size, z_dim, metric_dims=None):
     decoder = nn.Sequential(nn.Linear(z_dim, 256 * side ** 2), nn.BatchNorm1d(256 * side ** 2), nn.ReLU(),
                             nn.Unflatten(1, (256, side, side)), *up(256, 256), *up(256, 128), *up(128, 32),
                             nn.Conv2d(32, 1, 5, padding=2))
-    return VAE(encoder, decoder)
+    return VAE(encoder, decoder, metric_dims)
 
 
 class MeanFace(nn.Module):
@@ -132,18 +135,18 @@ def light(size, z_dim, metric_dims=None):
     (synthetic faces) and 0.89 (photographs) of ReLU's squared error after the same time. It starts from torch's
     own weights, in hidden layers a third of He's (2015), with which it had ended at 1.2 and 1.1 times the error.
     """
-    metric_dims = metric_dims or 0
+    part = metric_dims or 0
     mean_face = MeanFace(size)
-    encoder = nn.Sequential(mean_face, *light_encoder(size, 2 * (z_dim - metric_dims)))
-    if metric_dims:
+    encoder = nn.Sequential(mean_face, *light_encoder(size, 2 * (z_dim - part)))
+    if part:
         features = 128 * (size // 8) ** 2
         convolution = lambda inputs, outputs: nn.Conv2d(inputs, outputs, 4, stride=2, padding=1)
-        metric = nn.Sequential(nn.InstanceNorm2d(1, eps=CONTRAST), Blur(), convolution(1, 32), nn.SiLU(),
+        metric = nn.Sequential(contrast_normalization(), Blur(), convolution(1, 32), nn.SiLU(),
                                convolution(32, 64), nn.GroupNorm(8, 64), nn.SiLU(),
                                convolution(64, 128), nn.GroupNorm(8, 128), nn.SiLU(), nn.Flatten(),
-                               nn.Linear(features, 128), nn.LayerNorm(128), nn.SiLU(), nn.Linear(128, 2 * metric_dims))
-        encoder = Branches(metric, encoder, metric_dims, z_dim - metric_dims)
-    return VAE(encoder, light_decoder(size, z_dim), mean_face)
+                               nn.Linear(features, 128), nn.LayerNorm(128), nn.SiLU(), nn.Linear(128, 2 * part))
+        encoder = Branches(metric, encoder, part, z_dim - part)
+    return VAE(encoder, light_decoder(size, z_dim), metric_dims, mean_face)
 
 
 def light_encoder(size, outputs, channels=1):

@@ -1,4 +1,4 @@
-"""The scores of a trained VAE on held-out faces: it is encoded, decoded and edited here, and evaluate.py counts.
+"""The scores of a trained VAE on held-out faces: it is encoded, decoded and edited here, and statistics.py counts.
 
 In: a VAE, its metric, Faces and, for edits, a judge: a classifier with layers(x) as expr_classifier/model.py has it.
 Out: dicts of score: [value, low, high].
@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-import metric_vae.run as vae
 from data import synthetic
 from data.batches import Images
 from data.faces import EXPRESSIONS
-from metric_vae import evaluate
+from metric_vae import statistics
 from metric_vae.density import Density
 from metric_vae.metrics import Function
+from metric_vae.train import decode, encode
 
 CHUNK = 2048            # faces decoded and scored in one go
 SAMPLES = 100           # of each expression, for the judge
@@ -42,7 +42,7 @@ class Latents:
 
     def distances(self):
         """Latent distances (n, n)."""
-        return evaluate.euclidean(self.mu[:, self.metric_dims])
+        return statistics.euclidean(self.mu[:, self.metric_dims])
 
     def samples(self, count, source, of=None, seed=0):
         """New faces float32 (count, H, W) from source: "density", of all classes or one, or "prior", N(0, I)."""
@@ -52,7 +52,7 @@ class Latents:
 
     def edit(self, rows, target):
         """The faces of these places with another expression: int, or one a face."""
-        return self.decode(evaluate.edit(self.mu[rows], self.labels[rows], target, self.means, self.edit_dims))
+        return self.decode(statistics.edit(self.mu[rows], self.labels[rows], target, self.means, self.edit_dims))
 
 
 def given_distances(metric, faces, rows, device):
@@ -61,45 +61,45 @@ def given_distances(metric, faces, rows, device):
     return metric.distances(places, Images(faces, device)(places)).cpu().numpy().astype(float)
 
 
-def encode(name, model, faces, rows, device, edit_part="both", density=None):
-    """The Latents of these held-out faces in a VAE; edit_part: "metric" edits move the first METRIC_DIMS of z, "rest"
-    the others, "both" all; density: of its latents.
+def latents_of(name, vae, faces, rows, device, edit_part="both", density=None):
+    """The Latents of these held-out faces in a VAE; edit_part: "metric" edits move the metric part of z, "rest" the
+    other dimensions, "both" all; density: of its latents.
     """
-    regularized = name == "dist_reg" and vae.METRIC_DIMS is not None        # else all of z is compared and moved
-    k = vae.METRIC_DIMS if regularized else None
-    parts = {"both": slice(None), "metric": slice(k), "rest": slice(k, None) if regularized else slice(None)}
-    mu, _ = vae.encode(model, faces, rows, device)
-    train = faces.rows("train", labelled=True)
+    k = vae.metric_dims if name == "dist_reg" else None         # None: all of z is compared and moved
+    parts = {"both": slice(None), "metric": slice(k), "rest": slice(None) if k is None else slice(k, None)}
+    mu, _ = encode(vae, faces, rows, device)
+    training_rows = faces.rows("train", labelled=True)
     means = np.full((len(EXPRESSIONS), mu.shape[1]), np.nan)
-    if len(train):
-        means = evaluate.expression_means(vae.encode(model, faces, train, device)[0], faces.labels[train])
+    if len(training_rows):
+        of_training_faces, _ = encode(vae, faces, training_rows, device)
+        means = statistics.expression_means(of_training_faces, faces.labels[training_rows])
     return Latents(name, rows, faces.images[rows] / np.float32(255), faces.labels[rows], mu, means,
-                   lambda z: vae.decode(model, z, device).clip(0, 1), slice(k), parts[edit_part], density)
+                   lambda z: decode(vae, z, device).clip(0, 1), slice(k), parts[edit_part], density)
 
 
-def score_reconstructions(model, faces, rows, device, seed=0):
+def score_reconstructions(vae, faces, rows, device, seed=0):
     """error, psnr, ssim and high_frequencies of x_hat, kl and active_units on the faces of these rows.
 
     x_hat is decoded from sampled z, as in training. The error is the decoder's own, as in the loss; the other scores
     see faces cut to 0..1, as pictures show them.
     """
     rng = np.random.default_rng(seed)
-    mu, sigma = vae.encode(model, faces, rows, device)
+    mu, sigma = encode(vae, faces, rows, device)
     errors, psnrs, ssims, energies_hat, energies = [], [], [], [], []
     for start in range(0, len(rows), CHUNK):
         part = slice(start, start + CHUNK)
         x = faces.images[rows[part]] / np.float32(255)
-        x_hat = vae.decode(model, mu[part] + sigma[part] * rng.standard_normal(mu[part].shape), device)
-        errors.append(evaluate.squared_errors(x_hat, x))
+        x_hat = decode(vae, mu[part] + sigma[part] * rng.standard_normal(mu[part].shape), device)
+        errors.append(statistics.squared_errors(x_hat, x))
         x_hat = x_hat.clip(0, 1)
-        psnrs.append(evaluate.psnr(x_hat, x))
-        ssims.append(evaluate.ssim(x_hat, x))
-        energies_hat.append(evaluate.high_energy(x_hat))
-        energies.append(evaluate.high_energy(x))
-    return {"error": evaluate.mean_score(np.concatenate(errors)), "psnr": evaluate.mean_score(np.concatenate(psnrs)),
-            "ssim": evaluate.mean_score(np.concatenate(ssims)),
-            "high_frequencies": evaluate.ratio(np.concatenate(energies_hat), np.concatenate(energies)),
-            "kl": evaluate.mean_score(evaluate.kl(mu, sigma)), "active_units": evaluate.active_units(mu)}
+        psnrs.append(statistics.psnr(x_hat, x))
+        ssims.append(statistics.ssim(x_hat, x))
+        energies_hat.append(statistics.high_energy(x_hat))
+        energies.append(statistics.high_energy(x))
+    return {"error": statistics.mean_score(np.concatenate(errors)),
+            "psnr": statistics.mean_score(np.concatenate(psnrs)), "ssim": statistics.mean_score(np.concatenate(ssims)),
+            "high_frequencies": statistics.ratio(np.concatenate(energies_hat), np.concatenate(energies)),
+            "kl": statistics.mean_score(statistics.kl(mu, sigma)), "active_units": statistics.active_units(mu)}
 
 
 def score_edits(latents, judge, identifier, metric, faces, device, steps=10, paths=50, seed=0):
@@ -121,24 +121,24 @@ def score_edits(latents, judge, identifier, metric, faces, device, steps=10, pat
     for score, source in (("frechet", "density"), ("frechet_prior", "prior")):
         if source == "prior" or latents.density is not None:
             samples = latents.samples(len(latents.x), source, seed=seed)
-            scores[score] = evaluate.frechet(features(samples), of_all)
+            scores[score] = statistics.frechet(features(samples), of_all)
     if latents.density is not None:
         asked = np.repeat(latents.density.labelled(), SAMPLES)
         samples = [latents.samples(SAMPLES, "density", of, seed) for of in latents.density.labelled()]
         if len(asked):
-            scores["judge_on_samples"] = evaluate.accuracy(probabilities(np.concatenate(samples)), asked)
+            scores["judge_on_samples"] = statistics.accuracy(probabilities(np.concatenate(samples)), asked)
     people = faces.identities[latents.rows]
     starts, ends = pairs_of(latents, people, HAPPY, SAD, paths, seed)
     if len(starts):
-        path = evaluate.interpolate(latents.mu[starts], latents.mu[ends], steps)
+        path = statistics.interpolate(latents.mu[starts], latents.mu[ends], steps)
         decoded = latents.decode(path.reshape(-1, path.shape[2]))
-        scores["interpolation_monotonicity"] = evaluate.monotonicity(
+        scores["interpolation_monotonicity"] = statistics.monotonicity(
             probabilities(decoded)[:, SAD].reshape(path.shape[:2]))
-        if isinstance(metric, Function) and vae.METRIC_NORM != "cosine":
+        if isinstance(metric, Function) and metric.norm != "cosine":
             points = apply(lambda x: metric.points(x).flatten(1), decoded, device)
-            scores["interpolation_path_ratio"] = evaluate.path_ratio(
-                points.reshape(*path.shape[:2], -1), vae.METRIC_NORM)
-    return evaluate.finite(scores)
+            scores["interpolation_path_ratio"] = statistics.path_ratio(
+                points.reshape(*path.shape[:2], -1), metric.norm)
+    return statistics.finite(scores)
 
 
 def other_expressions(labels, possible, rng):
@@ -161,21 +161,21 @@ def score_expressions(edit, rows, known, x_hat, targets, judge, identifier, face
     probabilities = lambda x: apply(lambda x: judge.layers(x)["softmax"], x, device)
     x, labels = faces.images[rows[known]] / np.float32(255), faces.labels[rows[known]]
     of_faces = probabilities(x)
-    hits = evaluate.edit_hits(lambda places, target: edit(known[places], target), probabilities, labels, targets)
-    scores = {"judge_on_faces": evaluate.accuracy(of_faces, labels),
-              "judge_on_faces_balanced": evaluate.balanced_accuracy(of_faces, labels),
-              "judge_on_reconstructions": evaluate.accuracy(probabilities(x_hat), labels),
-              "edit_success": evaluate.edit_success(hits, labels)}
+    hits = statistics.edit_hits(lambda places, target: edit(known[places], target), probabilities, labels, targets)
+    scores = {"judge_on_faces": statistics.accuracy(of_faces, labels),
+              "judge_on_faces_balanced": statistics.balanced_accuracy(of_faces, labels),
+              "judge_on_reconstructions": statistics.accuracy(probabilities(x_hat), labels),
+              "edit_success": statistics.edit_success(hits, labels)}
     happy = hits[labels == HAPPY, SAD]
     if len(happy):
-        scores["edit_success_happy_to_sad"] = evaluate.mean_score(happy)
+        scores["edit_success_happy_to_sad"] = statistics.mean_score(happy)
     target = other_expressions(labels, targets, np.random.default_rng(seed))
     if target is not None:
         edits = edit(known, target)
-        scores["high_frequencies_of_edits"] = evaluate.high_frequencies(edits, x)
+        scores["high_frequencies_of_edits"] = statistics.high_frequencies(edits, x)
         if faces.factors is not None:
             truth = synthetic.with_expression(faces, rows[known], target) / 255
-            scores["edit_error_to_truth"] = evaluate.edit_error_to_truth(edits, truth, x_hat, x)
+            scores["edit_error_to_truth"] = statistics.edit_error_to_truth(edits, truth, x_hat, x)
     if identifier is not None and len(known):
         scores |= score_identity(edit, rows, known, targets, identifier, faces, device)
     return scores
@@ -191,8 +191,8 @@ def score_identity(edit, rows, known, targets, identifier, faces, device):
     places, target = places[labels[places] != target], target[labels[places] != target]
     edits = [points(edit(places[i:i + CHUNK], target[i:i + CHUNK])) for i in range(0, len(places), CHUNK)]
     real = points(faces.images[rows] / np.float32(255))
-    return {"identity_on_faces": evaluate.identity_kept(real[known], known, people, real),
-            "identity_kept": evaluate.identity_kept(np.concatenate(edits), places, people, real)}
+    return {"identity_on_faces": statistics.identity_kept(real[known], known, people, real),
+            "identity_kept": statistics.identity_kept(np.concatenate(edits), places, people, real)}
 
 
 def pairs_of(latents, people, a, b, count, seed=0):

@@ -8,7 +8,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data.faces import EXPRESSIONS, checked     # noqa: E402, after the path
-from training import UserError                  # noqa: E402
+from training.errors import UserError           # noqa: E402
 
 PEOPLE = 10
 

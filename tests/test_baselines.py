@@ -1,5 +1,6 @@
 """benchmarks/baselines.py: the two objectives, who moves in which step, edits on a toy problem, scores by hand."""
 from copy import deepcopy
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,13 +8,15 @@ import pytest
 import torch
 from torch.nn.functional import one_hot
 
+import metric_vae.run
 from benchmarks import baselines
 from benchmarks.baselines import CSVAE, ConditionalVAE
 from data.faces import Faces
+from training.settings import default_settings
 
 CPU = torch.device("cpu")
-SETTINGS = dict(seed=0, device=CPU, precision="fp32", steps=12 * 14, batch=16, learning_rate=(2e-3, 1e-4),
-                alpha=(1., 1.), max_gradient=100., flip=False, shift=0)
+SETTINGS = replace(default_settings(metric_vae.run), STEPS=12 * 14, BATCH=16, LEARNING_RATE=(2e-3, 1e-4),
+                   ALPHA=(1., 1.), MAX_GRADIENT=100., FLIP=False, SHIFT=0)
 
 
 def models(size=16):
@@ -138,7 +141,7 @@ def test_an_edit_of_the_csvae_keeps_z_and_takes_the_prior_mean_of_the_target(bat
 @pytest.mark.parametrize("number", [0, 1])
 def test_edits_change_the_brightness_where_it_is_all_that_labels_change(number):
     faces = brightness_faces()
-    model = baselines.train(models()[number], faces, **SETTINGS)
+    model = baselines.train(models()[number], faces, SETTINGS, 0, CPU, "fp32")
     rows = faces.rows("val")
     labels, x = faces.labels[rows], faces.images[rows] / 255
     target = (labels + 3) % 7
@@ -149,17 +152,18 @@ def test_edits_change_the_brightness_where_it_is_all_that_labels_change(number):
 
 @pytest.mark.parametrize("number", [0, 1])
 def test_unlabelled_faces_do_not_train_and_a_last_batch_of_one_does(number):
+    short = replace(SETTINGS, STEPS=2 * 14)
     faces = brightness_faces(44)                                # 33 of them train: two batches and one face
     with_others = deepcopy(faces)
     with_others.images = np.concatenate([faces.images, 255 - faces.images[:3]])
     with_others.labels, with_others.identities = np.append(faces.labels, [-1] * 3), np.full(47, -1)
     with_others.split = np.append(faces.split, [0] * 3)
-    first, second = (baselines.train(models()[number], some, **{**SETTINGS, "steps": 2 * 14}).state_dict()
+    first, second = (baselines.train(models()[number], some, short, 0, CPU, "fp32").state_dict()
                      for some in (faces, with_others))
     assert all(torch.equal(first[name], second[name]) for name in first)
     fewer = deepcopy(faces)
     fewer.split[32] = 2                                         # the last face to train
-    third = baselines.train(models()[number], fewer, **{**SETTINGS, "steps": 2 * 14}).state_dict()
+    third = baselines.train(models()[number], fewer, short, 0, CPU, "fp32").state_dict()
     assert not all(torch.equal(first[name], third[name]) for name in first)
 
 
@@ -196,7 +200,8 @@ def test_scores_are_those_of_a_model_that_is_known():
     faces = brightness_faces()
     brightest = lambda x: ((x.mean((1, 2, 3)) * 255 - 60) / 20).round().long().clamp(0, 6)
     judge = SimpleNamespace(layers=lambda x: {"softmax": one_hot(brightest(x), 7)})
-    scores = baselines.score(Known(), faces, "val", judge, None, CPU, 35)
+    rows = faces.rows("val")
+    scores = baselines.score(Known(), faces, rows[:35], rows, judge, None, CPU)
     assert scores["error"] == pytest.approx([256 * 0.01] * 3, rel=1e-4)
     assert scores["kl"][0] == pytest.approx(3)                  # the mean label
     assert scores["judge_on_faces"][0] == 1

@@ -6,16 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from benchmarks import loops, regularizers as benchmark, scale, seeds, speed
+import experiments
+import expr_classifier.run
+import metric_vae.run
+from benchmarks import contenders, regularizers as benchmark, scale, seeds, speed
 from conftest import draw_small_images
-from training import constants
+from metric_vae.train import MODELS
 
 ROOT = Path(__file__).resolve().parents[1]
-SMALL = {"none": "", "ours": "", "matrix": "METRIC=matrix", "csvae": "", "stress_alone": benchmark.ALONE + "BETA=100",
+SMALL = {"none": "", "ours": "", "matrix": "METRIC=matrix", "csvae": "", "stress_alone": "CONSISTENCY=0 BETA=100",
          "too_few": "BATCH=500"}
-vae, evaluate = benchmark.vae, benchmark.evaluate
 
 
 class Bench:
@@ -27,24 +28,22 @@ class Bench:
         np.savez(house / "faces.npz", images=draw_small_images(people=20), labels=row % 7, identities=row // 7,
                  split=np.array([0] * 14 + [1] * 2 + [2] * 4)[row // 7])
         own = dict(DATA=str(house / "faces.npz"), IMAGE_SIZE=16, SEEDS="0,1", DEVICE="cpu", PRECISION="fp32",
-                   SPLIT="val", RESULTS=self.results, SETTINGS=dict(SMALL))
-        for module, values in ((benchmark, own), (benchmark.classifier, dict(STEPS=14, BATCH=16)),
-                               (benchmark.judges, dict(JUDGE_STEPS=7, JUDGE_BATCH=16, IDENTITY_STEPS=7)),
-                               (benchmark.baselines, dict(W_DIM=7)), (vae, dict(STEPS=12, Z_DIM=16, METRIC_DIMS=4))):
+                   W_DIM=7, RESULTS=self.results, SETTINGS=dict(SMALL))
+        for module, values in ((benchmark, own), (expr_classifier.run, dict(STEPS=14, BATCH=16)),
+                               (experiments, dict(JUDGE_STEPS=7, JUDGE_BATCH=16, IDENTITY_STEPS=7)),
+                               (metric_vae.run, dict(STEPS=12, Z_DIM=16, METRIC_DIMS=4))):
             for name, value in values.items():
                 patch.setattr(module, name, value)
-        self.train = vae.train
-        patch.setattr(vae, "train", self.record)
+        self.train = benchmark.vae.train
+        patch.setattr(benchmark.vae, "train", self.record)
 
-    def record(self, name, faces, metric, folder, *rest):
-        self.trained.append((name, vae.BETA, vae.CONSISTENCY))
-        return self.train(name, faces, metric, folder, *rest)
+    def record(self, name, faces, metric, settings, *rest):
+        self.trained.append((name, settings.BETA, settings.CONSISTENCY))
+        return self.train(name, faces, metric, settings, *rest)
 
     def call(self, *arguments):
         self.trained.clear()
-        self.patch.setattr(sys, "argv", ["benchmarks/regularizers.py", *arguments])
-        self.patch.setattr(benchmark, "POINTS", "all")
-        benchmark.main()
+        benchmark.main(list(arguments))
         return next(self.results.iterdir())
 
 
@@ -99,7 +98,7 @@ def test_a_second_call_trains_nothing_anew(bench, folder):
 
 
 def test_a_changed_point_is_run_again_alone_and_with_its_own_settings(bench, folder):
-    benchmark.SETTINGS["stress_alone"] = benchmark.ALONE + "BETA=7"
+    benchmark.SETTINGS["stress_alone"] = "CONSISTENCY=0 BETA=7"
     bench.call()
     assert bench.trained[::2] == [("dist_reg", (7., 7.), (0., 0.))] * 2         # each before too_few
 
@@ -111,7 +110,7 @@ def test_one_point_alone_goes_on_where_one_is_missing(bench, folder):
 
 
 def test_classifiers_with_other_settings_are_trained_anew(bench, folder):
-    bench.patch.setattr(benchmark.classifier, "BALANCE", 0.25)
+    bench.patch.setattr(expr_classifier.run, "BALANCE", 0.25)
     before = (folder / "seed0" / "classifiers" / "classifier.pt").read_bytes()
     bench.call("POINTS=none", "SEEDS=0")
     assert [name for name, *_ in bench.trained] == ["no_dist_reg"]
@@ -120,19 +119,8 @@ def test_classifiers_with_other_settings_are_trained_anew(bench, folder):
     assert list(results["points"]) == ["none"] and list(results["classifiers"]) == ["0"]
 
 
-def test_constants_are_restored_also_after_an_error(bench, folder):
-    before = constants(vae), evaluate.RESAMPLES
-    with pytest.raises(ZeroDivisionError), benchmark.constants_of("stress_alone"):
-        assert max(vae.CONSISTENCY) == 0 and evaluate.RESAMPLES == 1
-        vae.STEPS = 1 // 0
-    assert (constants(vae), evaluate.RESAMPLES) == before
-    bench.call("POINTS=too_few,none", "SEEDS=0")
-    assert (constants(vae), evaluate.RESAMPLES) == before
-
-
 def test_each_split_has_its_own_folder_scores_and_seeds(bench, folder, tmp_path, monkeypatch):
-    for name, value in dict(RESULTS=tmp_path, SEEDS="0", SPLIT="val").items():
-        monkeypatch.setattr(benchmark, name, value)
+    monkeypatch.setattr(benchmark, "RESULTS", tmp_path)
     bench.results = tmp_path
     bench.call("POINTS=none", "SPLIT=test", "SEEDS=3")
     bench.results = folder.parent
@@ -143,18 +131,16 @@ def test_each_split_has_its_own_folder_scores_and_seeds(bench, folder, tmp_path,
     assert "14 of the val split" in (folder / "table.md").read_text()
 
 
-def test_an_unknown_split_is_a_users_error(bench, user_error, monkeypatch):
-    monkeypatch.setattr(benchmark, "SPLIT", "train")
-    user_error(bench.call, "SPLIT", "train", "val")
+def test_an_unknown_split_is_a_users_error(bench, user_error):
+    user_error(lambda: bench.call("SPLIT=train"), "SPLIT", "train", "val")
 
 
 def test_an_unknown_point_is_a_users_error(bench, user_error):
     user_error(lambda: bench.call("POINTS=stres"), "POINTS", "stres", "ours")
 
 
-def test_seeds_that_are_no_numbers_are_a_users_error(bench, user_error, monkeypatch):
-    monkeypatch.setattr(benchmark, "SEEDS", "0-2")
-    user_error(bench.call, "SEEDS", "0-2")
+def test_seeds_that_are_no_numbers_are_a_users_error(bench, user_error):
+    user_error(lambda: bench.call("SEEDS=0-2"), "SEEDS", "0-2")
 
 
 def test_fewer_training_faces_are_those_of_whole_people(small_faces):
@@ -163,9 +149,9 @@ def test_fewer_training_faces_are_those_of_whole_people(small_faces):
     assert few.rows("val").tolist() == small_faces.rows("val").tolist() and len(few) == 70
 
 
-def test_it_starts_as_a_script_from_any_folder(tmp_path):
-    done = subprocess.run([sys.executable, ROOT / "benchmarks" / "regularizers.py", "POINTS=nonsense"], cwd=tmp_path,
-                          text=True, capture_output=True)
+def test_it_starts_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "benchmarks.regularizers", "POINTS=nonsense"], cwd=ROOT, text=True,
+                          capture_output=True)
     assert done.returncode == 1 and "nonsense" in done.stderr and "reference" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -173,40 +159,43 @@ def test_it_starts_as_a_script_from_any_folder(tmp_path):
 @pytest.mark.parametrize("name, settings", benchmark.SETTINGS.items())
 def test_every_point_has_settings_that_can_be(name, settings, monkeypatch):
     monkeypatch.setattr(benchmark, "SETTINGS", {name: settings})
-    monkeypatch.setattr(vae, "Z_DIM", 128)
-    with benchmark.constants_of(name):
-        assert (vae.REGULARIZER, vae.ALPHA) == ("batchwise", (0.1, 0.1)) or name != "reference"
+    monkeypatch.setattr(metric_vae.run, "Z_DIM", 128)
+    found = benchmark.vae_settings(name)
+    for setting in settings.split():
+        constant, _, value = setting.partition("=")
+        assert str(getattr(found, constant)).strip("()").startswith(value.strip("()").split(",")[0]) or float(
+            value) == getattr(found, constant)[0]
+    assert found.METRIC_DIMS is None or "METRIC_DIMS=None" not in settings
 
 
 # --- speed and scale
 
 def test_speed_measures_every_part_and_writes_a_row_of_each(monkeypatch, tmp_path):
-    small = dict(RESULTS=tmp_path, ROUNDS=1, MATRIX=64, TRAINING_FACES=8, QUALITY_FACES=16, QUALITY_EPOCHS=1,
-                 EMBEDDED_FACES=64, TSNE_FACES=40, DRAWN_FACES=28, BATCH=8, DEVICE="cpu",
-                 PRECISION="fp32", PARTS="matrix,training,quality,others,processes")
-    monkeypatch.setattr(loops, "BATCH", 8)
-    monkeypatch.setattr(vae, "STEPS", 2)
-    monkeypatch.setattr(speed, "run_copy", lambda *command, threads: [
-        dict(stage=stage, seconds=3 if "--nproc_per_node=2" in command else 2, loss=1 + 1e-6 * ("-m" in command))
-        for stage in ("classifier", *vae.MODELS)])
-    for name, value in small.items():
-        monkeypatch.setattr(speed, name, value)
-    monkeypatch.setattr(sys, "argv", ["benchmarks/speed.py"])
+    """All parts but the two that start run.py: these take a minute."""
+    monkeypatch.setattr(contenders, "BATCH", 8)
+    monkeypatch.setattr(metric_vae.run, "STEPS", 2)
+    monkeypatch.setattr(speed, "RESULTS", tmp_path)
     faces = speed.synthetic.load(count=140, identities=30, cache=tmp_path)
     monkeypatch.setattr(speed.synthetic, "load", lambda: faces)
-    before = constants(vae)
-    speed.main()
-    assert constants(vae) == before
+    speed.main("ROUNDS=1 MATRIX=64 TRAINING_FACES=8 QUALITY_FACES=16 QUALITY_EPOCHS=1 EMBEDDED_FACES=64 TSNE_FACES=40 "
+               "DRAWN_FACES=28 DEVICE=cpu PRECISION=fp32 PARTS=matrix,training,quality,others".split())
     text = (tmp_path / "speed_cpu" / "table.md").read_text()
     for row in ("matrix product, fp32", "training, plain", "training, here", "here / plain", "share of the fp32 matrix",
-                "the best held-out loss of its 1 epochs", "here, until that loss", "embedding", "tsne", "drawing",
-                "6.0 s, 9.0 s, 1.50 of it", "1e-06 of the loss"):
+                "the best held-out loss of its 1 epochs", "here, until that loss", "embedding", "tsne", "drawing"):
         assert row in text, row
     results = json.loads((tmp_path / "speed_cpu" / "results.json").read_text())
     assert len(results["training"]["images_per_second"]["here"]) == 1
     assert len(results["quality"]["our_curve"]) == 2
-    rates = speed.measure_matrix(faces, torch.device("cpu"), "bf16")
-    assert set(rates) == {"fp32_flops_per_second", "bf16_flops_per_second"} and min(rates.values()) > 0
+
+
+def test_a_copy_of_the_project_is_run_with_its_log_and_looked_at(tmp_path):
+    np.savez(tmp_path / "faces.npz", images=draw_small_images(), labels=np.arange(70) % 7)
+    looked = []
+    log = speed.run_copy("run.py", f"DATA={tmp_path / 'faces.npz'}", "IMAGE_SIZE=16", "DEVICE=cpu", "PRECISION=fp32",
+                         "classifier.STEPS=1", "vae.STEPS=1", "classifier.BATCH=16", threads=1, look=looked.append)
+    assert {line["stage"] for line in log} == {"classifier", *MODELS} and looked
+    with pytest.raises(subprocess.CalledProcessError):
+        speed.run_copy("run.py", "DATA=nowhere")
 
 
 def test_the_time_to_a_loss_ends_with_the_first_epoch_that_reaches_it():
@@ -215,10 +204,8 @@ def test_the_time_to_a_loss_ends_with_the_first_epoch_that_reaches_it():
 
 
 def test_scale_measures_each_number_of_faces(monkeypatch, tmp_path):
-    for name, value in dict(RESULTS=tmp_path, COUNTS="40,80", STEPS=1, DEVICE="cpu").items():
-        monkeypatch.setattr(scale, name, value)
-    monkeypatch.setattr(sys, "argv", ["benchmarks/scale.py"])
-    scale.main()
+    monkeypatch.setattr(scale, "RESULTS", tmp_path)
+    scale.main(["COUNTS=40,80", "STEPS=1", "DEVICE=cpu"])
     results = json.loads((tmp_path / "scale_cpu" / "results.json").read_text())
     assert [result["faces"] for result in results] == [40, 80]
     assert all(result[key] > 0 for result in results for key in scale.COLUMNS)
@@ -242,13 +229,11 @@ def finished_runs(monkeypatch, tmp_path):
             (tmp_path / str(seed) / f"{name}.json").write_text(json.dumps(content))
     monkeypatch.setattr(seeds.storage, "find_run", lambda number, finished, constants_of: tmp_path / str(number))
     monkeypatch.setattr(seeds, "RESULTS", tmp_path)
-    monkeypatch.setattr(seeds, "BESIDE", None)
-    monkeypatch.setattr(sys, "argv", ["benchmarks/seeds.py", "RUNS=0,1"])
     return tmp_path
 
 
 def test_seeds_are_summed_up_by_their_mean_and_range(finished_runs, capsys):
-    seeds.main()
+    seeds.main(["RUNS=0,1"])
     printed = capsys.readouterr().out
     assert "8..9 training and 3 test faces, 2 seeds" in printed and "0.625 (0.500..0.750)" in printed
     assert "| 3.00 (2.00..4.00) | 4.00 (3.00..5.00) |  |" in printed
@@ -259,42 +244,25 @@ def test_seeds_are_summed_up_by_their_mean_and_range(finished_runs, capsys):
     assert [run["settings"]["run"]["SEED"] for run in results] == [0, 1]
 
 
-def test_a_run_beside_has_a_column_whose_ratio_is_to_the_run_on_the_same_faces(finished_runs, monkeypatch, capsys,
-                                                                                 user_error):
-    monkeypatch.setattr(sys, "argv", ["benchmarks/seeds.py", "RUNS=0", "BESIDE=1"])
-    user_error(seeds.main, "f1")
-    monkeypatch.setattr(sys, "argv", ["benchmarks/seeds.py", "RUNS=0,1", "BESIDE=1"])
-    seeds.main()
-    printed = capsys.readouterr().out
-    assert "| a second classifier | RECIPE=ours |" in printed
-    assert "| 3.00 (2.00..4.00) | 4.00 (3.00..5.00) |  | 5.00 |" in printed
-    assert "| the same, without = 1 | 1 | 1.375 (1.250..1.500) |  | 1.250 |" in printed
-
-
 def test_runs_that_differ_in_more_than_their_seed_are_not_summed_up(finished_runs, user_error):
     settings = json.loads((finished_runs / "1" / "settings.json").read_text())
     settings["vae"]["BETA"] = 6
     (finished_runs / "1" / "settings.json").write_text(json.dumps(settings))
-    user_error(seeds.main, "BETA")
+    user_error(lambda: seeds.main(["RUNS=0,1"]), "BETA")
 
 
-def test_runs_that_were_scored_on_different_splits_are_not_summed_up(finished_runs, user_error, monkeypatch, capsys):
+def test_runs_that_were_scored_on_different_splits_are_not_summed_up(finished_runs, user_error, capsys):
     paths = [finished_runs / name / "scores.json" for name in "01"]
     scores = [json.loads(path.read_text()) for path in paths]
     paths[1].write_text(json.dumps(scores[1] | {"split": "val"}))
-    user_error(seeds.main, "test and val")
-    monkeypatch.setattr(sys, "argv", ["benchmarks/seeds.py", "RUNS=0", "BESIDE=1"])
+    user_error(lambda: seeds.main(["RUNS=0,1"]), "test and val")
     paths[0].write_text(json.dumps({name: value for name, value in scores[0].items() if name != "split"}))
-    (finished_runs / "1" / "settings.json").write_text((finished_runs / "0" / "settings.json").read_text())
-    user_error(seeds.main, "BESIDE", "test", "val")             # older scores, which name no split, are of test
-    monkeypatch.setattr(sys, "argv", ["benchmarks/seeds.py", "RUNS=1"])
-    seeds.main()
+    user_error(lambda: seeds.main(["RUNS=0,1"]), "test and val")        # older scores, without a split, are of test
+    seeds.main(["RUNS=1"])
     assert "2 val faces" in capsys.readouterr().out
 
 
-def test_runs_without_scores_and_what_is_no_number_are_refused(finished_runs, monkeypatch, user_error):
-    monkeypatch.setattr(sys, "argv", ["benchmarks/seeds.py", "RUNS=0,-1,two"])
-    user_error(seeds.main, "'-1'")
-    monkeypatch.setattr(sys, "argv", ["benchmarks/seeds.py", "RUNS=0,1"])
+def test_runs_without_scores_and_what_is_no_number_are_refused(finished_runs, user_error):
+    user_error(lambda: seeds.main(["RUNS=0,-1,two"]), "'-1'")
     (finished_runs / "1" / "scores.json").unlink()
-    user_error(seeds.main, "experiments.py RUN=1")
+    user_error(lambda: seeds.main(["RUNS=0,1"]), "experiments.py RUN=1")

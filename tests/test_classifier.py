@@ -1,24 +1,27 @@
 """expr_classifier: the networks, the losses, training and embeddings."""
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-import expr_classifier.run as classifier
+import expr_classifier.run
 import run
 from conftest import draw_small_images
 from data.faces import checked
+from expr_classifier import train as classifier
 from expr_classifier.model import ARCHITECTURES
 from training import storage
+from training.settings import default_settings
 
 CPU = torch.device("cpu")
+SMALL = replace(default_settings(expr_classifier.run), STEPS=12, BATCH=16)
 
 
 @pytest.fixture
-def trained(small_faces, tmp_path, monkeypatch):
+def trained(small_faces, tmp_path):
     """The light classifier after a few epochs on the small faces, and its run folder."""
-    monkeypatch.setattr(classifier, "STEPS", 15 * 4)
-    monkeypatch.setattr(classifier, "BATCH", 16)
-    return classifier.train(small_faces, tmp_path, 0, CPU, "fp32"), tmp_path
+    return classifier.train(small_faces, replace(SMALL, STEPS=60), tmp_path, 0, CPU, "fp32"), tmp_path
 
 
 @pytest.mark.parametrize("size", [16, 48])
@@ -45,17 +48,16 @@ def test_the_original_has_the_layers_of_the_reference():
 
 @pytest.mark.parametrize("loss, expected", [("cross_entropy", np.log(7)),
                                             ("squared_error", ((6 / 7) ** 2 + 6 / 49) / 2)])
-def test_each_loss_of_equal_outputs_is_known_by_hand(monkeypatch, loss, expected):
-    monkeypatch.setattr(classifier, "LOSS", loss)
-    value = classifier.loss_function(torch.zeros(4, 7), torch.tensor([0, 1, 2, 3]), torch.ones(7))
+def test_each_loss_of_equal_outputs_is_known_by_hand(loss, expected):
+    value = classifier.loss_function(torch.zeros(4, 7), torch.tensor([0, 1, 2, 3]), torch.ones(7), loss)
     assert value.tolist() == pytest.approx([expected] * 4, rel=1e-5)
 
 
-def test_smoothed_labels_give_each_other_expression_its_share(monkeypatch):
-    monkeypatch.setattr(classifier, "SMOOTHING", .7)
+def test_smoothed_labels_give_each_other_expression_its_share():
     outputs = torch.randn(1, 7)
     expected = -(outputs.log_softmax(1)[0] * torch.tensor([.1, .1, .4, .1, .1, .1, .1])).sum()
-    assert float(classifier.loss_function(outputs, torch.tensor([2]), torch.ones(7))) == pytest.approx(float(expected))
+    loss = classifier.loss_function(outputs, torch.tensor([2]), torch.ones(7), smoothing=.7)
+    assert float(loss) == pytest.approx(float(expected))
 
 
 def test_a_loss_weighs_faces_by_their_expression():
@@ -74,7 +76,7 @@ def test_it_learns_people_it_has_not_seen(trained, small_faces):
 def test_embeddings_are_the_last_layer_of_every_face_in_order(trained, small_faces):
     model, folder = trained
     small_faces.labels[3] = -1
-    classifier.write_embeddings(model, small_faces, folder, CPU)
+    classifier.write_embeddings(model, small_faces, "last", folder, CPU)
     embeddings = np.load(folder / "embeddings.npy", allow_pickle=False)
     assert embeddings.shape == (70, 7) and embeddings.dtype == np.float32
     x = torch.from_numpy(small_faces.images[[3, 50]]).unsqueeze(1) / 255
@@ -83,18 +85,17 @@ def test_embeddings_are_the_last_layer_of_every_face_in_order(trained, small_fac
 
 def test_a_part_of_no_faces_has_no_layers(trained, small_faces):
     """As a process has that gets none of a small batch."""
-    layer = classifier.layer(trained[0], small_faces, np.array([], int), CPU)
+    layer = classifier.layer_of(trained[0], small_faces, np.array([], int), CPU)
     assert layer.shape == (0, 7) and layer.dtype == np.float32
 
 
 @pytest.mark.parametrize("layer, width", [("last", 7), ("second_last", 128), ("softmax", 7)])
-def test_the_metric_ends_in_the_chosen_layer(trained, small_faces, monkeypatch, layer, width):
+def test_the_metric_ends_in_the_chosen_layer(trained, small_faces, layer, width):
     model, folder = trained
-    monkeypatch.setattr(classifier, "LAYER", layer)
     x = torch.rand(2, 1, 16, 16)
-    points = run.metric_of(model).points(x)
+    points = run.metric_of(model, layer).points(x)
     assert torch.equal(points, model.layers(x)[layer]) and points.shape == (2, width)
-    assert classifier.write_embeddings(model, small_faces, folder, CPU).shape == (70, width)
+    assert classifier.write_embeddings(model, small_faces, layer, folder, CPU).shape == (70, width)
 
 
 def test_a_saved_classifier_comes_back(trained, small_faces):
@@ -105,10 +106,8 @@ def test_a_saved_classifier_comes_back(trained, small_faces):
 
 
 def test_training_resumed_after_an_epoch_ends_with_the_same_weights(small_faces, tmp_path, monkeypatch):
-    monkeypatch.setattr(classifier, "BATCH", 16)
-    monkeypatch.setattr(classifier, "STEPS", 3 * 4)
     (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
-    whole = classifier.train(small_faces, tmp_path / "a", 0, CPU, "fp32")
+    whole = classifier.train(small_faces, SMALL, tmp_path / "a", 0, CPU, "fp32")
     save = storage.save_checkpoint
 
     def stop(*arguments, **more):
@@ -116,21 +115,20 @@ def test_training_resumed_after_an_epoch_ends_with_the_same_weights(small_faces,
         raise KeyboardInterrupt
     monkeypatch.setattr(storage, "save_checkpoint", stop)
     with pytest.raises(KeyboardInterrupt):
-        classifier.train(small_faces, tmp_path / "b", 0, CPU, "fp32")
+        classifier.train(small_faces, SMALL, tmp_path / "b", 0, CPU, "fp32")
     monkeypatch.setattr(storage, "save_checkpoint", save)
-    again = classifier.train(small_faces, tmp_path / "b", 0, CPU, "fp32")
+    again = classifier.train(small_faces, SMALL, tmp_path / "b", 0, CPU, "fp32")
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters()))
 
 
 def test_an_expression_without_training_faces_is_refused(small_faces, tmp_path, user_error):
     small_faces.labels[small_faces.labels == 3] = 4
-    user_error(lambda: classifier.train(small_faces, tmp_path, 0, CPU, "fp32"), "happy")
+    user_error(lambda: classifier.train(small_faces, SMALL, tmp_path, 0, CPU, "fp32"), "happy")
 
 
-def test_a_last_batch_of_one_face_trains_the_judge_whose_last_block_is_a_pixel(tmp_path, monkeypatch):
-    for constant, value in dict(ARCHITECTURE="judge", BATCH=11, STEPS=1).items():
-        monkeypatch.setattr(classifier, constant, value)
+def test_a_last_batch_of_one_face_trains_the_judge_whose_last_block_is_a_pixel(tmp_path):
     images, labels = draw_small_images(8), np.arange(70) % 7
     split = np.repeat([0, 1, 2], [56, 7, 7])                                    # 5 training batches and a face
     faces = checked(images, labels, None, split, "small", "small faces", seed=0)
-    classifier.train(faces, tmp_path, 0, CPU, "fp32")
+    settings = replace(SMALL, ARCHITECTURE="judge", BATCH=11, STEPS=1)
+    classifier.train(faces, settings, tmp_path, 0, CPU, "fp32")

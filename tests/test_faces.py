@@ -1,15 +1,16 @@
 """The Faces record: checks, splits, sizes, fingerprint, summary."""
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from data import __main__ as command
 from data import faces as module
-from data.drawing import contact_sheet
-from data.faces import Faces, checked, load, resized, split_faces, summary
+from data.faces import Faces, checked, resized, split_faces, summary
+from data.figures import contact_sheet
+from data.sources import load
 from layouts import memory_mapped
-from training import UserError
+from training.errors import UserError
 
 
 def check(images, labels, identities=None, split=None, **more):
@@ -240,23 +241,22 @@ def test_the_contact_sheet_shows_faces_upright_pixel_by_pixel(small_faces, tmp_p
 
 def test_the_check_prints_the_summary_and_draws_the_faces(small_faces, tmp_path, monkeypatch, capsys):
     np.savez(tmp_path / "mine.npz", images=small_faces.images, labels=small_faces.labels)
-    monkeypatch.setattr(sys, "argv", ["faces", str(tmp_path / "mine.npz")])
-    monkeypatch.setattr(module, "FOLDER", tmp_path)
-    module.main()
+    monkeypatch.setattr(command, "FOLDER", tmp_path)
+    command.main([str(tmp_path / "mine.npz")])
     assert "mine: 70 faces of 48x48 pixels" in capsys.readouterr().out
     assert Image.open(tmp_path / "contact_sheet.png").size[0] > 480
 
 
 def test_the_check_says_so_where_it_may_not_write(small_faces, tmp_path, monkeypatch, user_error):
-    monkeypatch.setattr(module, "load", lambda path: small_faces)
-    monkeypatch.setattr(module, "FOLDER", tmp_path / "nowhere")
-    monkeypatch.setattr(sys, "argv", ["faces", "synthetic"])
-    user_error(module.main, tmp_path / "nowhere" / "contact_sheet.png", "can be written")
+    monkeypatch.setattr(command, "load", lambda path: small_faces)
+    monkeypatch.setattr(command, "FOLDER", tmp_path / "nowhere")
+    user_error(lambda: command.main(["synthetic"]), tmp_path / "nowhere" / "contact_sheet.png", "can be written")
 
 
-def test_the_check_wants_one_argument(monkeypatch, user_error):
-    monkeypatch.setattr(sys, "argv", ["faces"])
-    user_error(module.main, "python -m data.faces PATH", "0 arguments")
+def test_the_check_wants_one_argument_or_shows_its_help(user_error, capsys):
+    user_error(lambda: command.main([]), "python -m data PATH", "0 arguments")
+    command.main(["--help"])
+    assert "python -m data PATH" in capsys.readouterr().out
 
 
 # --- load
@@ -271,7 +271,7 @@ def test_image_sizes_that_are_no_multiple_of_8_are_refused(size, user_error):
 
 
 def test_a_user_error_is_no_traceback(capsys):
-    from training import run_script
+    from training.errors import run_script
 
     def fail():
         raise UserError("here", "this", "that", "do so")

@@ -1,6 +1,6 @@
 """The figures are written, show what they say, and refuse what they cannot show; experiments.py on small runs."""
 import json
-import multiprocessing
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,17 +9,25 @@ from PIL import Image
 
 import experiments
 import expr_classifier.figures as classifier_figures
-import expr_classifier.judges as judges
 import expr_classifier.model
-import expr_classifier.run as classifier
+import expr_classifier.run
 import metric_vae.figures as vae_figures
-import metric_vae.run as vae
-from data.drawing import face_grid, tsne
+import metric_vae.run
 from data.faces import EXPRESSIONS, checked
+from data.figures import face_grid, tsne
+from expr_classifier import judges
+from metric_vae import statistics
+from metric_vae import train as vae
 from metric_vae.model import ARCHITECTURES
-from metric_vae.scores import HAPPY, SAD, Latents, encode, other_expressions, pairs_of, score_reconstructions
+from metric_vae.scores import HAPPY, SAD, Latents, latents_of, other_expressions, pairs_of, score_reconstructions
 from training import storage
+from training.settings import default_settings
 
+CPU = torch.device("cpu")
+CLASSIFIER = replace(default_settings(expr_classifier.run), BATCH=16, STEPS=4)
+VAE = replace(default_settings(metric_vae.run), METRIC_DIMS=4, Z_DIM=8)
+SETTINGS = replace(default_settings(experiments), JUDGE_STEPS=4, JUDGE_BATCH=16, IDENTITY_STEPS=4,
+                   JUDGE_ARCHITECTURE="light")
 RNG = np.random.default_rng(0)
 LABELS = np.arange(70) % 7
 FACES = RNG.random((70, 16, 16))
@@ -154,16 +162,8 @@ def test_losses_are_drawn_of_any_terms_and_of_a_single_epoch(tmp_path):
 
 @pytest.fixture
 def run_folder(tmp_path, monkeypatch):
-    """make(faces, stages): a run folder with untrained networks of 16x16 faces, and small settings."""
-    for name, value in dict(METRIC="embeddings", METRIC_NORM=2.0, METRIC_DIMS=4, Z_DIM=8).items():
-        monkeypatch.setattr(vae, name, value)
-    monkeypatch.setattr(classifier, "BATCH", 16)
-    monkeypatch.setattr(classifier, "STEPS", 4)
-    monkeypatch.setattr(judges, "JUDGE_STEPS", 4)
-    monkeypatch.setattr(judges, "JUDGE_BATCH", 16)
-    monkeypatch.setattr(judges, "IDENTITY_STEPS", 4)
-    monkeypatch.setattr(judges, "JUDGE_ARCHITECTURE", "light")
-    monkeypatch.setattr(experiments.evaluate, "RESAMPLES", 5)
+    """make(stages): a run folder with untrained networks of 16x16 faces."""
+    monkeypatch.setattr(expr_classifier.run, "BATCH", 16)       # of the judge, too
 
     def make(stages):
         torch.manual_seed(0)
@@ -174,6 +174,11 @@ def run_folder(tmp_path, monkeypatch):
                                     metric_dims=4)
         return tmp_path
     return make
+
+
+def run_in(folder, faces, **changes):
+    """The Run in a folder; changes: of the VAE's settings."""
+    return experiments.Run(folder, faces, 0, "fp32", CLASSIFIER, replace(VAE, **changes), CPU)
 
 
 def people(images, labels, identities, test_labels):
@@ -198,7 +203,7 @@ OF_PAIRS = [f"{name}/{file}.png" for name in vae.MODELS for file in ("interpolat
 def test_experiments_draws_what_the_labels_allow(run_folder, images, labels, identities, test_labels, expected, capsys):
     faces = people(images, labels, identities, test_labels)
     folder = run_folder(("classifier", *vae.MODELS))
-    scores = experiments.analyse(folder, faces, 0, torch.device("cpu"))
+    scores = experiments.analyse(run_in(folder, faces), SETTINGS)
     found = {str(path.relative_to(folder / "figures")) for path in folder.glob("figures/**/*.png")}
     assert found == set(expected) - {"losses.png"}
     for path in found:
@@ -220,113 +225,87 @@ def test_experiments_draws_what_the_labels_allow(run_folder, images, labels, ide
 @pytest.mark.parametrize("source", ["density", "prior"])
 def test_samples_are_drawn_a_row_an_expression_from_the_density_and_in_one_block_from_the_prior(
         run_folder, small_faces, monkeypatch, source):
-    cpu, drawn = torch.device("cpu"), {}
+    drawn, settings = {}, replace(SETTINGS, SAMPLES_FROM=source)
     folder = run_folder(["dist_reg"])
-    model = vae.load_vae(folder, "dist_reg", cpu)
-    density = vae.latent_density(model, "dist_reg", small_faces, folder, 0, cpu)
-    latents = encode("dist_reg", model, small_faces, small_faces.rows("test"), cpu, density=density)
-    monkeypatch.setattr(experiments, "SAMPLES_FROM", source)
+    model = vae.load_vae(folder, "dist_reg", CPU)
+    density = vae.latent_density(model, "dist_reg", small_faces, VAE, folder, 0, CPU)
+    latents = latents_of("dist_reg", model, small_faces, small_faces.rows("test"), CPU, density=density)
     monkeypatch.setattr(vae_figures, "samples", lambda path, of, faces, names, source: drawn.update(locals()))
-    experiments.draw_samples(None, latents)
-    assert drawn["faces"].shape == (7, experiments.SHOWN, 16, 16) and drawn["source"] == source
+    experiments.draw_samples(None, latents, settings)
+    assert drawn["faces"].shape == (7, settings.SHOWN, 16, 16) and drawn["source"] == source
     assert drawn["names"] == (list(EXPRESSIONS) if source == "density" else None)
     if source == "density":
-        expected = vae.decode(model, density.sample(experiments.SHOWN, SAD, experiments.SEED), cpu).clip(0, 1)
+        expected = vae.decode(model, density.sample(settings.SHOWN, SAD, settings.SEED), CPU).clip(0, 1)
         assert drawn["faces"][SAD] == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_run_without_a_density_gets_one_of_its_training_faces_and_keeps_it(
         run_folder, small_faces, monkeypatch, capsys):
-    cpu, given = torch.device("cpu"), []
+    given = []
     folder = run_folder(["dist_reg"])
-    model = vae.load_vae(folder, "dist_reg", cpu)
+    model = vae.load_vae(folder, "dist_reg", CPU)
     fit = vae.density.fit
     monkeypatch.setattr(vae.density, "fit", lambda *arguments: given.append(arguments) or fit(*arguments))
-    first, second = (vae.latent_density(model, "dist_reg", small_faces, folder, 3, cpu) for _ in range(2))
+    first, second = (vae.latent_density(model, "dist_reg", small_faces, VAE, folder, 3, CPU) for _ in range(2))
     (z, labels, classes), = given                               # fitted once, then read
     assert (first.sample(9) == second.sample(9)).all() and "density" in capsys.readouterr().out
-    mu, sigma = vae.encode(model, small_faces, small_faces.rows("train"), cpu)
+    mu, sigma = vae.encode(model, small_faces, small_faces.rows("train"), CPU)
     noise = (z - mu) / sigma
     assert (labels == small_faces.labels[small_faces.split == 0]).all() and classes == 7
     assert noise.mean() == pytest.approx(0, abs=.2) and noise.std() == pytest.approx(1, abs=.2)
 
 
-@pytest.fixture
-def two_threads():
-    """Two threads for torch while a test runs."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(threads)
-
-
-def test_the_second_classifier_is_trained_beside_by_another_process_to_the_same_weights(
-        run_folder, images, labels, identities, tmp_path, monkeypatch, two_threads):
-    faces, cpu = people(images, labels, identities, np.arange(7)), torch.device("cpu")
-    run_folder([])
-    monkeypatch.setattr(classifier, "STEPS", 8)                # the other process has to be told
-    with judges.train_second_beside(faces, tmp_path, 3, cpu, "bf16"):
-        assert torch.get_num_threads() == 1
-    assert torch.get_num_threads() == 2
-    torch.set_num_threads(1)
-    (tmp_path / "in_turn").mkdir()
-    whole = judges.train_second(faces, tmp_path / "in_turn", 3, cpu, "fp32")
-    in_turn = judges.train_second(faces, tmp_path / "in_turn", 3, cpu, "bf16")
-    assert not all(torch.equal(a, b) for a, b in zip(whole.parameters(), in_turn.parameters()))
-    monkeypatch.setattr(classifier, "train", None)              # no more is needed
-    beside = judges.train_second(faces, tmp_path, 3, cpu, "bf16")
-    assert all(torch.equal(a, b) for a, b in zip(beside.parameters(), in_turn.parameters()))
-
-
-def test_an_error_ends_the_process_that_trains_the_second_classifier(
-        run_folder, images, labels, identities, tmp_path, two_threads):
-    faces, cpu = people(images, labels, identities, np.arange(7)), torch.device("cpu")
-    run_folder([])
-    with pytest.raises(KeyboardInterrupt), judges.train_second_beside(faces, tmp_path, 3, cpu, "fp32"):
-        raise KeyboardInterrupt
-    assert torch.get_num_threads() == 2
-    assert not multiprocessing.active_children() and not (tmp_path / "second.pt").exists()
+def test_the_second_classifier_is_read_again_if_it_has_the_same_settings_else_trained(
+        images, labels, identities, tmp_path, monkeypatch):
+    faces = people(images, labels, identities, np.arange(7))
+    second = lambda settings, precision="fp32": judges.train_second(faces, SETTINGS, settings, tmp_path, 3, CPU,
+                                                                    precision)
+    first = second(CLASSIFIER)
+    in_bf16 = second(CLASSIFIER, "bf16")
+    longer = second(replace(CLASSIFIER, STEPS=8))
+    for other in (in_bf16, longer):
+        assert not all(torch.equal(a, b) for a, b in zip(first.parameters(), other.parameters()))
+    monkeypatch.setattr(judges, "train", None)                  # no more training is needed
+    again = second(replace(CLASSIFIER, STEPS=8))
+    assert all(torch.equal(a, b) for a, b in zip(again.parameters(), longer.parameters()))
 
 
 def test_experiments_takes_a_run_of_the_vae_alone_and_one_of_the_classifier_alone(
-        run_folder, images, labels, identities, monkeypatch, capsys):
+        run_folder, images, labels, identities, capsys):
     faces = people(images, labels, identities, np.arange(7))
-    monkeypatch.setattr(vae, "METRIC", "pixels")
-    monkeypatch.setattr(judges, "JUDGE_ARCHITECTURE", "none")
+    settings = replace(SETTINGS, JUDGE_ARCHITECTURE="none")
     folder = run_folder(vae.MODELS)
-    scores = experiments.analyse(folder, faces, 0, torch.device("cpu"))
+    scores = experiments.analyse(run_in(folder, faces, METRIC="pixels"), settings)
     assert "no classifier.pt" in capsys.readouterr().out
     assert "classifier" not in scores and "edit_success" not in scores["dist_reg"]
     assert scores["dist_reg"]["spearman"] != scores["no_dist_reg"]["spearman"]
     for name in vae.MODELS:
         (folder / f"{name}.pt").unlink()
     run_folder(["classifier"])
-    scores = experiments.analyse(folder, faces, 0, torch.device("cpu"))
+    scores = experiments.analyse(run_in(folder, faces), settings)
     assert set(scores) == {"split", "classifier"}
 
 
 def test_labels_as_the_metric_without_labelled_held_out_faces_leave_the_classifiers_figures(
-        run_folder, images, labels, identities, monkeypatch, capsys):
-    monkeypatch.setattr(vae, "METRIC", "labels")
+        run_folder, images, labels, identities, capsys):
     faces = people(images, labels, identities, [-1])
-    scores = experiments.analyse(run_folder(("classifier", *vae.MODELS)), faces, 0, torch.device("cpu"))
+    folder = run_folder(("classifier", *vae.MODELS))
+    scores = experiments.analyse(run_in(folder, faces, METRIC="labels"), SETTINGS)
     experiments.print_tables(scores)
     assert "no labelled held-out faces" in capsys.readouterr().out and set(scores) == {"split", "classifier"}
 
 
 @pytest.mark.parametrize("split, people_in_it", [("val", [6]), ("test", [7, 8, 9])])
 def test_the_faces_of_the_chosen_split_are_scored_and_named(
-        run_folder, images, labels, identities, monkeypatch, capsys, split, people_in_it):
-    faces, cpu = people(images, labels, identities, np.arange(7)), torch.device("cpu")
-    monkeypatch.setattr(vae, "METRIC", "pixels")
-    monkeypatch.setattr(judges, "JUDGE_ARCHITECTURE", "none")
-    monkeypatch.setattr(experiments, "SPLIT", split)
+        run_folder, images, labels, identities, capsys, split, people_in_it):
+    faces = people(images, labels, identities, np.arange(7))
+    settings = replace(SETTINGS, JUDGE_ARCHITECTURE="none", SPLIT=split)
     folder = run_folder(["dist_reg"])
-    scores = experiments.analyse(folder, faces, 0, cpu)
+    scores = experiments.analyse(run_in(folder, faces, METRIC="pixels"), settings)
     experiments.print_tables(scores)
     printed = capsys.readouterr().out
     rows = np.flatnonzero(np.isin(identities, people_in_it))
-    mu, sigma = vae.encode(vae.load_vae(folder, "dist_reg", cpu), faces, rows, cpu)
+    mu, sigma = vae.encode(vae.load_vae(folder, "dist_reg", CPU), faces, rows, CPU)
     assert scores["split"] == split
     kl = (mu ** 2 + sigma ** 2 - 1 - 2 * np.log(sigma)).sum(1).mean() / 2
     assert scores["dist_reg"]["kl"][0] == pytest.approx(kl)
@@ -338,7 +317,7 @@ def test_experiments_takes_one_two_or_three_held_out_faces(run_folder, images, l
     keep = np.r_[0:49, 49:49 + count]                           # person 7 alone is tested
     split = np.array([0] * 6 + [1, 2])[identities[keep]]
     faces = checked(images[keep], labels[keep], identities[keep], split, "small", "small faces", seed=0)
-    scores = experiments.analyse(run_folder(("classifier", *vae.MODELS)), faces, 0, torch.device("cpu"))
+    scores = experiments.analyse(run_in(run_folder(("classifier", *vae.MODELS)), faces), SETTINGS)
     experiments.print_tables(scores)
     assert json.loads(json.dumps(scores, allow_nan=False)) == scores
     assert "error" in scores["dist_reg"] and "spearman" not in scores["dist_reg"]
@@ -375,20 +354,19 @@ def test_every_other_possible_expression_is_drawn_and_never_the_own_one():
 
 def test_high_frequencies_of_reconstructions_are_those_of_the_faces_in_one_go_and_in_chunks(
         run_folder, small_faces, monkeypatch):
-    cpu = torch.device("cpu")
-    model, rows = vae.load_vae(run_folder(["dist_reg"]), "dist_reg", cpu), small_faces.rows("train")
-    mu, sigma = vae.encode(model, small_faces, rows, cpu)
+    model, rows = vae.load_vae(run_folder(["dist_reg"]), "dist_reg", CPU), small_faces.rows("train")
+    mu, sigma = vae.encode(model, small_faces, rows, CPU)
     z = mu + sigma * np.random.default_rng(0).standard_normal(mu.shape)
-    x, x_hat = small_faces.images[rows] / 255, vae.decode(model, z, cpu).clip(0, 1)
-    expected = experiments.evaluate.high_frequencies(x_hat, x)
+    x, x_hat = small_faces.images[rows] / 255, vae.decode(model, z, CPU).clip(0, 1)
+    expected = statistics.high_frequencies(x_hat, x)
     for chunk in (2048, 7):
         monkeypatch.setattr(experiments.vae_scores, "CHUNK", chunk)
-        scores = score_reconstructions(model, small_faces, rows, cpu)
+        scores = score_reconstructions(model, small_faces, rows, CPU)
         assert scores["high_frequencies"] == pytest.approx(expected, rel=1e-4)
 
 
-def test_people_to_edit_are_of_all_expressions(small_faces, monkeypatch):
+def test_people_to_edit_are_of_all_expressions(small_faces):
     latents = Latents("dist_reg", np.arange(70), None, small_faces.labels, None, None, None, None, None)
-    chosen = experiments.people_to_edit(latents, np.random.default_rng(0))
-    assert len(chosen) == experiments.SHOWN
+    chosen = experiments.people_to_edit(latents, 10, np.random.default_rng(0))
+    assert len(chosen) == 10
     assert set(small_faces.labels[chosen]) == set(range(len(EXPRESSIONS)))

@@ -5,8 +5,8 @@ import types
 import pytest
 import torch
 
-import training
-from training import UserError, storage
+from training import storage
+from training.errors import UserError
 
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_beside_it(tmp_path):
@@ -92,9 +92,9 @@ def test_a_checkpoint_is_never_unpickled_as_code(tmp_path):
 def test_a_resumed_run_keeps_its_precision_and_its_kind_of_device(tmp_path, user_error, monkeypatch):
     cpu, gpu = torch.device("cpu"), torch.device("cuda", 0)
     storage.write_json(tmp_path / "settings.json", dict(device="cuda:1", precision="bf16"))
-    monkeypatch.setattr(training, "choose_device", lambda name: cpu)                    # no GPU here
+    monkeypatch.setattr(storage, "choose_device", lambda name: cpu)                    # no GPU here
     user_error(lambda: storage.stored_device(tmp_path, "auto"), "cuda", "cpu")
-    monkeypatch.setattr(training, "choose_device", lambda name: cpu if name == "cpu" else gpu)
+    monkeypatch.setattr(storage, "choose_device", lambda name: cpu if name == "cpu" else gpu)
     assert storage.stored_device(tmp_path, "auto") == (gpu, "bf16")
     storage.write_json(tmp_path / "settings.json", dict(device="cpu", precision="fp32"))
     assert storage.stored_device(tmp_path, "auto") == (cpu, "fp32")

@@ -8,7 +8,7 @@ import pytest
 from data import rendering, synthetic
 from data.synthetic import (ACTION_UNITS, IDENTITY_PARAMETERS, NUISANCE_PARAMETERS, PROTOTYPES, expected_action_units,
                             load, render, sample_action_units, sample_identities, sample_nuisance, with_expression)
-from training import UserError
+from training.errors import UserError
 
 # of 16 faces at 48 and 4 at 64 pixels, seed 0; when pixels are meant to change, change these and VERSION
 DIGESTS = {(16, 48): "04fd529345bf05c5b5dc26790777eb99009cc16a0682e502bf996b723532f77b",

@@ -1,23 +1,24 @@
-"""training: constants, overrides, precision, schedules."""
+"""training/: settings from constants and arguments, precision, schedules."""
+import dataclasses
 import importlib.util
+import sys
 
 import pytest
 import torch
 
 import metric_vae.run
-import training
-from training import UserError, storage
+from training import devices, loops, storage
+from training.errors import UserError
+from training.settings import constants, default_settings, parse, parse_one, restored, stored
 
+SCRIPT = '''"""Does nothing.
 
-@pytest.fixture
-def script(tmp_path):
-    """A script with one constant of each kind, and one that it imports."""
-    path = tmp_path / "script.py"
-    path.write_text("""
-from training import UserError as IMPORTED
-from metric_vae.regularizers import TINY
+python script.py
+"""
+from training.errors import UserError
 
-DATA = "auto"
+# --- a group
+DATA = "auto"       # where the faces are
 EPOCHS = 5
 RATE = 0.5
 NORM: float | str = 2.0
@@ -27,15 +28,31 @@ FLIP = True
 DIMS: int | None = 16
 PATHS = ("a",)
 lower = 1
-""")
+
+
+def main(arguments):
+    pass
+'''
+
+
+@pytest.fixture
+def script(tmp_path, monkeypatch):
+    """A script with one constant of each kind."""
+    path = tmp_path / "script.py"
+    path.write_text(SCRIPT)
     spec = importlib.util.spec_from_file_location("script", path)
     module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "script", module)
     spec.loader.exec_module(module)
     return module
 
 
-def test_imported_constants_are_not_a_scripts_own(script):
-    assert list(training.constants(script)) == ["DATA", "EPOCHS", "RATE", "NORM", "BETA", "ALPHA", "FLIP", "DIMS"]
+def test_the_settings_of_a_script_are_its_plain_constants_and_frozen(script):
+    settings = default_settings(script)
+    assert list(dataclasses.asdict(settings)) == ["DATA", "EPOCHS", "RATE", "NORM", "BETA", "ALPHA", "FLIP", "DIMS"]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        settings.EPOCHS = 6
+    assert dataclasses.replace(settings, EPOCHS=6).EPOCHS == 6 and settings.EPOCHS == 5
 
 
 @pytest.mark.parametrize("argument, name, value", [
@@ -44,63 +61,95 @@ def test_imported_constants_are_not_a_scripts_own(script):
     ("BETA=0", "BETA", (0.0, 0.0)), ("BETA=(3,4)", "BETA", (3.0, 4.0)),
     ("FLIP=False", "FLIP", False), ("ALPHA=0.2", "ALPHA", (0.2, 0.2)), ("ALPHA=optimal", "ALPHA", "optimal"),
     ("ALPHA=(1,0)", "ALPHA", (1.0, 0.0)),  ("DIMS=None", "DIMS", None), ("DIMS=4", "DIMS", 4)])
-def test_an_override_sets_the_constant_with_its_type(script, argument, name, value):
-    training.override([argument], {"": script})
-    assert getattr(script, name) == value and type(getattr(script, name)) is type(value)
+def test_an_argument_sets_the_constant_with_its_type_and_leaves_the_script_alone(script, argument, name, value):
+    before = constants(script)
+    found = getattr(parse_one([argument], script), name)
+    assert found == value and type(found) is type(value)
+    assert constants(script) == before
 
 
 @pytest.mark.parametrize("argument", ["EPOCH=3", "EPOCHS=3.5", "EPOCHS=many", "FLIP=1", "BETA=(1,2,3)", "BETA=x",
                                       "EPOCHS", "lower=2", "PATHS=b", "vae.EPOCHS=3", "DIMS=a"])
 def test_an_unknown_name_or_a_wrong_type_is_refused(script, argument):
-    before = dict(vars(script))
     with pytest.raises(UserError) as error:
-        training.override([argument], {"": script})
-    assert argument in str(error.value) and vars(script) == before
+        parse_one([argument], script)
+    assert argument in str(error.value)
+
+
+def test_a_wrong_type_names_the_script_whose_constant_it_is(script):
+    with pytest.raises(UserError, match="metric_vae/run.py"):
+        parse(["vae.Z_DIM=many"], {"": script, "vae": metric_vae.run})
 
 
 def test_an_unknown_name_is_answered_with_the_names_there_are(script):
     with pytest.raises(UserError, match="DATA.*EPOCHS.*vae.Z_DIM"):
-        training.override(["X=1"], {"": script, "vae": metric_vae.run})
+        parse(["X=1"], {"": script, "vae": metric_vae.run})
 
 
 def test_a_constant_that_the_first_script_has_too_is_neither_set_nor_kept_of_the_others(script):
-    modules = {"": script, "vae": metric_vae.run}               # both have DATA
+    scripts = {"": script, "vae": metric_vae.run}               # both have DATA
     with pytest.raises(UserError, match="unknown name 'vae.DATA'"):
-        training.override(["vae.DATA=x"], modules)
-    stored = storage.stored_constants(modules)
-    assert stored["run"] == training.constants(script) and "Z_DIM" in stored["vae"] and "DATA" not in stored["vae"]
+        parse(["vae.DATA=x"], scripts)
+    kept = stored(parse([], scripts))
+    assert kept["run"] == constants(script) and "Z_DIM" in kept["vae"] and "DATA" not in kept["vae"]
 
 
-def test_constants_are_restored_as_they_were(script, tmp_path):
-    storage.start_settings(tmp_path, **storage.stored_constants({"": script}), data={})
-    script.BETA, script.DIMS = (5.0, 5.0), None
-    storage.restore_constants(tmp_path, {"": script})
-    assert script.BETA == (1.0, 2.0) and script.DIMS == 16
+def test_two_parses_do_not_see_each_others_arguments(script):
+    assert parse_one(["EPOCHS=7"], script).EPOCHS == 7
+    assert parse_one([], script).EPOCHS == 5
 
 
-def test_a_resumed_run_takes_no_other_settings(script, tmp_path):
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_shows_what_the_script_does_and_every_constant_with_its_remark(script, capsys, flag):
+    with pytest.raises(SystemExit) as end:
+        parse([flag], {"": script, "vae": metric_vae.run})
+    printed = capsys.readouterr().out
+    assert end.value.code == 0 and "Does nothing." in printed and "vae.NAME=VALUE" in printed
+    assert 'DATA = "auto"       # where the faces are' in printed and "# dimensions of the latent space" in printed
+    for name in constants(script):
+        assert f"\n{name}" in printed
+    assert "when run alone" not in printed and "import" not in printed and "def main" not in printed
+
+
+def test_settings_come_back_from_a_run_folder_as_they_were(script, tmp_path):
+    settings = parse(["BETA=(5,6)", "DIMS=None"], {"": script})
+    storage.start_settings(tmp_path, **stored(settings), data={})
+    again = storage.read_settings(tmp_path)
+    assert dataclasses.asdict(again["run"]) == dataclasses.asdict(settings[""]) and list(again) == ["run"]
+    assert restored({"BETA": [5.0, 6.0]}).BETA == (5.0, 6.0)
+
+
+def test_a_resumed_run_takes_no_other_settings():
     with pytest.raises(UserError, match="EPOCHS=9"):
-        storage.restore_constants(tmp_path, {"": script}, ["RESUME=3", "EPOCHS=9"])
+        storage.refuse_more_than_resume(["RESUME=3", "EPOCHS=9"])
+    storage.refuse_more_than_resume(["RESUME=3"])
 
 
 def test_a_loss_that_is_not_finite_names_the_checkpoint_that_is_kept(tmp_path):
     (tmp_path / "m.pt").touch()
     with pytest.raises(UserError, match="keeps epoch 4"):
-        training.check_finite(dict(loss=float("nan")), "dist_reg", 5, tmp_path / "m.pt")
-    training.check_finite(dict(loss=1.0), "dist_reg", 5, tmp_path / "m.pt")
+        loops.check_finite(dict(loss=float("nan")), "dist_reg", 5, tmp_path / "m.pt")
+    loops.check_finite(dict(loss=1.0), "dist_reg", 5, tmp_path / "m.pt")
 
 
 def test_a_schedule_is_linear_from_the_first_to_the_last_step():
-    assert [training.scheduled((1.0, 0.0), progress) for progress in (0, .25, 1)] == [1, .75, 0]
+    assert [loops.scheduled((1.0, 0.0), progress) for progress in (0, .25, 1)] == [1, .75, 0]
 
 
 def test_steps_are_rounded_to_whole_epochs_of_which_there_is_one_at_least():
-    assert [training.epochs_for(steps, 10) for steps in (1, 14, 16, 100)] == [1, 1, 2, 10]
+    assert [loops.epochs_for(steps, 10) for steps in (1, 14, 16, 100)] == [1, 1, 2, 10]
 
 
-def test_bf16_is_taken_only_where_it_is_seen_to_be_faster(monkeypatch):
-    cpu = torch.device("cpu")
-    for seconds, expected in ((0.5, "bf16"), (2.0, "fp32")):
-        monkeypatch.setattr(training, "_matmul_seconds", lambda dtype: seconds if dtype == torch.bfloat16 else 1.0)
-        assert training.choose_precision("auto", cpu) == expected
-    assert training.choose_precision("auto", torch.device("mps")) == "fp32"     # whatever the processor beside it
+@pytest.mark.parametrize("flags, expected", [
+    ("fpu avx512f avx512_bf16", "bf16"), ("fpu amx_bf16 amx_tile", "bf16"), ("fpu avx2 avx512f", "fp32")])
+def test_precision_follows_what_the_processor_has(monkeypatch, tmp_path, flags, expected):
+    (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags : {flags}\n")
+    monkeypatch.setattr(devices, "CPU_INFO", tmp_path / "cpuinfo")
+    assert devices.choose_precision("auto", torch.device("cpu")) == expected
+    assert devices.choose_precision("auto", torch.device("mps")) == "fp32"      # whatever the processor beside it
+
+
+def test_precision_is_fp32_where_the_processor_does_not_say_what_it_has(monkeypatch, tmp_path):
+    monkeypatch.setattr(devices, "CPU_INFO", tmp_path / "none")
+    assert devices.choose_precision("auto", torch.device("cpu")) == "fp32"
+    assert devices.choose_precision("bf16", torch.device("cpu")) == "bf16"

@@ -1,32 +1,37 @@
-"""metric_vae/model.py and run.py: shapes, losses by hand, the terms, and weights that set themselves."""
+"""metric_vae/model.py, loss.py and train.py: shapes, losses by hand, the terms, and weights that set themselves."""
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-import metric_vae.run as vae
-import training
+import metric_vae.run
 from data.batches import Images
 from data.faces import checked
-from metric_vae import evaluate
-from metric_vae.evaluate import euclidean
+from metric_vae import statistics
+from metric_vae import train as vae
+from metric_vae.loss import Loss, Terms, lost_share
 from metric_vae.metrics import Function, Matrix, Points
 from metric_vae.model import ARCHITECTURES, kl_divergence, squared_error
 from metric_vae.regularizers import REGULARIZERS, stress
+from metric_vae.statistics import euclidean
+from training.devices import autocast
+from training.settings import default_settings
 from training.storage import read_log
 
 CPU = torch.device("cpu")
-SMALL = dict(STEPS=8, BATCH=16, Z_DIM=8, METRIC_DIMS=4, BETA=(10.0, 10.0))
+SMALL = replace(default_settings(metric_vae.run), STEPS=8, BATCH=16, Z_DIM=8, METRIC_DIMS=4, BETA=(10.0, 10.0),
+                CONSISTENCY=(0.0, 0.0), REGULARIZER="stress", ALPHA=(0.1, 0.1))
 
 
-@pytest.fixture
-def settings(monkeypatch):
-    """settings(NAME=value, ...) sets constants of metric_vae/run.py for one test."""
-    def set_constants(**values):
-        for name, value in values.items():
-            assert hasattr(vae, name), name
-            monkeypatch.setattr(vae, name, value)
-    set_constants(**SMALL, CONSISTENCY=(0.0, 0.0), REGULARIZER="stress", ALPHA=(0.1, 0.1))
-    return set_constants
+def train(name, faces, metric, folder, **changes):
+    """The VAE called name, trained with SMALL and these changes."""
+    return vae.train(name, faces, metric, replace(SMALL, **changes), folder, 0, CPU, "fp32")
+
+
+def loss_of(metric=None, **changes):
+    """The Loss of SMALL with these changes."""
+    return Loss(replace(SMALL, **changes), metric, CPU)
 
 
 def brightness(x):
@@ -75,59 +80,61 @@ def test_squared_error_is_summed_over_the_pixels_of_each_face():
     assert squared_error(x_hat, x).tolist() == pytest.approx([64 * 0.25, 0])
 
 
-def test_stress_is_measured_on_the_metric_part_of_mu(settings):
-    settings(METRIC_DIMS=2)
-    mu, sigma, z = torch.randn(3, 6, 8)
-    points = torch.randn(6, 3)
-    given = Points(points)(torch.arange(6))
-    assert torch.equal(vae.regularize(given, mu, sigma, z), stress(torch.cdist(mu[:, :2], mu[:, :2]), given.distances))
-    settings(REGULARIZE_ON="z", METRIC_DIMS=None)
-    assert torch.allclose(vae.regularize(given, mu, sigma, z), stress(torch.cdist(z, z), given.distances))
-
-
-def test_a_batch_of_one_face_has_no_pairs_and_finite_terms(settings):
-    settings(CONSISTENCY=(1.0, 1.0))
+def test_stress_is_measured_on_the_metric_part_of_mu():
     torch.manual_seed(0)
-    model = ARCHITECTURES["light"](16, 8, 4)
+    model, x, noise = ARCHITECTURES["light"](16, 8, 2), torch.rand(6, 1, 16, 16), torch.randn(6, 8)
+    metric = Points(torch.randn(6, 3))
+    given = metric(torch.arange(6)).distances
+    mu, sigma = model.encode(x)
+    terms = loss_of(metric)(model, torch.arange(6), x, noise, False)
+    assert torch.equal(terms.regularizer, stress(torch.cdist(mu[:, :2], mu[:, :2]), given))
+    z = mu + sigma * noise
+    terms = loss_of(metric, REGULARIZE_ON="z")(model, torch.arange(6), x, noise, False)
+    assert torch.allclose(terms.regularizer, stress(torch.cdist(z[:, :2], z[:, :2]), given))
+
+
+def test_a_batch_of_one_face_has_no_pairs_and_finite_terms():
+    torch.manual_seed(0)
+    model, loss = ARCHITECTURES["light"](16, 8, 4), loss_of(Function(brightness), CONSISTENCY=(1.0, 1.0))
     for count in (1, 2, 3):
         x, noise = torch.rand(count, 1, 16, 16), torch.randn(count, 8)
         with torch.no_grad():
-            terms = vae.measure_terms(model, Function(brightness), torch.arange(count), x, noise)
+            terms = loss(model, torch.arange(count), x, noise, True)
         assert all(torch.isfinite(term) and term < 1e5 for term in terms), (count, terms)
         assert (float(terms.regularizer) < 1e-6) == (count < 3)         # the best scale fits a single pair
 
 
-def test_terms_in_bf16_are_those_of_fp32_within_its_rounding(settings):
-    settings(CONSISTENCY=(1.0, 1.0))
+def test_terms_in_bf16_are_those_of_fp32_within_its_rounding():
     torch.manual_seed(0)
-    model, metric = ARCHITECTURES["light"](16, 8, 4), Points(torch.randn(16, 3))
+    model, loss = ARCHITECTURES["light"](16, 8, 4), loss_of(Points(torch.randn(16, 3)), CONSISTENCY=(1.0, 1.0))
     x, noise = torch.rand(16, 1, 16, 16), torch.randn(16, 8)
     terms = []
     for precision in ("fp32", "bf16"):
-        with training.autocast(CPU, precision), torch.no_grad():
-            terms.append(vae.measure_terms(model, metric, torch.arange(16), x, noise))
-    for name, a, b in zip(vae.Terms._fields, *terms):
+        with autocast(CPU, precision), torch.no_grad():
+            terms.append(loss(model, torch.arange(16), x, noise, True))
+    for name, a, b in zip(Terms._fields, *terms):
         assert b.dtype == torch.float32 and float(b) == pytest.approx(float(a), rel=.02), name
     assert float(terms[0].error) != float(terms[1].error)
 
 
-def test_a_last_batch_of_too_few_faces_joins_the_one_before(settings, small_faces, tmp_path, monkeypatch):
-    settings(STEPS=1, BATCH=9)                                     # 56 training faces: six batches and two faces
-    sizes, measure_terms = [], vae.measure_terms
-    monkeypatch.setattr(vae, "measure_terms",
-                        lambda *arguments: sizes.append(len(arguments[2])) or measure_terms(*arguments))
-    vae.train("dist_reg", small_faces, Function(brightness), tmp_path, 0, CPU, "fp32")
+def test_a_last_batch_of_too_few_faces_joins_the_one_before(small_faces, tmp_path):
+    """56 training faces in batches of 9: six batches and two faces."""
+    sizes = []
+
+    def watched(x):
+        sizes.append(len(x))
+        return brightness(x)
+    train("dist_reg", small_faces, Function(watched), tmp_path, STEPS=1, BATCH=9)
     assert sizes[:6] == [9, 9, 9, 9, 9, 11]
 
 
-def test_validation_mixes_faces_that_lie_by_expression(settings, images):
+def test_validation_mixes_faces_that_lie_by_expression(images):
     """In the order of the data each batch would be faces of one label, at distance 0."""
-    settings(BATCH=8)
     labels = np.repeat(np.arange(7), 10)
     faces = checked(images, labels, None, np.array([0, 1, 1, 1, 1, 1, 1, 1, 1, 2] * 7), "sorted", "sorted", seed=0)
-    model, metric, weights = ARCHITECTURES["light"](16, 8, 4), Points(np.eye(7)[labels]), vae.Weights(CPU)
-    weights.schedule(0)
-    validate = lambda rows: vae.validate(model, metric, weights, Images(faces, CPU), rows, 0, "fp32")
+    model, loss = ARCHITECTURES["light"](16, 8, 4), loss_of(Points(np.eye(7)[labels]), BATCH=8)
+    loss.schedule(0)
+    validate = lambda rows: vae.validate(model, loss, Images(faces, CPU), rows, 0, "fp32")
     assert validate(faces.rows("val"))["val_regularizer"] > .01
     assert set(validate(np.array([], int)).values()) == {None}
 
@@ -159,8 +166,7 @@ def test_the_rest_is_told_the_metric_part_and_does_not_pull_at_it():
 
 @pytest.mark.parametrize("count", [4, 5])
 @pytest.mark.parametrize("dims", [3, None])
-def test_consistency_is_that_of_a_slow_loop_over_faces(settings, count, dims):
-    settings(METRIC_DIMS=dims)
+def test_the_lost_share_is_that_of_a_slow_loop_over_faces(count, dims):
     torch.manual_seed(0)
     model, x, noise = ARCHITECTURES["light"](16, 8, dims), torch.rand(count, 1, 16, 16), torch.randn(count, 8)
     with torch.no_grad():
@@ -174,71 +180,68 @@ def test_consistency_is_that_of_a_slow_loop_over_faces(settings, count, dims):
             gaps.append(model.encode(model.decode(edited[None]))[0][0, :dims] - part[j])
         variance = sum((row - part.mean(0)).square().sum() for row in part) / count
         expected = sum(gap.square().sum() for gap in gaps) / len(gaps) / variance
-        assert float(vae.measure_consistency(model, mu, z)) == pytest.approx(float(expected), rel=1e-4)
+        assert float(lost_share(model, mu, z)) == pytest.approx(float(expected), rel=1e-4)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_the_gradient_of_consistency_reaches_only_the_weights_of_the_metric_part(settings, name):
+def test_the_gradient_of_consistency_reaches_only_the_weights_of_the_metric_part(name):
     torch.manual_seed(0)
     model, x = ARCHITECTURES[name](16, 8, 4), torch.rand(6, 1, 16, 16)
-    mu, sigma = model.encode(x)
-    vae.measure_consistency(model, mu, mu + sigma).backward()
+    metric = Points(torch.randn(6, 3))
+    terms = loss_of(metric, CONSISTENCY=(1.0, 1.0))(model, torch.arange(6), x, torch.randn(6, 8), True)
+    terms.consistency.backward()
     reached = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
     weight = reached.pop("decoder.0.weight")
     assert not reached and (weight[:, :4].abs().sum(1) > 0).any() and not weight[:, 4:].any()
 
 
-def test_beta_rises_while_the_stress_is_above_its_target_and_falls_below(settings):
-    settings(TARGET_STRESS=0.2)
-    weights = vae.Weights(CPU)
+def test_beta_rises_while_the_stress_is_above_its_target_and_falls_below():
+    weights = loss_of(TARGET_STRESS=0.2)
     weights.schedule(0)
     zero = torch.zeros(())
     for square, rises in ((0.09, True), (0.01, False)):
         before = float(weights.beta)
-        weights.update(vae.Terms(zero, zero, torch.tensor(square), zero), 64)
+        weights.update(Terms(zero, zero, torch.tensor(square), zero), 64)
         assert (float(weights.beta) > before) == rises
     kept = float(weights.beta)
     weights.schedule(1)
     assert float(weights.beta) == kept
 
 
-def test_the_optimal_alpha_is_twice_the_error_per_pixel(settings):
-    settings(ALPHA="optimal")
-    weights, zero = vae.Weights(CPU), torch.zeros(())
+def test_the_optimal_alpha_is_twice_the_error_per_pixel():
+    weights, zero = loss_of(ALPHA="optimal"), torch.zeros(())
     for _ in range(500):
-        weights.update(vae.Terms(torch.tensor(6.4), zero, zero, zero), 64)
+        weights.update(Terms(torch.tensor(6.4), zero, zero, zero), 64)
     assert float(weights.alpha) == pytest.approx(2 * 0.1)
 
 
-def test_the_total_weighs_every_term(settings):
-    settings(ALPHA=(2.0, 2.0), BETA=(3.0, 5.0), CONSISTENCY=(0.0, 7.0))
-    weights = vae.Weights(CPU)
+def test_the_total_weighs_every_term():
+    weights = loss_of(Function(brightness), ALPHA=(2.0, 2.0), BETA=(3.0, 5.0), CONSISTENCY=(0.0, 7.0))
     weights.schedule(1)
-    terms = vae.Terms(*torch.tensor([2.0, 10, 100, 3]))
+    terms = Terms(*torch.tensor([2.0, 10, 100, 3]))
     assert float(weights.total(terms, terms.error)) == 2 + 2 * 10 + 5 * 100 + 2 * 7 * 3
 
 
-def test_training_lowers_the_loss_and_logs_every_term(settings, small_faces, tmp_path):
-    settings(STEPS=16)
-    vae.train("dist_reg", small_faces, Function(brightness), tmp_path, 0, CPU, "fp32")
+def test_training_lowers_the_loss_and_logs_every_term(small_faces, tmp_path):
+    train("dist_reg", small_faces, Function(brightness), tmp_path, STEPS=16)
     lines = read_log(tmp_path, "dist_reg")
     assert [line["epoch"] for line in lines] == [1, 2, 3, 4] and lines[-1]["loss"] < lines[0]["loss"]
     for line in lines:
         for prefix in ("", "val_"):
-            terms = [line[prefix + term] for term in vae.Terms._fields]
+            terms = [line[prefix + term] for term in Terms._fields]
             weights = (1, line["alpha"], line["beta"], 0)
             assert line[prefix + "loss"] == pytest.approx(np.dot(weights, terms), rel=1e-4)
 
 
-def test_consistency_is_logged_of_the_second_half_of_training_alone(settings, small_faces, tmp_path):
+def test_consistency_is_logged_of_the_second_half_of_training_alone(small_faces, tmp_path):
     """Three epochs of four steps: the last two of the second epoch's steps and all of the third's measure it."""
-    settings(STEPS=12, CONSISTENCY=(0.5, 1.0), LEARNING_RATE=(0.0, 0.0), FLIP=False)
-    vae.train("dist_reg", small_faces, Function(brightness), tmp_path, 0, CPU, "fp32")
+    train("dist_reg", small_faces, Function(brightness), tmp_path, STEPS=12, CONSISTENCY=(0.5, 1.0),
+          LEARNING_RATE=(0.0, 0.0), FLIP=False)
     first, second, third = (line["consistency"] for line in read_log(tmp_path))
     assert first is None and second == pytest.approx(third, rel=.5)
 
 
-def test_a_gradient_is_cut_to_max_gradient(settings, small_faces, tmp_path, monkeypatch):
+def test_a_gradient_is_cut_to_max_gradient(small_faces, tmp_path, monkeypatch):
     norms = []
     step = torch.optim.Adam.step
 
@@ -249,19 +252,18 @@ def test_a_gradient_is_cut_to_max_gradient(settings, small_faces, tmp_path, monk
 
     monkeypatch.setattr(torch.optim.Adam, "step", watched)
     for name, most in (("free", None), ("cut", 0.5)):
-        settings(MAX_GRADIENT=most, STEPS=4)
         (tmp_path / name).mkdir()
         norms.clear()
-        vae.train("no_dist_reg", small_faces, None, tmp_path / name, 0, CPU, "fp32")
+        train("no_dist_reg", small_faces, None, tmp_path / name, MAX_GRADIENT=most, STEPS=4)
         assert max(norms) > 1 if most is None else max(norms) == pytest.approx(most, rel=1e-4)
 
 
 @pytest.mark.parametrize("alpha, target", [((0.1, 0.5), None), ("optimal", 0.2)])
-def test_training_resumed_after_each_epoch_ends_with_the_same_numbers(settings, small_faces, tmp_path, monkeypatch,
-                                                                      alpha, target):
-    settings(STEPS=12, ALPHA=alpha, TARGET_STRESS=target)
+def test_training_resumed_after_each_epoch_ends_with_the_same_numbers(small_faces, tmp_path, monkeypatch, alpha,
+                                                                      target):
+    changes = dict(STEPS=12, ALPHA=alpha, TARGET_STRESS=target)
     (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
-    whole = vae.train("dist_reg", small_faces, Function(brightness), tmp_path / "a", 0, CPU, "fp32")
+    whole = train("dist_reg", small_faces, Function(brightness), tmp_path / "a", **changes)
     write_log = vae.storage.write_log
 
     def stop(*arguments, **values):
@@ -273,7 +275,7 @@ def test_training_resumed_after_each_epoch_ends_with_the_same_numbers(settings, 
     monkeypatch.setattr(vae.storage, "write_log", stop)
     for _ in range(3):
         try:
-            again = vae.train("dist_reg", small_faces, Function(brightness), tmp_path / "b", 0, CPU, "fp32")
+            again = train("dist_reg", small_faces, Function(brightness), tmp_path / "b", **changes)
         except KeyboardInterrupt:
             pass
     for a, b in zip(whole.parameters(), again.parameters()):
@@ -283,15 +285,14 @@ def test_training_resumed_after_each_epoch_ends_with_the_same_numbers(settings, 
     assert timeless(tmp_path / "a") == timeless(tmp_path / "b") and len(timeless(tmp_path / "b")) == 3
 
 
-def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(settings, small_faces, tmp_path, user_error):
-    settings(STEPS=12)
+def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(small_faces, tmp_path, user_error):
     calls = []
 
     def breaks_in_the_second_epoch(x):
         calls.append(1)
         return x.mean((1, 2, 3))[:, None] * (float("nan") if len(calls) > 6 else 1)
-    text = user_error(lambda: vae.train("dist_reg", small_faces, Function(breaks_in_the_second_epoch), tmp_path, 0, CPU,
-                                        "fp32"), "epoch 2", "dist_reg.pt keeps epoch 1")
+    text = user_error(lambda: train("dist_reg", small_faces, Function(breaks_in_the_second_epoch), tmp_path, STEPS=12),
+                      "epoch 2", "dist_reg.pt keeps epoch 1")
     assert "regularizer" in text
     model = vae.load_vae(tmp_path, "dist_reg", CPU)
     assert all(torch.isfinite(p).all() for p in model.parameters())
@@ -306,41 +307,38 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(settings, smal
     (dict(MAX_GRADIENT=0.0), "MAX_GRADIENT"), (dict(ALPHA=0.1), "ALPHA"),
     (dict(BETA=(0.0, 1.0), TARGET_STRESS=.1), "TARGET_STRESS"),
     (dict(REGULARIZE_ON="expected", REGULARIZER="pointwise"), "REGULARIZE_ON")])
-def test_a_constant_that_cannot_be_is_refused(settings, user_error, values, word):
-    settings(**values)
-    user_error(vae.check_settings, word)
+def test_a_constant_that_cannot_be_is_refused(user_error, values, word):
+    user_error(lambda: vae.check_settings(replace(SMALL, **values)), word)
 
 
-def test_what_a_metric_cannot_give_is_refused(settings, user_error):
-    settings(REGULARIZER="pointwise")
-    user_error(lambda: vae.check_metric(Matrix(np.zeros((3, 3)))), "pointwise")
+def test_what_a_metric_cannot_give_is_refused(user_error):
+    user_error(lambda: vae.check_metric(replace(SMALL, REGULARIZER="pointwise"), Matrix(np.zeros((3, 3)))), "pointwise")
 
 
 @pytest.mark.parametrize("name", REGULARIZERS)
-def test_each_regularizer_falls_through_the_real_loop(settings, small_faces, tmp_path, name):
-    settings(STEPS=40, REGULARIZER=name, BETA=(1e4, 1e4) if name == "batchwise" else (100.0, 100.0))
+def test_each_regularizer_falls_through_the_real_loop(small_faces, tmp_path, name):
+    beta = (1e4, 1e4) if name == "batchwise" else (100.0, 100.0)
     points = Points(np.random.default_rng(0).normal(size=(7, 3))[small_faces.labels])
-    vae.train("dist_reg", small_faces, points, tmp_path, 0, CPU, "fp32")
+    train("dist_reg", small_faces, points, tmp_path, STEPS=40, REGULARIZER=name, BETA=beta)
     values = [line["val_regularizer"] for line in read_log(tmp_path)]
     assert values[-1] < .8 * values[0] or values[-1] < .01
 
 
-def test_only_the_regularized_model_keeps_distances_that_are_not_in_the_pixels(settings, small_faces, tmp_path):
+def test_only_the_regularized_model_keeps_distances_that_are_not_in_the_pixels(small_faces, tmp_path):
     """Points at random for each expression: which of them are near says nothing of their bars."""
-    settings(STEPS=120, CONSISTENCY=(0.0, 1.0), BETA=(100.0, 100.0))
     points = np.random.default_rng(0).normal(size=(7, 3))[small_faces.labels]
     rows = small_faces.rows("test")
     scores = {}
     for name in vae.MODELS:
-        model = vae.train(name, small_faces, Points(points), tmp_path, 0, CPU, "fp32")
+        model = train(name, small_faces, Points(points), tmp_path, STEPS=120, CONSISTENCY=(0.0, 1.0),
+                      BETA=(100.0, 100.0))
         mu, _ = vae.encode(model, small_faces, rows, CPU)
-        dims = slice(vae.METRIC_DIMS if name == "dist_reg" else None)
+        dims = slice(model.metric_dims if name == "dist_reg" else None)
         e, d = euclidean(mu[:, dims]), euclidean(points[rows])
-        scores[name] = evaluate.distance_scores(e, d, small_faces.labels[rows])
+        scores[name] = statistics.distance_scores(e, d, small_faces.labels[rows])
     assert scores["dist_reg"]["spearman"][0] > .9 > .6 > scores["no_dist_reg"]["spearman"][0]
     assert scores["dist_reg"]["stress"][0] < .15 < scores["no_dist_reg"]["stress"][0]
 
 
-def test_fewer_faces_than_a_batch_are_refused(settings, small_faces, tmp_path, user_error):
-    settings(BATCH=64)
-    user_error(lambda: vae.train("dist_reg", small_faces, Function(brightness), tmp_path, 0, CPU, "fp32"), "BATCH=64")
+def test_fewer_faces_than_a_batch_are_refused(small_faces, tmp_path, user_error):
+    user_error(lambda: train("dist_reg", small_faces, Function(brightness), tmp_path, BATCH=64), "BATCH=64")

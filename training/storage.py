@@ -18,11 +18,13 @@ try:
 except ImportError:                                             # Windows
     fcntl = None
 
-import training
-from training import UserError, processes
-from training.processes import PROCESS, PROCESSES, of_first_process
+from training.devices import choose_device
+from training.distributed import PROCESS, PROCESSES, of_first_process
+from training.errors import UserError
+from training.settings import restored
 
 RUNS = Path(__file__).parents[1] / "experiments"
+SCRIPTS = ("run", "classifier", "vae")      # whose constants settings.json keeps
 
 
 # --- files
@@ -177,22 +179,18 @@ def finish_settings(folder):
         write_json(folder / "settings.json", {**read_json(folder / "settings.json"), "finished": True})
 
 
-def stored_constants(modules):
-    """The constants of all scripts as settings.json keeps them: {"run": ..., "vae": ...}."""
-    return {prefix or "run": known for prefix, known in training.constants_of_all(modules).items()}
+def read_settings(folder):
+    """The Settings of each script in a run folder: {"run": Settings, "classifier": ..., "vae": ...}, those it has."""
+    kept = read_json(folder / "settings.json")
+    return {script: restored(kept[script]) for script in SCRIPTS if script in kept}
 
 
-def restore_constants(folder, modules, arguments=()):
-    """Set the constants to those of a run folder; raises UserError where arguments beside RESUME would change them."""
+def refuse_more_than_resume(arguments):
+    """Raise UserError where other arguments stand beside RESUME."""
     more = [argument for argument in arguments if not argument.startswith("RESUME=")]
     if more:
         raise UserError(" ".join(arguments), "RESUME alone: a resumed run keeps its settings", " ".join(more),
                         "leave it out, or start a new run")
-    settings = read_json(folder / "settings.json")
-    for prefix, module in modules.items():
-        for name, value in settings[prefix or "run"].items():
-            if name != "RESUME":
-                setattr(module, name, tuple(value) if isinstance(value, list) else value)
 
 
 def check_same_data(folder, about):
@@ -209,7 +207,7 @@ def stored_device(folder, name):
     """
     settings = read_json(folder / "settings.json")
     kind = torch.device(settings["device"]).type
-    device = training.choose_device("cpu" if kind == "cpu" else name)
+    device = choose_device("cpu" if kind == "cpu" else name)
     if kind != device.type:
         raise UserError(folder, f"a device as that on which it was begun, {kind}", device.type,
                         "resume it where there is one, or start a new run")
@@ -242,7 +240,6 @@ def write_log(folder, stage, epoch, **values):
         return
     for value in values.values():
         assert value is None or isinstance(value, (int, float, list)), value
-    with processes.lock:
-        lines = [line for line in read_log(folder) if line["stage"] != stage or line["epoch"] < epoch]
-        lines.append(dict(stage=stage, epoch=epoch, **values))
-        write_text(folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    lines = [line for line in read_log(folder) if line["stage"] != stage or line["epoch"] < epoch]
+    lines.append(dict(stage=stage, epoch=epoch, **values))
+    write_text(folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))

@@ -1,4 +1,4 @@
-"""metric_vae/evaluate.py against values worked by hand, slow loops and other libraries."""
+"""metric_vae/statistics.py against values worked by hand, slow loops and other libraries."""
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
@@ -6,7 +6,7 @@ from scipy.stats import pearsonr, spearmanr
 from sklearn.manifold import trustworthiness
 from sklearn.neighbors import KNeighborsClassifier
 
-from metric_vae import evaluate
+from metric_vae import statistics
 
 RNG = np.random.default_rng(0)
 
@@ -17,7 +17,7 @@ def points(count=40, dimensions=3, seed=0):
 
 def vectors(count=30):
     """Latent and given distances of the pairs i < j, and both as matrices."""
-    e, d = evaluate.euclidean(points(count)), evaluate.euclidean(points(count, 2, seed=1) + points(count)[:, :2])
+    e, d = statistics.euclidean(points(count)), statistics.euclidean(points(count, 2, seed=1) + points(count)[:, :2])
     i, j = np.triu_indices(count, 1)
     return e[i, j], d[i, j], e, d
 
@@ -25,22 +25,22 @@ def vectors(count=30):
 # --- intervals and samples
 
 def test_an_interval_of_a_constant_is_that_constant():
-    assert evaluate.mean_score(np.full(20, 3.0)) == [3, 3, 3]
+    assert statistics.mean_score(np.full(20, 3.0)) == [3, 3, 3]
 
 
 def test_a_bootstrap_interval_of_a_mean_covers_it_about_95_times_in_100():
     covered = 0
     for seed in range(200):
-        _, low, high = evaluate.mean_score(np.random.default_rng(seed).standard_normal(50), seed=seed)
+        _, low, high = statistics.mean_score(np.random.default_rng(seed).standard_normal(50), seed=seed)
         covered += low <= 0 <= high
     assert 178 <= covered <= 199
 
 
 def test_a_bootstrap_over_faces_is_wider_than_one_over_pairs():
     e, d, e_matrix, d_matrix = vectors()
-    value, low, high = evaluate.distance_scores(e_matrix, d_matrix, np.full(30, -1))["pearson"]
+    value, low, high = statistics.distance_scores(e_matrix, d_matrix, np.full(30, -1))["pearson"]
     assert value == pytest.approx(pearsonr(e, d)[0])
-    over_pairs = evaluate.interval(lambda w: evaluate.pearson(e, d, w), len(e))
+    over_pairs = statistics.interval(lambda w: statistics.pearson(e, d, w), len(e))
     assert high - low > 1.5 * (over_pairs[2] - over_pairs[1])
 
 
@@ -50,19 +50,19 @@ def test_weights_are_the_same_as_repeated_faces_without_pairs_of_a_face_and_its_
     i, j = np.triu_indices(len(rows), 1)
     distinct = rows[i] != rows[j]
     i, j = rows[i[distinct]], rows[j[distinct]]
-    e, d = evaluate.euclidean(points(6)), evaluate.euclidean(points(6, seed=1))
+    e, d = statistics.euclidean(points(6)), statistics.euclidean(points(6, seed=1))
     a, b = np.triu_indices(6, 1)
     weights = (w[a] * w[b]).astype(float)
     ones = np.ones(len(i))
-    assert evaluate.pearson(e[a, b], d[a, b], weights) == pytest.approx(pearsonr(e[i, j], d[i, j])[0])
-    assert evaluate.spearman(e[a, b], d[a, b])(weights) == pytest.approx(spearmanr(e[i, j], d[i, j])[0])
-    assert evaluate.stress(e[a, b], d[a, b], weights) == pytest.approx(evaluate.stress(e[i, j], d[i, j], ones))
+    assert statistics.pearson(e[a, b], d[a, b], weights) == pytest.approx(pearsonr(e[i, j], d[i, j])[0])
+    assert statistics.spearman(e[a, b], d[a, b])(weights) == pytest.approx(spearmanr(e[i, j], d[i, j])[0])
+    assert statistics.stress(e[a, b], d[a, b], weights) == pytest.approx(statistics.stress(e[i, j], d[i, j], ones))
 
 
 @pytest.mark.parametrize("count", [1, 7, 10, 50, 99, 100, 200])
 def test_a_stratified_sample_keeps_to_its_count_and_has_every_label(count):
     labels = np.repeat([-1, 0, 3, 6], [50, 40, 9, 1])
-    rows = evaluate.stratified_rows(labels, count)
+    rows = statistics.stratified_rows(labels, count)
     assert len(rows) == len(np.unique(rows)) <= max(count, 4) and len(rows) >= min(count, 100)
     assert set(labels[rows]) == {-1, 0, 3, 6}
     if count == 50:
@@ -73,14 +73,14 @@ def test_a_stratified_sample_keeps_to_its_count_and_has_every_label(count):
 
 def test_squared_error_and_psnr_of_a_grey_difference():
     x = np.full((2, 16, 16), .5)
-    assert evaluate.squared_errors(x + .1, x) == pytest.approx([2.56, 2.56])
-    assert evaluate.psnr(x + .1, x) == pytest.approx([20, 20])
+    assert statistics.squared_errors(x + .1, x) == pytest.approx([2.56, 2.56])
+    assert statistics.psnr(x + .1, x) == pytest.approx([20, 20])
 
 
 def test_ssim_is_1_for_the_same_face_and_falls_with_noise():
     x = RNG.random((3, 24, 24))
-    assert evaluate.ssim(x, x) == pytest.approx([1, 1, 1])
-    noisy = [evaluate.ssim(x + s * RNG.standard_normal(x.shape), x).mean() for s in (.05, .2, .8)]
+    assert statistics.ssim(x, x) == pytest.approx([1, 1, 1])
+    noisy = [statistics.ssim(x + s * RNG.standard_normal(x.shape), x).mean() for s in (.05, .2, .8)]
     assert 1 > noisy[0] > noisy[1] > noisy[2]
 
 
@@ -97,12 +97,12 @@ def test_ssim_is_that_of_a_slow_loop_over_windows():
             cov = (window * (p - p_mean) * (q - q_mean)).sum()
             values.append((2 * p_mean * q_mean + .0001) * (2 * cov + .0009)
                           / ((p_mean ** 2 + q_mean ** 2 + .0001) * (p_var + q_var + .0009)))
-    assert evaluate.ssim(a[None], b[None]) == pytest.approx([np.mean(values)])
+    assert statistics.ssim(a[None], b[None]) == pytest.approx([np.mean(values)])
 
 
 def test_ssim_takes_faces_smaller_than_its_window():
     x = RNG.random((1, 8, 8))
-    assert evaluate.ssim(x, x) == pytest.approx([1])
+    assert statistics.ssim(x, x) == pytest.approx([1])
 
 
 def low_passed(count=5, size=16, seed=0):
@@ -122,15 +122,15 @@ def test_the_energy_at_high_frequencies_is_that_of_a_slow_loop():
                 wave = np.array([[window[i] * window[j] * np.exp(-2j * np.pi * (u * i + v * j) / n) for j in range(n)]
                                  for i in range(n)])
                 expected += np.abs((x * wave).sum((1, 2))) ** 2 / n ** 2
-    assert evaluate.high_energy(x) == pytest.approx(expected)
+    assert statistics.high_energy(x) == pytest.approx(expected)
 
 
 def test_high_frequencies_are_1_for_the_same_faces_and_0_for_faces_without_any():
     x = RNG.random((5, 16, 16))
-    assert evaluate.high_frequencies(x, x) == [1, 1, 1]
-    assert evaluate.high_frequencies(2 * x + 3, x) == pytest.approx([4, 4, 4])
-    assert evaluate.high_frequencies(low_passed(), x) == pytest.approx([0, 0, 0], abs=1e-12)
-    blurred = [evaluate.high_frequencies(gaussian_filter(x, (0, sigma, sigma)), x)[0] for sigma in (.3, .6, 1)]
+    assert statistics.high_frequencies(x, x) == [1, 1, 1]
+    assert statistics.high_frequencies(2 * x + 3, x) == pytest.approx([4, 4, 4])
+    assert statistics.high_frequencies(low_passed(), x) == pytest.approx([0, 0, 0], abs=1e-12)
+    blurred = [statistics.high_frequencies(gaussian_filter(x, (0, sigma, sigma)), x)[0] for sigma in (.3, .6, 1)]
     assert 1 > blurred[0] > blurred[1] > blurred[2]
 
 
@@ -139,19 +139,19 @@ def test_a_pattern_of_two_pixels_raises_the_high_frequencies_by_its_own_energy(p
     x, blurred, line = RNG.random((5, 16, 16)), low_passed(), (-1.0) ** np.arange(16)
     texture = .1 * np.outer(line, line if pattern == "checkerboard" else np.ones(16))
     energy = .1 ** 2 * (3 / 8 * 16) ** 2                        # the squares of a Hann window have the mean 3/8
-    assert evaluate.high_energy(blurred + texture) == pytest.approx(np.full(5, energy))
-    assert evaluate.high_frequencies(blurred + texture, x)[0] == pytest.approx(
-        5 * energy / evaluate.high_energy(x).sum())
+    assert statistics.high_energy(blurred + texture) == pytest.approx(np.full(5, energy))
+    assert statistics.high_frequencies(blurred + texture, x)[0] == pytest.approx(
+        5 * energy / statistics.high_energy(x).sum())
 
 
 def test_kl_is_zero_for_a_standard_normal_and_right_for_another():
-    assert evaluate.kl(np.zeros((1, 5)), np.ones((1, 5))) == pytest.approx([0])
-    assert evaluate.kl([[1.0]], [[2.0]]) == pytest.approx([(1 + 4 - 1 - 2 * np.log(2)) / 2])
+    assert statistics.kl(np.zeros((1, 5)), np.ones((1, 5))) == pytest.approx([0])
+    assert statistics.kl([[1.0]], [[2.0]]) == pytest.approx([(1 + 4 - 1 - 2 * np.log(2)) / 2])
 
 
 def test_active_units_are_those_that_vary_over_faces():
     mu = np.stack([points(500)[:, 0], .2 * points(500)[:, 1], .02 * points(500)[:, 2], np.full(500, 7.0)], 1)
-    assert evaluate.active_units(mu)[0] == 2
+    assert statistics.active_units(mu)[0] == 2
 
 
 # --- distances
@@ -159,9 +159,9 @@ def test_active_units_are_those_that_vary_over_faces():
 def test_unweighted_correlations_are_scipys_with_ties_too():
     e, d, *_ = vectors()
     ones = np.ones(len(e))
-    assert evaluate.pearson(e, d, ones) == pytest.approx(pearsonr(e, d)[0])
-    assert evaluate.spearman(e, d)(ones) == pytest.approx(spearmanr(e, d)[0])
-    assert evaluate.spearman(e.round(), d.round())(ones) == pytest.approx(spearmanr(e.round(), d.round())[0])
+    assert statistics.pearson(e, d, ones) == pytest.approx(pearsonr(e, d)[0])
+    assert statistics.spearman(e, d)(ones) == pytest.approx(spearmanr(e, d)[0])
+    assert statistics.spearman(e.round(), d.round())(ones) == pytest.approx(spearmanr(e.round(), d.round())[0])
 
 
 def test_stress_is_that_of_a_slow_loop_and_no_scale_does_better():
@@ -171,14 +171,14 @@ def test_stress_is_that_of_a_slow_loop_and_no_scale_does_better():
     def at(scale):
         return np.sqrt(sum((scale * a - b) ** 2 for a, b in zip(e, d)) / sum(b ** 2 for b in d))
     s = sum(a * b for a, b in zip(e, d)) / sum(a ** 2 for a in e)
-    assert evaluate.stress(e, d, ones) == pytest.approx(at(s))
+    assert statistics.stress(e, d, ones) == pytest.approx(at(s))
     assert at(s) < min(at(.99 * s), at(1.01 * s))
-    assert evaluate.stress(5 * e, d, ones) == pytest.approx(at(s))
+    assert statistics.stress(5 * e, d, ones) == pytest.approx(at(s))
 
 
 def test_a_metric_that_is_kept_scores_1_and_stress_0():
-    e = evaluate.euclidean(points(60))
-    scores = evaluate.distance_scores(3 * e, e, RNG.integers(0, 7, 60))
+    e = statistics.euclidean(points(60))
+    scores = statistics.distance_scores(3 * e, e, RNG.integers(0, 7, 60))
     assert set(scores) == {"pearson", "spearman", "spearman_within", "spearman_between", "stress", "trustworthiness",
                            "continuity", "triplets"}
     for name, (value, low, high) in scores.items():
@@ -188,7 +188,7 @@ def test_a_metric_that_is_kept_scores_1_and_stress_0():
 def test_spearman_within_and_between_take_the_right_pairs():
     _, _, e, d = vectors()
     labels = np.repeat([0, 1, -1], 10)
-    scores = evaluate.distance_scores(e, d, labels)
+    scores = statistics.distance_scores(e, d, labels)
     within = [(i, j) for i in range(20) for j in range(i) if labels[i] == labels[j]]
     between = [(i, j) for i in range(20) for j in range(i) if labels[i] != labels[j]]
     for name, pairs in (("within", within), ("between", between)):
@@ -198,43 +198,43 @@ def test_spearman_within_and_between_take_the_right_pairs():
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 8])
 def test_few_faces_or_no_labels_give_fewer_scores_and_no_error(count):
-    e = evaluate.euclidean(points(count))
-    scores = evaluate.distance_scores(e, e, np.full(count, -1))
+    e = statistics.euclidean(points(count))
+    scores = statistics.distance_scores(e, e, np.full(count, -1))
     assert "spearman_within" not in scores
     assert all(np.isfinite(value[0]) for value in scores.values())
 
 
 def test_trustworthiness_is_scikit_learns_and_continuity_exchanges_the_roles():
     x, y = points(50, 5), points(50, 2, seed=1)
-    d, e = evaluate.euclidean(x), evaluate.euclidean(y)
-    expected = trustworthiness(d, y, n_neighbors=evaluate.NEIGHBOURS, metric="precomputed")
-    assert evaluate.trustworthiness_of_faces(d, e).mean() == pytest.approx(expected)
-    assert evaluate.trustworthiness_of_faces(d, d) == pytest.approx(np.ones(50))
-    scores = evaluate.distance_scores(e, d, np.full(50, -1))
+    d, e = statistics.euclidean(x), statistics.euclidean(y)
+    expected = trustworthiness(d, y, n_neighbors=statistics.NEIGHBOURS, metric="precomputed")
+    assert statistics.trustworthiness_of_faces(d, e).mean() == pytest.approx(expected)
+    assert statistics.trustworthiness_of_faces(d, d) == pytest.approx(np.ones(50))
+    scores = statistics.distance_scores(e, d, np.full(50, -1))
     assert scores["trustworthiness"][0] == pytest.approx(expected)
     assert scores["continuity"][0] == pytest.approx(
-        trustworthiness(e, x, n_neighbors=evaluate.NEIGHBOURS, metric="precomputed"))
+        trustworthiness(e, x, n_neighbors=statistics.NEIGHBOURS, metric="precomputed"))
 
 
 def test_triplets_are_those_of_brute_force():
-    e, d = evaluate.euclidean(points(8)), evaluate.euclidean(points(8, seed=1))
+    e, d = statistics.euclidean(points(8)), statistics.euclidean(points(8, seed=1))
     kept = [e[i, j] < e[i, k] for i in range(8) for j in range(8) for k in range(8)
             if len({i, j, k}) == 3 and d[i, j] < d[i, k]]
-    assert evaluate.triplets(e, d)[0] == pytest.approx(np.mean(kept), abs=.01)
+    assert statistics.triplets(e, d)[0] == pytest.approx(np.mean(kept), abs=.01)
 
 
 def test_triplets_of_a_constant_latent_are_never_kept_and_equal_distances_do_not_count():
-    e, d = np.ones((8, 8)) - np.eye(8), evaluate.euclidean(points(8))
-    assert evaluate.triplets(e, d)[0] == 0
+    e, d = np.ones((8, 8)) - np.eye(8), statistics.euclidean(points(8))
+    assert statistics.triplets(e, d)[0] == 0
     labels = np.repeat([0, 1], 4)
     d = (labels[:, None] != labels).astype(float)
-    assert evaluate.triplets(d, d)[0] == 1
+    assert statistics.triplets(d, d)[0] == 1
 
 
 @pytest.mark.parametrize("voters", [1, 2, 15])
 def test_neighbours_vote_as_in_scikit_learn_without_the_face_itself(voters):
     x, labels = points(60), np.random.default_rng(0).integers(0, 7, 60)
-    right = evaluate.neighbours_agree(evaluate.euclidean(x), labels, voters)
+    right = statistics.neighbours_agree(statistics.euclidean(x), labels, voters)
     for i in range(60):
         others = np.arange(60) != i
         model = KNeighborsClassifier(voters).fit(x[others], labels[others])
@@ -244,35 +244,35 @@ def test_neighbours_vote_as_in_scikit_learn_without_the_face_itself(voters):
 def test_15_neighbours_vote_where_every_expression_has_16_faces_and_as_many_as_it_has_others_where_one_has_fewer():
     for counts, voters in (((16, 40), 15), ((4, 40), 3), ((2, 40), 1), ((1, 40), 15), ((1, 4, 40), 3)):
         labels = np.repeat(np.arange(len(counts)), counts)
-        e = evaluate.euclidean(points(len(labels)))
+        e = statistics.euclidean(points(len(labels)))
         rows = np.flatnonzero(np.array(counts)[labels] > 1)
-        expected = evaluate.neighbours_agree(e[np.ix_(rows, rows)], labels[rows], voters).mean()
-        assert evaluate.knn_accuracy(e, labels)[0] == pytest.approx(expected)
+        expected = statistics.neighbours_agree(e[np.ix_(rows, rows)], labels[rows], voters).mean()
+        assert statistics.knn_accuracy(e, labels)[0] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("counts", [(2, 3, 5), (2, 2), (3, 3, 3), (5, 30), (2, 1, 1), (7, 7, 7, 7, 7, 7, 7)])
 def test_small_classes_that_lie_apart_are_all_recognised(counts):
     labels = np.repeat(np.arange(len(counts)), counts)
     x = 100 * np.eye(7)[labels] + points(len(labels), 7)
-    assert evaluate.knn_accuracy(evaluate.euclidean(x), labels) == [1, 1, 1]
+    assert statistics.knn_accuracy(statistics.euclidean(x), labels) == [1, 1, 1]
 
 
 def test_single_faces_of_their_expression_are_left_out_of_the_neighbours_accuracy():
     x = np.array([[0.], [1], [10], [11], [2]])                  # the last one would be the nearest of the second
-    assert evaluate.knn_accuracy(evaluate.euclidean(x), np.array([0, 0, 1, 1, 2])) == [1, 1, 1]
+    assert statistics.knn_accuracy(statistics.euclidean(x), np.array([0, 0, 1, 1, 2])) == [1, 1, 1]
     for labels in ([0, 1, 2, 3, 4], [-1] * 5, [-1, -1, 3, -1, -1]):
-        assert np.isnan(evaluate.knn_accuracy(evaluate.euclidean(x), np.array(labels))).all()
+        assert np.isnan(statistics.knn_accuracy(statistics.euclidean(x), np.array(labels))).all()
 
 
 def test_twenty_faces_of_each_expression_that_lie_apart_are_all_recognised():
     apart = np.repeat(np.eye(7) * 100, 20, axis=0) + points(140, 7)
-    assert evaluate.knn_accuracy(evaluate.euclidean(apart), np.repeat(np.arange(7), 20)) == [1, 1, 1]
+    assert statistics.knn_accuracy(statistics.euclidean(apart), np.repeat(np.arange(7), 20)) == [1, 1, 1]
 
 
 def test_unlabelled_faces_do_not_vote():
     x = np.concatenate([np.zeros((20, 2)), np.zeros((200, 2))]) + points(220, 2) * .01
     labels = np.concatenate([np.full(20, 3), np.full(200, -1)])
-    assert evaluate.knn_accuracy(evaluate.euclidean(x), labels)[0] == 1
+    assert statistics.knn_accuracy(statistics.euclidean(x), labels)[0] == 1
 
 
 # --- edits: faces whose pixel (0, b) is the value of expression b
@@ -291,14 +291,14 @@ def test_edits_move_by_the_difference_of_means_in_the_given_dimensions():
     mu, means = points(4, 3), points(7, 3, seed=1)
     source, target = np.array([0, 1, 2, 3]), np.array([4, 4, 5, 6])
     expected = np.stack([mu[i] - means[source[i]] + means[target[i]] for i in range(4)])
-    assert evaluate.edit(mu, source, target, means) == pytest.approx(expected)
-    part = evaluate.edit(mu, 3, 4, means, slice(2))
+    assert statistics.edit(mu, source, target, means) == pytest.approx(expected)
+    part = statistics.edit(mu, 3, 4, means, slice(2))
     assert part[:, :2] == pytest.approx((mu - means[3] + means[4])[:, :2]) and (part[:, 2] == mu[:, 2]).all()
 
 
 def test_interpolations_begin_and_end_at_the_ends():
     start, end = points(3), points(3, seed=1)
-    path = evaluate.interpolate(start, end, 5)
+    path = statistics.interpolate(start, end, 5)
     assert path.shape == (3, 5, 3)
     assert path[:, 0] == pytest.approx(start) and path[:, -1] == pytest.approx(end)
     assert path[:, 2] == pytest.approx((start + end) / 2)
@@ -307,35 +307,35 @@ def test_interpolations_begin_and_end_at_the_ends():
 def test_edits_that_work_always_score_1_and_those_that_change_nothing_score_0():
     labels = np.repeat(np.arange(7), 5)
     mu = np.eye(7)[labels] + .01 * points(35, 7)
-    means = evaluate.expression_means(mu, labels)
+    means = statistics.expression_means(mu, labels)
 
     def edit(places, target):
-        return decode(evaluate.edit(mu[places], labels[places], target, means))
-    hits = evaluate.edit_hits(edit, judge, labels, range(7))
+        return decode(statistics.edit(mu[places], labels[places], target, means))
+    hits = statistics.edit_hits(edit, judge, labels, range(7))
     assert np.isnan(hits[np.arange(35), labels]).all() and np.isfinite(hits).sum() == 35 * 6
-    assert evaluate.edit_success(hits, labels) == [1, 1, 1]
-    hits = evaluate.edit_hits(lambda places, target: decode(mu[places]), judge, labels, range(7))
-    assert evaluate.edit_success(hits, labels) == [0, 0, 0]
+    assert statistics.edit_success(hits, labels) == [1, 1, 1]
+    hits = statistics.edit_hits(lambda places, target: decode(mu[places]), judge, labels, range(7))
+    assert statistics.edit_success(hits, labels) == [0, 0, 0]
 
 
 def test_edit_success_weighs_pairs_of_expressions_alike_and_takes_missing_ones():
     labels = np.array([0, 0, 0, 1])
     found = np.array([[9, 1], [9, 1], [9, 0], [0, 9]])          # what the judge sees in each face's edit to 0 and to 1
-    hits = evaluate.edit_hits(lambda places, target: found[places, target], lambda faces: np.eye(7)[faces], labels,
+    hits = statistics.edit_hits(lambda places, target: found[places, target], lambda faces: np.eye(7)[faces], labels,
                               [0, 1])
     assert np.array_equal(hits[:, :2], [[np.nan, 1], [np.nan, 1], [np.nan, 0], [1, np.nan]], equal_nan=True)
     assert np.isnan(hits[:, 2:]).all()
-    assert evaluate.edit_success(hits, labels)[0] == pytest.approx((2 / 3 + 1) / 2)
+    assert statistics.edit_success(hits, labels)[0] == pytest.approx((2 / 3 + 1) / 2)
 
 
 def test_an_expression_without_faces_has_no_mean():
-    means = evaluate.expression_means(points(3), np.array([0, 0, -1]))
+    means = statistics.expression_means(points(3), np.array([0, 0, -1]))
     assert means[0] == pytest.approx(points(3)[:2].mean(0)) and np.isnan(means[1:]).all()
 
 
 def test_the_error_to_the_truth_is_a_multiple_of_the_plain_error():
     x, truth = np.zeros((6, 8, 8)), np.ones((6, 8, 8))
-    value = evaluate.edit_error_to_truth(truth - .2, truth, x + .1, x)
+    value = statistics.edit_error_to_truth(truth - .2, truth, x + .1, x)
     assert value == pytest.approx([4, 4, 4])
 
 
@@ -343,42 +343,42 @@ def test_identity_is_kept_where_the_nearest_other_face_is_of_the_same_person():
     faces = np.array([[0, 0], [0, 1], [9, 0], [9, 1], [50, 50]], float)
     people = np.array([0, 0, 1, 1, 2])
     sources = np.array([0, 2, 4])                               # the last one has no other face: left out
-    assert evaluate.identity_kept(faces[sources], sources, people, faces)[0] == 1
-    assert evaluate.identity_kept(faces[[2, 0, 4]], sources, people, faces)[0] == 0
-    assert evaluate.identity_kept(faces[[0, 0, 4]], sources, people, faces)[0] == .5
-    two_of_one = evaluate.identity_kept(faces[[1, 1, 0]], np.array([0, 0, 2]), people, faces)
+    assert statistics.identity_kept(faces[sources], sources, people, faces)[0] == 1
+    assert statistics.identity_kept(faces[[2, 0, 4]], sources, people, faces)[0] == 0
+    assert statistics.identity_kept(faces[[0, 0, 4]], sources, people, faces)[0] == .5
+    two_of_one = statistics.identity_kept(faces[[1, 1, 0]], np.array([0, 0, 2]), people, faces)
     assert two_of_one == pytest.approx([2 / 3, 0, 1])           # by faces: both edits of face 0 are drawn, or none
     unknown = np.array([-1, -1, 1, 1, 2])
-    assert evaluate.identity_kept(faces[[0, 2, 4]], sources, unknown, faces)[0] == 1
-    assert np.isnan(evaluate.identity_kept(faces[:2], np.arange(2), unknown, faces)).all()
+    assert statistics.identity_kept(faces[[0, 2, 4]], sources, unknown, faces)[0] == 1
+    assert np.isnan(statistics.identity_kept(faces[:2], np.arange(2), unknown, faces)).all()
 
 
 def test_monotonicity_of_rising_falling_still_and_wavering_paths():
-    assert evaluate.monotonicity([[0, .1, .9, 1]])[0] == 1
-    assert evaluate.monotonicity([[1, .5, 0, 0]])[0] == -1
-    assert evaluate.monotonicity([[.3, .3, .3, .3]])[0] == 0
-    assert evaluate.monotonicity([[0, .6, .3, .5]])[0] == pytest.approx(.5 / 1.1)
+    assert statistics.monotonicity([[0, .1, .9, 1]])[0] == 1
+    assert statistics.monotonicity([[1, .5, 0, 0]])[0] == -1
+    assert statistics.monotonicity([[.3, .3, .3, .3]])[0] == 0
+    assert statistics.monotonicity([[0, .6, .3, .5]])[0] == pytest.approx(.5 / 1.1)
 
 
 def test_the_path_ratio_is_1_for_a_line_and_the_root_of_2_for_a_corner():
     line, corner = [[0, 0], [1, 1], [3, 3]], [[0, 0], [0, 1], [1, 1]]
-    assert evaluate.path_ratio(np.array([line], float))[0] == pytest.approx(1)
-    assert evaluate.path_ratio(np.array([corner], float))[0] == pytest.approx(2 ** .5)
-    assert evaluate.path_ratio(np.array([corner], float), 1)[0] == pytest.approx(1)
+    assert statistics.path_ratio(np.array([line], float))[0] == pytest.approx(1)
+    assert statistics.path_ratio(np.array([corner], float))[0] == pytest.approx(2 ** .5)
+    assert statistics.path_ratio(np.array([corner], float), 1)[0] == pytest.approx(1)
 
 
 def test_the_frechet_distance_of_equal_shifted_and_scaled_sets():
     a = points(500, 4)
-    assert evaluate.frechet(a, a) == pytest.approx(0, abs=1e-6)
-    assert evaluate.frechet(a, a + [3, 0, 4, 0]) == pytest.approx(25)
+    assert statistics.frechet(a, a) == pytest.approx(0, abs=1e-6)
+    assert statistics.frechet(a, a + [3, 0, 4, 0]) == pytest.approx(25)
     centred = a - a.mean(0)
-    assert evaluate.frechet(centred, 2 * centred) == pytest.approx(np.trace(np.cov(a.T, bias=True)))
-    assert evaluate.frechet(points(5, 9), points(6, 9, seed=1)) > 0         # fewer faces than features
-    assert evaluate.frechet(a[:, :1], a[:, :1] + 2) == pytest.approx(4)
+    assert statistics.frechet(centred, 2 * centred) == pytest.approx(np.trace(np.cov(a.T, bias=True)))
+    assert statistics.frechet(points(5, 9), points(6, 9, seed=1)) > 0         # fewer faces than features
+    assert statistics.frechet(a[:, :1], a[:, :1] + 2) == pytest.approx(4)
 
 
 def test_balanced_accuracy_is_the_mean_of_each_expressions_share():
     labels = np.array([0, 0, 0, 0, 1, 1])
     said = np.eye(7)[[0, 0, 0, 1, 1, 0]]                        # 3 of 4 and 1 of 2; five expressions have no face
-    assert evaluate.balanced_accuracy(said, labels)[0] == pytest.approx((3 / 4 + 1 / 2) / 2)
-    assert evaluate.accuracy(said, labels)[0] == pytest.approx(4 / 6)
+    assert statistics.balanced_accuracy(said, labels)[0] == pytest.approx((3 / 4 + 1 / 2) / 2)
+    assert statistics.accuracy(said, labels)[0] == pytest.approx(4 / 6)

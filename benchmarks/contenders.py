@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-import metric_vae.run as vae
-import training
+import metric_vae.run as vae_script
 from metric_vae.model import kl_divergence, original, squared_error
+from metric_vae.train import train
 from training import storage
+from training.settings import default_settings
 
 SEED = 0
 Z_DIM, ALPHA, BATCH, LEARNING_RATE = 512, 0.1, 64, 1e-3         # the reference recipe, without its regulariser
@@ -53,26 +54,27 @@ class PlainLoop:
 
 
 class OurLoop:
-    """Our own training, an epoch at a time: each call goes on from the checkpoint of the one before."""
+    """Our own training of the reference's network, an epoch at a time: each continues from the last one's checkpoint.
+    """
 
-    def __init__(self, faces, device, precision, folder, **settings):
-        self.arguments = faces, None, folder, SEED, device, precision
-        self.folder = folder
-        self.epoch = -(-len(faces.rows("train")) // BATCH)      # steps
-        self.settings = dict(ARCHITECTURE="original", Z_DIM=Z_DIM, METRIC_DIMS=None, ALPHA=(ALPHA, ALPHA), BATCH=BATCH,
-                             LEARNING_RATE=(LEARNING_RATE, LEARNING_RATE), MAX_GRADIENT=None, FLIP=False,
-                             STEPS=0) | settings
+    def __init__(self, faces, device, precision, folder):
+        self.faces, self.device, self.precision, self.folder = faces, device, precision, folder
+        self.settings = replace(default_settings(vae_script), ARCHITECTURE="original", Z_DIM=Z_DIM, METRIC_DIMS=None,
+                                ALPHA=(ALPHA, ALPHA), BATCH=BATCH, LEARNING_RATE=(LEARNING_RATE, LEARNING_RATE),
+                                MAX_GRADIENT=None, FLIP=False, STEPS=0)
 
     def train_epoch(self):
-        """One more epoch."""
-        self.settings["STEPS"] += self.epoch
-        self.run()
+        """Train one more epoch."""
+        steps = -(-len(self.faces.rows("train")) // BATCH)
+        self.settings = replace(self.settings, STEPS=self.settings.STEPS + steps)
+        train("no_dist_reg", self.faces, None, self.settings, self.folder, SEED, self.device, self.precision)
 
-    def run(self):
-        """All epochs that are not done; returns the log."""
-        with training.changed_constants(vae, **self.settings):
-            vae.train("no_dist_reg", *self.arguments)
-        return storage.read_log(self.folder)
+
+def our_log(faces, device, precision, folder):
+    """The log of our own training with its own settings, but the reference's ALPHA."""
+    settings = replace(default_settings(vae_script), ALPHA=(ALPHA, ALPHA))
+    train("no_dist_reg", faces, None, settings, folder, SEED, device, precision)
+    return storage.read_log(folder)
 
 
 def pythae_epoch(faces, device, folder):

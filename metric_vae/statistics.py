@@ -25,7 +25,7 @@ HIGH = 0.75             # frequencies above this share of the Nyquist frequency 
 
 # --- intervals
 
-def interval(score, count, seed=0):
+def interval(score, count, seed=0, resamples=RESAMPLES):
     """[value, low, high]: score(w) with each of count faces once, and the 2.5 and 97.5 % points of its bootstrap.
 
     score: a function of w, float (count,), whose sum is count, to a number (Efron 1979; the percentile interval).
@@ -35,7 +35,7 @@ def interval(score, count, seed=0):
     with np.errstate(invalid="ignore", divide="ignore"):
         value = float(score(np.ones(count)))
         draws = np.array([score(np.bincount(rng.integers(0, count, count), minlength=count).astype(float))
-                          for _ in range(RESAMPLES)])
+                          for _ in range(resamples)])
     draws = draws[np.isfinite(draws)]
     return [value, *np.percentile(draws, (2.5, 97.5)).tolist()] if len(draws) else [value, value, value]
 
@@ -229,11 +229,12 @@ def triplets(e, d, count=TRIPLETS, seed=0):
     return interval(share, n)
 
 
-def distance_scores(e, d, labels):
+def distance_scores(e, d, labels, resamples=RESAMPLES):
     """All scores of latent distances e against given ones d, both (n, n): a dict of [value, low, high].
 
-    spearman_within and spearman_between take pairs of the same and of different expressions. What cannot be computed,
-    for want of faces or labels, is left out.
+    resamples: bootstrap draws of the scores of pairs, which take the longest. spearman_within and spearman_between
+    take pairs of the same and of different expressions. What cannot be computed, for lack of faces or labels, is left
+    out.
     """
     n = len(e)
     if n < 4:
@@ -243,7 +244,7 @@ def distance_scores(e, d, labels):
     def on_pairs(make, keep=slice(None)):
         a, b = i[keep], j[keep]
         score = make(e[a, b], d[a, b])
-        return interval(lambda w: score(w[a] * w[b]), n)
+        return interval(lambda w: score(w[a] * w[b]), n, resamples=resamples)
 
     scores = {"pearson": on_pairs(lambda e, d: lambda weights: pearson(e, d, weights)), "spearman": on_pairs(spearman)}
     known = (labels[i] >= 0) & (labels[j] >= 0)

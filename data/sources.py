@@ -1,0 +1,42 @@
+"""Which source a data set's name or path means.
+
+In: a name or a path. Out: Faces, read by one of the files beside this one.
+"""
+from pathlib import Path
+
+from data import arrays, fer2013, folder, synthetic, tfd
+from training.errors import UserError
+
+FOLDER = Path(__file__).parent      # where "auto", "tfd" and "fer2013" look
+
+
+def load(data="auto", image_size=48, fold=0, seed=0):
+    """Faces of "auto", "synthetic", "tfd", "fer2013" or a path (see data/README.md).
+
+    image_size: pixels, a multiple of 8. fold: 0..4 of TFD's five. seed: of the synthetic faces and of drawn splits.
+    Raises UserError for anything that cannot be used.
+    """
+    if image_size < 8 or image_size % 8:
+        raise UserError("IMAGE_SIZE", "a multiple of 8", image_size, "set it to 48, 64, ...")
+    if not 0 <= seed < 2 ** 32:
+        raise UserError("SEED", "0 to 2^32 - 1", seed, "set it to 0, 1, ...")
+    if data == "auto":
+        data = "tfd" if tfd.found(FOLDER) else "fer2013" if fer2013.found(FOLDER) else "synthetic"
+        print(f'DATA="auto": {data}, ' + (f"found in {FOLDER}" if data != "synthetic" else
+              f"since neither TFD nor FER2013 lies in {FOLDER} (data/README.md says how to get them)"))
+    if data == "synthetic":
+        return synthetic.load(image_size, seed)
+    if data in ("tfd", "fer2013"):
+        path = FOLDER
+    else:
+        path = Path(data).expanduser()
+        if not path.exists():
+            raise UserError(path.absolute(), '"auto", "synthetic", "tfd", "fer2013" or a path that exists',
+                            "nothing there", "check DATA")
+    if data == "tfd" or data != "fer2013" and tfd.found(path):
+        return tfd.load(path, image_size, fold, seed)
+    if data == "fer2013" or fer2013.found(path):
+        return fer2013.load(path, image_size, seed)
+    if arrays.found(path):
+        return arrays.load(path, image_size, seed)
+    return folder.load(path, image_size, seed)

@@ -1,0 +1,119 @@
+"""The loss of one batch: squared error + alpha KL + beta regulariser + consistency x squared error x lost share.
+
+In: a VAE, faces, their rows, and a metric on them. Out: the terms, and the total that is minimised. Terms are summed
+over dimensions and averaged over faces.
+"""
+from typing import NamedTuple
+
+import torch
+
+from metric_vae.model import kl_divergence, squared_error
+from metric_vae.regularizers import REGULARIZERS, TINY, expected_distances, pairwise_distances
+from training.distributed import PROCESSES, gather, own_part
+from training.loops import scheduled
+
+
+class Terms(NamedTuple):
+    """The terms of the loss of one batch, unweighted; scalars. With several processes: the share of one of them."""
+    error: torch.Tensor                 # squared error summed over pixels, with sampled z
+    kl: torch.Tensor
+    regularizer: torch.Tensor
+    consistency: torch.Tensor           # the lost share
+
+
+class Loss:
+    """The loss of a VAE and the weights of its terms, which follow a schedule or are tuned step by step.
+
+    settings: the constants of metric_vae/run.py; metric: None for a VAE without one, whose loss is error and KL alone.
+    """
+
+    def __init__(self, settings, metric, device):
+        self.settings, self.metric = settings, metric
+        self.alpha, self.beta = torch.ones(2, device=device)
+        self.consistency = 0.0
+
+    def schedule(self, progress):
+        """Set the weights of a step; progress: from 0, the first step, to 1, the last."""
+        s = self.settings
+        if s.ALPHA != "optimal":
+            self.alpha = torch.full_like(self.alpha, scheduled(s.ALPHA, progress))
+        if s.TARGET_STRESS is None or progress == 0:
+            self.beta = torch.full_like(self.beta, scheduled(s.BETA, progress))
+        if self.has_consistency and progress > .5:
+            self.consistency = scheduled(s.CONSISTENCY, 2 * progress - 1)
+
+    @property
+    def has_consistency(self):
+        """Whether the consistency is ever part of this loss."""
+        return self.metric is not None and max(self.settings.CONSISTENCY) > 0
+
+    def __call__(self, vae, rows, x, noise, with_consistency):
+        """The Terms of the faces rows (B,); x (b, 1, H, W): the pixels of the own part of them; noise (B, Z) standard
+        normal; with_consistency: whether to spend time on that term.
+
+        Without processes b = B. A single face has no pairs: its loss is error and KL alone.
+        """
+        count = len(rows)
+        own_mu, own_sigma = vae.encode(x)                       # (b, Z), (b, Z)
+        own_z = own_mu + own_sigma * noise[own_part(count)]
+        x_hat = vae.decode(own_z)                               # (b, 1, H, W)
+        error = squared_error(x_hat, x).sum() / count
+        kl = kl_divergence(own_mu, own_sigma).sum() / count
+        regularizer = lost = torch.zeros((), device=x.device)
+        if self.metric is not None and count > 1:
+            given = self.metric(rows, x)
+            mu, sigma, z = gather(torch.stack([own_mu, own_sigma, own_z], 1), count).unbind(1)      # (B, Z) each
+            if self.settings.REGULARIZER != "none":
+                part = slice(vae.metric_dims)
+                regularizer = self.regularize(given, mu[:, part], sigma[:, part], z[:, part]) / PROCESSES
+            if with_consistency and self.has_consistency:
+                lost = lost_share(vae, mu.detach(), z.detach())
+        return Terms(error, kl, regularizer, lost)
+
+    def regularize(self, given, mu, sigma, z):
+        """The value of REGULARIZER for one batch; mu, sigma, z (B, k): the latents that keep the metric."""
+        function, kind, latent = REGULARIZERS[self.settings.REGULARIZER]
+        latent = self.settings.REGULARIZE_ON or latent
+        if kind == "points":
+            return function(mu if latent == "mu" else z, given.points)
+        if latent == "expected":
+            return function(expected_distances(mu, sigma), given.distances)
+        return function(pairwise_distances(mu if latent == "mu" else z), given.distances)
+
+    def total(self, terms, error):
+        """The loss that is minimised. The consistency is a share, so its unit is the squared error, error: a constant
+        without gradient, and that of all processes.
+        """
+        return terms.error + self.alpha * terms.kl + self.beta * terms.regularizer + (
+            self.consistency * error * terms.consistency)
+
+    @torch.no_grad()
+    def update(self, terms, pixels):
+        """Tune the weights that are tuned, by the terms of a batch.
+
+        alpha: twice the optimal variance of the decoder, the squared error per pixel (sigma-VAE: Rybkin, Daniilidis and
+        Levine 2021): alpha = 2 s^2 turns error / (2 s^2) + KL into error + alpha KL. beta: dual ascent on its
+        logarithm towards stress <= TARGET_STRESS (GECO: Rezende and Viola 2018), up to 1e8 where that is out of reach.
+        """
+        s = self.settings
+        if s.ALPHA == "optimal":
+            self.alpha = torch.lerp(self.alpha, 2 * terms.error / pixels, s.AVERAGE)
+        if s.TARGET_STRESS is not None:
+            excess = terms.regularizer.sqrt() / s.TARGET_STRESS - 1
+            self.beta = (self.beta * (s.DUAL_RATE * excess.clamp(-1, 1)).exp()).clamp(max=1e8)
+
+
+def lost_share(vae, mu, z):
+    """The share of the metric part's variance that the encoder, its weights held fixed, does not see in edited faces.
+
+    mu, z (B, Z), without gradient: every other face is decoded with the next one's metric part, which the encoder
+    should see. The gradient reaches only the weights by which the metric part enters the decoder: if the whole decoder
+    followed it, reconstructions would get worse for the sake of edits. With several processes: the share of one.
+    """
+    dims = vae.metric_dims or z.shape[1]
+    edited = torch.cat([z.roll(-1, 0)[:, :dims], z[:, dims:]], 1)[::2]
+    wanted = mu.roll(-1, 0)[::2, :dims]
+    own = own_part(len(edited))
+    seen = vae.see_part(vae.decode_part(edited[own]))
+    variance = mu[:, :dims].var(0, correction=0).sum().clamp(min=TINY)
+    return (seen - wanted[own]).square().sum() / len(edited) / variance

@@ -1,0 +1,214 @@
+"""The training loop of the VAE, and what a trained one makes of faces.
+
+In: Faces, a metric on them and the settings of metric_vae/run.py. Out, in a run folder: no_dist_reg.pt, dist_reg.pt,
+the density of each one's latents as .npz, and lines of log.jsonl.
+"""
+import time
+
+import numpy as np
+import torch
+
+from data.batches import Images, batches, join
+from data.faces import EXPRESSIONS
+from metric_vae import density
+from metric_vae.loss import Loss, Terms
+from metric_vae.metrics import Matrix, check_norm
+from metric_vae.model import ARCHITECTURES
+from metric_vae.regularizers import REGULARIZERS
+from metric_vae.statistics import stratified_rows
+from training import storage
+from training.devices import autocast, layout
+from training.distributed import PROCESS, add_up, add_up_gradients, average_buffers, own_part
+from training.errors import UserError, check_at_least, check_batch, check_choice, check_schedules
+from training.loops import check_finite, epochs, epochs_for, least_batch, set_learning_rate
+
+MODELS = ("no_dist_reg", "dist_reg")        # without and with the regulariser: the names of their files
+LEAST = 4               # faces of a batch; a smaller last one joins the one before: if both faces of two get nearly
+                        # equal metric parts, their variance is tiny and the lost share explodes
+
+
+def check_settings(settings):
+    """Raise UserError for a constant of metric_vae/run.py with an impossible value."""
+    s = settings
+    check_choice("ARCHITECTURE", s.ARCHITECTURE, ARCHITECTURES)
+    check_choice("REGULARIZER", s.REGULARIZER, ("none", *REGULARIZERS))
+    check_choice("REGULARIZE_ON", s.REGULARIZE_ON, (None, "mu", "z", "expected"))
+    check_at_least(1, s, "STEPS", "Z_DIM", "MEAN_OF")
+    check_at_least(LEAST, s, "BATCH")
+    check_at_least(0, s, "SHIFT")
+    check_norm(s.METRIC_NORM)
+    check_schedules(s, "BETA", "CONSISTENCY", "LEARNING_RATE")
+    if isinstance(s.ALPHA, str):
+        check_choice("ALPHA", s.ALPHA, ("optimal",))
+    else:
+        check_schedules(s, "ALPHA")
+    if s.METRIC_DIMS is not None and not 1 <= s.METRIC_DIMS < s.Z_DIM:
+        raise UserError("METRIC_DIMS", f"at least 1 and less than Z_DIM={s.Z_DIM}, or None for all of z", s.METRIC_DIMS,
+                        "change it, or set it to None")
+    if s.REGULARIZE_ON == "expected" and s.REGULARIZER != "none" and REGULARIZERS[s.REGULARIZER][1] == "points":
+        raise UserError("REGULARIZE_ON", f'"mu" or "z" with REGULARIZER "{s.REGULARIZER}", which has no distances',
+                        "expected", "set it to None, or choose a regulariser of pairs, e.g. stress")
+    if s.TARGET_STRESS is not None and (s.REGULARIZER != "stress" or s.TARGET_STRESS <= 0):
+        raise UserError("TARGET_STRESS", 'a number above 0, with REGULARIZER "stress"',
+                        f"{s.TARGET_STRESS} with {s.REGULARIZER}", "set it to None, or REGULARIZER to stress")
+    if s.TARGET_STRESS is not None and s.BETA[0] == 0:
+        raise UserError("BETA", "a first value above 0, from which TARGET_STRESS raises it", s.BETA,
+                        "BETA = (10000.0, 10000.0)")
+    if s.MAX_GRADIENT is not None and s.MAX_GRADIENT <= 0:
+        raise UserError("MAX_GRADIENT", "a number above 0, or None", s.MAX_GRADIENT, "for example 100")
+
+
+def check_metric(settings, metric):
+    """Raise UserError where the metric (or None) does not have what the loss needs of it."""
+    name = settings.REGULARIZER
+    if name != "none" and REGULARIZERS[name][1] == "points" and isinstance(metric, Matrix):
+        raise UserError(f"REGULARIZER={name}", "a metric with points", "a matrix of distances",
+                        "choose a regulariser of pairs, e.g. stress")
+
+
+# --- training
+
+def training_rows(faces, settings, split="train"):
+    """The rows of a split that the VAE is trained or validated on: labelled ones only where the settings ask for it."""
+    return faces.rows(split, labelled=not settings.UNLABELLED or settings.METRIC == "labels")
+
+
+def set_mean_face(mean_face, images, rows, most):
+    """Set a MeanFace to the mean of at most so many of the faces of these rows, evenly spaced."""
+    step = max(1, -(-len(rows) // most))
+    mean_face.face.copy_(images(torch.as_tensor(rows[::step])).mean(0))
+
+
+def train(name, faces, metric, settings, folder, seed, device, precision):
+    """Train the VAE called name on the training faces; returns it, in eval mode.
+
+    name: "no_dist_reg" trains on error and KL alone, "dist_reg" on the metric too. Continues from folder/name.pt where
+    there is one. Raises UserError where the metric or the faces do not suffice, or a loss is not finite.
+    """
+    check_metric(settings, metric)
+    train_rows, val_rows = training_rows(faces, settings), training_rows(faces, settings, "val")
+    check_batch(settings.BATCH, len(train_rows), faces.name)
+    torch.manual_seed(seed)
+    generator = torch.Generator(device).manual_seed(seed)
+    memory_format = layout(settings.ARCHITECTURE, device, precision)
+    vae = ARCHITECTURES[settings.ARCHITECTURE](faces.size, settings.Z_DIM, settings.METRIC_DIMS)
+    vae.to(device, memory_format=memory_format)
+    least = max(least_batch(vae), LEAST)
+    check_at_least(least, settings, "BATCH")
+    optimizer = torch.optim.Adam(vae.parameters(), fused=True)
+    loss = Loss(settings, metric if name == "dist_reg" else None, device)
+    checkpoint = folder / f"{name}.pt"
+    done, state = storage.resume(checkpoint, vae, optimizer, generator)
+    images = Images(faces, device, memory_format)
+    if done:
+        loss.alpha, loss.beta = state["alpha"], state["beta"]
+    elif vae.mean_face is not None:
+        set_mean_face(vae.mean_face, images, train_rows, settings.MEAN_OF)
+
+    steps = len(batches(train_rows, settings.BATCH, least=least))
+    count = epochs_for(settings.STEPS, steps)
+    for epoch in epochs(name, done, count):
+        start = time.perf_counter()
+        vae.train()
+        sums = torch.zeros(len(Terms._fields) + 1, device=device)       # of each term and the total, over faces
+        measured = 0                                            # faces whose consistency was measured
+        for step, rows in enumerate(batches(train_rows, settings.BATCH, generator, least), epoch * steps):
+            progress = step / max(count * steps - 1, 1)
+            loss.schedule(progress)
+            rate = set_learning_rate(optimizer, settings.LEARNING_RATE, progress)
+            x = images(rows, generator, settings.FLIP, settings.SHIFT, part=own_part(len(rows)))
+            noise = torch.randn(len(rows), settings.Z_DIM, generator=generator, device=device)
+            with autocast(device, precision):
+                terms = loss(vae, rows, x, noise, with_consistency=loss.consistency > 0)
+            of_all = Terms(*add_up(torch.stack(terms)))         # the sums over the processes
+            optimizer.zero_grad()
+            loss.total(terms, of_all.error).backward()
+            add_up_gradients(vae)
+            if settings.MAX_GRADIENT is not None:
+                torch.nn.utils.clip_grad_norm_(vae.parameters(), settings.MAX_GRADIENT)
+            optimizer.step()
+            sums += torch.stack([*of_all, loss.total(of_all, of_all.error)]) * len(rows)
+            if loss.consistency > 0:
+                measured += len(rows)
+            loss.update(of_all, x[0].numel())
+        average_buffers(vae)
+        means = dict(zip((*Terms._fields, "loss"), (sums / len(train_rows)).tolist()))
+        if loss.has_consistency:
+            means["consistency"] = means["consistency"] * len(train_rows) / measured if measured else None
+        seconds = time.perf_counter() - start
+        means |= validate(vae, loss, images, val_rows, seed, precision)
+        check_finite(means, name, epoch + 1, checkpoint)
+        storage.write_log(folder, name, epoch + 1, **means, alpha=float(loss.alpha), beta=float(loss.beta),
+                          learning_rate=rate, seconds=seconds, images_per_second=len(train_rows) / seconds)
+        storage.save_checkpoint(checkpoint, vae, optimizer, generator, epoch + 1, architecture=settings.ARCHITECTURE,
+                                size=faces.size, z_dim=settings.Z_DIM, metric_dims=settings.METRIC_DIMS,
+                                alpha=loss.alpha, beta=loss.beta)
+    vae.eval().requires_grad_(False)
+    latent_density(vae, name, faces, settings, folder, seed, device)
+    return vae
+
+
+@torch.no_grad()
+def validate(vae, loss, images, rows, seed, precision):
+    """The means over rows of every term and of the total that is minimised, as val_error, ...; None of no rows.
+
+    Always with the same noise and in the same batches, of faces drawn at random as in training: data often lie sorted
+    by class, and pairs of one class are harder to keep.
+    """
+    vae.eval()
+    settings, device = loss.settings, images.device
+    generator = torch.Generator(device).manual_seed(seed)
+    sums = torch.zeros(len(Terms._fields) + 1, device=device)
+    for batch in batches(rows, settings.BATCH, torch.Generator().manual_seed(seed), LEAST):
+        x = images(batch, part=own_part(len(batch)))
+        noise = torch.randn(len(batch), settings.Z_DIM, generator=generator, device=device)
+        with autocast(device, precision):
+            terms = Terms(*add_up(torch.stack(loss(vae, batch, x, noise, with_consistency=True))))
+        sums += torch.stack([*terms, loss.total(terms, terms.error)]) * len(batch)
+    means = (sums / len(rows)).tolist() if len(rows) else [None] * len(sums)
+    return dict(zip((f"val_{term}" for term in (*Terms._fields, "loss")), means))
+
+
+# --- a trained VAE
+
+def load_vae(folder, name, device):
+    """The trained VAE of a run folder, in eval mode; name "no_dist_reg" or "dist_reg"."""
+    state = storage.load_checkpoint(folder / f"{name}.pt", device)
+    vae = ARCHITECTURES[state["architecture"]](state["size"], state["z_dim"], state["metric_dims"])
+    vae.load_state_dict(state["model"])
+    return vae.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+
+
+def latent_density(vae, name, faces, settings, folder, seed, device):
+    """The Density of a trained VAE's latents, read from folder/name_density.npz, or fitted and written there.
+
+    It is fitted to z = mu + sigma noise of the training faces, density.FACES at most. With several processes the first
+    one fits it; the others get None.
+    """
+    path = folder / f"{name}_density.npz"
+    if PROCESS > 0:
+        return None
+    if not path.exists():
+        start = time.perf_counter()
+        rows = training_rows(faces, settings)
+        rows = rows[stratified_rows(faces.labels[rows], density.FACES, seed)]
+        mu, sigma = encode(vae, faces, rows, device)
+        z = mu + sigma * np.random.default_rng(seed).standard_normal(mu.shape, np.float32)
+        density.fit(z, faces.labels[rows], len(EXPRESSIONS)).save(path)
+        print(f"{name}: fitted the density of its latents in {time.perf_counter() - start:.1f} s")
+    return density.load(path)
+
+
+@torch.no_grad()
+def encode(vae, faces, rows, device, batch_size=256):
+    """mu and sigma of these rows, float32 (len(rows), Z) arrays."""
+    images = Images(faces, device)
+    parts = (torch.stack(vae.encode(images(part)), 1) for part in batches(rows, batch_size))
+    return tuple(side.contiguous().cpu().numpy() for side in join(parts, len(rows)).unbind(1))
+
+
+@torch.no_grad()
+def decode(vae, z, device, batch_size=256):
+    """Faces float32 (N, H, W) in about 0..1 of latents (N, Z)."""
+    parts = torch.as_tensor(np.asarray(z, np.float32)).split(batch_size)
+    return torch.cat([vae.decode(part.to(device))[:, 0].cpu() for part in parts]).numpy()

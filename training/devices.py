@@ -1,0 +1,62 @@
+"""Device, precision and memory: where and how tensors are computed."""
+import ctypes
+import re
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+from training.distributed import LOCAL_PROCESS
+from training.errors import UserError, check_choice
+
+CPU_INFO = Path("/proc/cpuinfo")
+
+
+def choose_device(name):
+    """torch.device of "auto" (a GPU, one for each process, else the CPU), "cpu", "cuda", "cuda:1", "mps"."""
+    if name in ("auto", "cuda") and torch.cuda.is_available():
+        device = torch.device("cuda", LOCAL_PROCESS % torch.cuda.device_count())
+        torch.cuda.set_device(device)
+        return device
+    if name == "auto":
+        return torch.device("cpu")
+    try:
+        torch.empty(1, device=name)
+        return torch.device(name)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"DEVICE={name}", "a device that torch has here", str(error).split("\n")[0],
+                        'DEVICE="auto" or "cpu"') from None
+
+
+def choose_precision(name, device):
+    """"fp32" or "bf16"; "auto" takes bf16 where the device multiplies in it: GPUs of compute capability 8.0 or higher,
+    and CPUs with AMX or AVX-512 bf16 (on Linux, which lists what a CPU has).
+    """
+    check_choice("PRECISION", name, ("auto", "fp32", "bf16"))
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
+    has_it = device.type == "cpu" and CPU_INFO.exists() and re.search("amx_bf16|avx512_bf16", CPU_INFO.read_text())
+    return "bf16" if has_it else "fp32"
+
+
+def keep_memory():
+    """Let this process keep the memory that it frees for its next step (glibc), instead of clearing new pages."""
+    with suppress(OSError, AttributeError, TypeError):          # macOS, Windows, musl
+        libc = ctypes.CDLL(None)
+        libc.mallopt(-4, 0)                                     # M_MMAP_MAX: large tensors get no pages of their own
+        libc.mallopt(-1, -1)                                    # M_TRIM_THRESHOLD: none are given back
+
+
+def autocast(device, precision):
+    """The context in which a forward pass runs."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def layout(architecture, device, precision):
+    """The memory format of images: channels last, except for the original's 5x5 convolutions in fp32 on a CPU, which
+    are slower with it.
+    """
+    plain = architecture == "original" and device.type == "cpu" and precision == "fp32"
+    return torch.contiguous_format if plain else torch.channels_last

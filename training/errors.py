@@ -1,0 +1,74 @@
+"""A user's mistake, how a script ends, and the checks of settings."""
+import re
+import signal
+import sys
+
+from torch import distributed
+
+from training.distributed import PROCESS, PROCESSES
+
+
+class UserError(Exception):
+    """A user's mistake: shown as one message without a traceback, exit code 1.
+
+    where: path or constant; expected, found, remedy: one phrase each.
+    """
+
+    def __init__(self, where, expected, found, remedy):
+        super().__init__(where, expected, found, remedy)
+
+    def __str__(self):
+        return "{}\n  expected: {}\n  found:    {}\n  remedy:   {}".format(*self.args)
+
+
+def run_script(main, when_stopped=""):
+    """Call main(). A UserError ends the program with its message and exit code 1; Ctrl-C, or the SIGTERM that torchrun
+    and Slurm send, with exit code 130 and the text when_stopped.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print(f"\nstopped. {when_stopped}", file=sys.stderr)
+        sys.exit(130)
+    except RuntimeError as error:
+        if PROCESSES == 1 or not re.search("gloo|nccl|connection|process", str(error), re.IGNORECASE):
+            raise
+        sys.exit(f"error: process {PROCESS} of {PROCESSES} lost the others: one of them died, or cannot be reached\n"
+                 f"  found:    {error}\n  remedy:   see what that process printed. {when_stopped}")
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+# --- checks of settings
+
+def check_choice(constant, value, choices):
+    """Raise UserError unless value is one of choices."""
+    if value not in choices:
+        raise UserError(constant, "one of " + ", ".join(map(str, choices)), repr(value), "set it to one of these")
+
+
+def check_at_least(least, settings, *constants):
+    """Raise UserError for one of these constants of the settings that is below least."""
+    for constant in constants:
+        value = getattr(settings, constant)
+        if value < least:
+            raise UserError(constant, f"at least {least}", value, "set it higher")
+
+
+def check_schedules(settings, *constants):
+    """Raise UserError for one of these constants of the settings that is not a pair of numbers of at least 0."""
+    for constant in constants:
+        value = getattr(settings, constant)
+        pair = isinstance(value, tuple) and len(value) == 2 and all(isinstance(v, (int, float)) for v in value)
+        if not pair or not min(value) >= 0:
+            raise UserError(constant, "two numbers of at least 0, for the first and the last step", repr(value),
+                            f"for example {constant} = (1.0, 1.0)")
+
+
+def check_batch(batch, count, where):
+    """Raise UserError where there are fewer training faces than a batch holds."""
+    if count < batch:
+        raise UserError(where, f"at least BATCH={batch} training faces", count, "add faces or lower BATCH")

@@ -1,0 +1,114 @@
+"""Settings: the constants at the head of a script, changed by NAME=VALUE arguments, as one frozen object.
+
+In: modules (scripts) and arguments. Out: Settings objects, which are passed on; a module is never changed.
+"""
+import ast
+import inspect
+import re
+import sys
+import typing
+from dataclasses import asdict, make_dataclass
+
+from training.errors import UserError
+
+
+def constants(script):
+    """The UPPER_CASE names of a script that are plain values (text, numbers, None, pairs of numbers), as a dict.
+
+    A script imports no such names, so these are the constants at its head.
+    """
+    def plain(value):
+        if isinstance(value, tuple):
+            return len(value) == 2 and all(isinstance(v, (int, float)) for v in value)
+        return value is None or isinstance(value, (str, int, float))
+    return {name: value for name, value in vars(script).items() if name.isupper() and plain(value)}
+
+
+def freeze(values):
+    """A frozen object with these values as attributes; dataclasses.replace makes changed copies of it."""
+    return make_dataclass("Settings", [*values], frozen=True)(**values)
+
+
+def default_settings(script):
+    """The settings of a script as its head has them."""
+    return freeze(constants(script))
+
+
+def parse(arguments, scripts):
+    """The settings of scripts, {prefix: Settings}, with NAME=VALUE arguments such as SEED=1 or vae.BETA=0.
+
+    scripts: {prefix: module}, where "" is the script that was started. A constant that it shares with another script
+    (SEED, for example) is its own alone: the other's is for when that runs alone. Prints the help and exits for -h
+    and --help. Raises UserError for an unknown name or a value of another type.
+    """
+    if {"-h", "--help"} & set(arguments):
+        print(help_text(scripts))
+        sys.exit(0)
+    values = {prefix: constants(script) for prefix, script in scripts.items()}
+    for prefix in values:
+        if prefix:
+            values[prefix] = {name: value for name, value in values[prefix].items() if name not in values[""]}
+    names = {f"{prefix}.{name}" if prefix else name: (prefix, name) for prefix in values for name in values[prefix]}
+    for argument in arguments:
+        name, equals, text = argument.partition("=")
+        if not equals or name not in names:
+            raise UserError(f"argument {argument}", "NAME=VALUE with one of the names below",
+                            f"unknown name {name!r}", f"names: {', '.join(names)}; --help describes them")
+        prefix, constant = names[name]
+        values[prefix][constant] = _parse_value(argument, text, constant, scripts[prefix])
+    return {prefix: freeze(of_script) for prefix, of_script in values.items()}
+
+
+def parse_one(arguments, script):
+    """The Settings of a single script: see parse."""
+    return parse(arguments, {"": script})[""]
+
+
+def _parse_value(argument, text, constant, script):
+    """The value of text, with the type of the constant: its annotation, or else that of its default."""
+    default = constants(script)[constant]
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    annotation = typing.get_type_hints(script).get(constant, type(default))
+    accepted = typing.get_args(annotation) or (annotation,)
+    if tuple in accepted and type(value) in (int, float):       # BETA=0 for BETA=(0.0, 0.0)
+        value = (float(value),) * 2
+    if float in accepted and (type(value) is int or value == "inf"):
+        value = float(value)
+    if str in accepted and type(value) not in accepted:
+        value = text                                            # DATA=7 may be a folder named 7
+    if isinstance(value, tuple):                                # every schedule is a pair: first and last step
+        right = len(value) == 2 and all(type(v) in (int, float) for v in value)
+        value = tuple(map(float, value)) if right else None
+    if type(value) not in accepted:
+        raise UserError(f"argument {argument}", f"a value like {default!r}", text,
+                        f"write {constant}=VALUE with the type that it has at the top of {script.__file__}")
+    return value
+
+
+def help_text(scripts):
+    """What the first of these scripts does, and every constant as it stands at the top of its script."""
+    parts = [inspect.getdoc(scripts[""])]
+    for prefix, script in scripts.items():
+        head = inspect.getsource(script).partition("\ndef ")[0]
+        block = head[re.search(r"^(#.*\n)*[A-Z_]+(: .*)? = ", head, re.MULTILINE).start():].rstrip()
+        title = f"Constants of {script.__file__}" + (f", set by {prefix}.NAME=VALUE" if prefix else
+                                                     ", set by NAME=VALUE")
+        if prefix:                                              # those for when that script runs alone are left out
+            block = block.partition("\n\n# --- when run alone")[0]
+        parts.append(f"{title}:\n\n{block}")
+    return "\n\n".join(parts)
+
+
+# --- in settings.json
+
+def stored(settings):
+    """Settings of several scripts as settings.json keeps them: {"run": {...}, "vae": {...}}."""
+    return {prefix or "run": asdict(of_script) for prefix, of_script in settings.items()}
+
+
+def restored(kept):
+    """The Settings that a script's part of settings.json describes."""
+    return freeze({name: tuple(value) if isinstance(value, list) else value for name, value in kept.items()})
