@@ -27,17 +27,17 @@ FOLD = 0                    # 0..4, of TFD's five
 SEED = 0                    # of weights, order, noise, drawn splits and synthetic faces
 DEVICE = "auto"             # "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", ...
 PRECISION = "auto"          # "auto" (bf16 where the processor or GPU has it), "fp32", "bf16"
-RECIPE = "ours"             # or "reference": first set what REFERENCE names to what the reference implementation has
-RESUME: int | str | None = None     # go on with this unfinished run: its number, or "last"
+RECIPE = "ours"             # or "reference": the settings of the reference implementation, listed in REFERENCE
+RESUME: int | str | None = None     # continue this unfinished run: its number, or "last"
 
 REFERENCE = """
     classifier.ARCHITECTURE=original classifier.LOSS=squared_error classifier.SMOOTHING=0 classifier.BALANCE=0
-    classifier.STEPS=1050
-    classifier.BATCH=64 classifier.LEARNING_RATE=(1e-3,1e-4) classifier.WEIGHT_DECAY=0 classifier.FLIP=False
-    classifier.SHIFT=0 classifier.TURN=0 classifier.ZOOM=0 classifier.LAYER=last vae.ARCHITECTURE=original
-    vae.Z_DIM=512 vae.METRIC_NORM=2 vae.METRIC_DIMS=None vae.ALPHA=0.1 vae.REGULARIZER=batchwise vae.BETA=1e5
-    vae.TARGET_STRESS=None vae.REGULARIZE_ON=None vae.CONSISTENCY=0 vae.STEPS=2650 vae.BATCH=64
-    vae.LEARNING_RATE=1e-3 vae.MAX_GRADIENT=None vae.FLIP=False vae.SHIFT=0 vae.UNLABELLED=False""".split()
+    classifier.STEPS=1050 classifier.BATCH=64 classifier.LEARNING_RATE=(1e-3,1e-4) classifier.WEIGHT_DECAY=0
+    classifier.FLIP=False classifier.SHIFT=0 classifier.TURN=0 classifier.ZOOM=0 classifier.LAYER=last
+    vae.ARCHITECTURE=original vae.Z_DIM=512 vae.METRIC_NORM=2 vae.METRIC_DIMS=None vae.ALPHA=0.1
+    vae.REGULARIZER=batchwise vae.BETA=1e5 vae.TARGET_STRESS=None vae.REGULARIZE_ON=None vae.CONSISTENCY=0
+    vae.STEPS=2650 vae.BATCH=64 vae.LEARNING_RATE=1e-3 vae.WARM_UP=0 vae.MAX_GRADIENT=None vae.FLIP=False vae.SHIFT=0
+    vae.UNLABELLED=False""".split()
 
 
 def main(arguments):

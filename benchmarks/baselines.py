@@ -15,7 +15,7 @@ from metric_vae.model import MeanFace, gaussian, kl_divergence, light_decoder, l
 from metric_vae.train import set_mean_face
 from training.devices import autocast
 from training.errors import check_batch
-from training.loops import check_finite, epochs, epochs_for, scheduled
+from training.loops import check_finite, epochs, epochs_for, scheduled, set_learning_rate
 
 CLASSES = len(EXPRESSIONS)
 
@@ -183,26 +183,28 @@ def train(model, faces, settings, seed, device, precision, adversary_steps=1):
         losses = []
         for number, batch_rows in enumerate(batches(rows, settings.BATCH, generator), epoch * steps):
             progress = number / max(count * steps - 1, 1)
-            rate, alpha = (scheduled(of, progress) for of in (settings.LEARNING_RATE, settings.ALPHA))
+            alpha = scheduled(settings.ALPHA, progress)
+            set_rate = lambda of: set_learning_rate(of, settings.LEARNING_RATE, progress, settings.WARM_UP)
             x, labels = images(batch_rows, generator, settings.FLIP, settings.SHIFT), all_labels[batch_rows]
             with autocast(device, precision):
                 loss, latents = model.loss(x, labels, alpha, generator)
-            step(optimizer, loss, rate, of_vae, settings.MAX_GRADIENT)
+            set_rate(optimizer)
+            step(optimizer, loss, of_vae, settings.MAX_GRADIENT)
             for _ in range(adversary_steps if of_adversary else 0):
                 with autocast(device, precision):
                     adversary_loss = model.adversary_loss(latents, labels)
-                step(adversary_optimizer, adversary_loss, rate, of_adversary, settings.MAX_GRADIENT)
+                set_rate(adversary_optimizer)
+                step(adversary_optimizer, adversary_loss, of_adversary, settings.MAX_GRADIENT)
             losses.append(loss.detach())
         check_finite({"loss": float(torch.stack(losses).mean())}, type(model).__name__, epoch + 1, "")
     return model.eval().requires_grad_(False)
 
 
-def step(optimizer, loss, rate, parameters, max_gradient):
-    """Take a step of the optimizer with this learning rate; larger gradients are scaled down to the norm max_gradient.
+def step(optimizer, loss, parameters, max_gradient):
+    """Take a step of the optimizer; larger gradients are scaled down to the norm max_gradient.
 
     zero_grad comes first, so what another loss has left in these gradients is gone.
     """
-    optimizer.param_groups[0]["lr"] = rate
     optimizer.zero_grad()
     loss.backward()
     if max_gradient is not None:

@@ -1,4 +1,4 @@
-"""The loss of one batch: squared error + alpha KL + beta regulariser + consistency x squared error x lost share.
+"""The loss of one batch: squared error + alpha KL + beta regulariser + consistency x lost share.
 
 In: a VAE, faces, their rows, and a metric on them. Out: the terms, and the total that is minimised. Terms are summed
 over dimensions and averaged over faces.
@@ -80,12 +80,10 @@ class Loss:
             return function(expected_distances(mu, sigma), given.distances)
         return function(pairwise_distances(mu if latent == "mu" else z), given.distances)
 
-    def total(self, terms, error):
-        """The loss that is minimised. The consistency is a share, so its unit is the squared error, error: a constant
-        without gradient, and that of all processes.
-        """
-        return terms.error + self.alpha * terms.kl + self.beta * terms.regularizer + (
-            self.consistency * error * terms.consistency)
+    def total(self, terms):
+        """The loss that is minimised."""
+        return (terms.error + self.alpha * terms.kl + self.beta * terms.regularizer
+                + self.consistency * terms.consistency)
 
     @torch.no_grad()
     def update(self, terms, pixels):

@@ -35,13 +35,15 @@ def check_settings(settings):
     check_choice("REGULARIZE_ON", s.REGULARIZE_ON, (None, "mu", "z", "expected"))
     check_at_least(1, s, "STEPS", "Z_DIM", "MEAN_OF")
     check_at_least(LEAST, s, "BATCH")
-    check_at_least(0, s, "SHIFT")
+    check_at_least(0, s, "SHIFT", "WARM_UP")
     check_norm(s.METRIC_NORM)
     check_schedules(s, "BETA", "CONSISTENCY", "LEARNING_RATE")
     if isinstance(s.ALPHA, str):
         check_choice("ALPHA", s.ALPHA, ("optimal",))
     else:
         check_schedules(s, "ALPHA")
+    if s.WARM_UP > 1:
+        raise UserError("WARM_UP", "a share of the steps, 0 to 1", s.WARM_UP, "for example 0.05")
     if s.METRIC_DIMS is not None and not 1 <= s.METRIC_DIMS < s.Z_DIM:
         raise UserError("METRIC_DIMS", f"at least 1 and less than Z_DIM={s.Z_DIM}, or None for all of z", s.METRIC_DIMS,
                         "change it, or set it to None")
@@ -115,19 +117,19 @@ def train(name, faces, metric, settings, folder, seed, device, precision):
         for step, rows in enumerate(batches(train_rows, settings.BATCH, generator, least), epoch * steps):
             progress = step / max(count * steps - 1, 1)
             loss.schedule(progress)
-            rate = set_learning_rate(optimizer, settings.LEARNING_RATE, progress)
+            rate = set_learning_rate(optimizer, settings.LEARNING_RATE, progress, settings.WARM_UP)
             x = images(rows, generator, settings.FLIP, settings.SHIFT, part=own_part(len(rows)))
             noise = torch.randn(len(rows), settings.Z_DIM, generator=generator, device=device)
             with autocast(device, precision):
                 terms = loss(vae, rows, x, noise, with_consistency=loss.consistency > 0)
-            of_all = Terms(*add_up(torch.stack(terms)))         # the sums over the processes
             optimizer.zero_grad()
-            loss.total(terms, of_all.error).backward()
+            loss.total(terms).backward()
             add_up_gradients(vae)
             if settings.MAX_GRADIENT is not None:
                 torch.nn.utils.clip_grad_norm_(vae.parameters(), settings.MAX_GRADIENT)
             optimizer.step()
-            sums += torch.stack([*of_all, loss.total(of_all, of_all.error)]) * len(rows)
+            of_all = Terms(*add_up(torch.stack(terms)))         # the sums over the processes
+            sums += torch.stack([*of_all, loss.total(of_all)]) * len(rows)
             if loss.consistency > 0:
                 measured += len(rows)
             loss.update(of_all, x[0].numel())
@@ -164,7 +166,7 @@ def validate(vae, loss, images, rows, seed, precision):
         noise = torch.randn(len(batch), settings.Z_DIM, generator=generator, device=device)
         with autocast(device, precision):
             terms = Terms(*add_up(torch.stack(loss(vae, batch, x, noise, with_consistency=True))))
-        sums += torch.stack([*terms, loss.total(terms, terms.error)]) * len(batch)
+        sums += torch.stack([*terms, loss.total(terms)]) * len(batch)
     means = (sums / len(rows)).tolist() if len(rows) else [None] * len(sums)
     return dict(zip((f"val_{term}" for term in (*Terms._fields, "loss")), means))
 

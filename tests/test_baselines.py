@@ -102,7 +102,7 @@ def test_the_encoder_makes_the_adversary_uncertain_and_only_the_adversary_learns
 
     def moved(part, optimizer, loss):
         before = {name: deepcopy(parameters) for name, parameters in of_both.items()}
-        baselines.step(optimizer, loss, 1e-3, of_both[part], None)
+        baselines.step(optimizer, loss, of_both[part], None)
         return {name for name, parameters in of_both.items() if not all(map(torch.equal, parameters, before[name]))}
 
     optimizer, guess = torch.optim.Adam(of_adversary), model.adversary_loss(sampled(), labels).item()

@@ -136,14 +136,22 @@ def test_a_schedule_is_linear_from_the_first_to_the_last_step():
     assert [loops.scheduled((1.0, 0.0), progress) for progress in (0, .25, 1)] == [1, .75, 0]
 
 
+def test_the_learning_rate_rises_over_the_warm_up_and_then_follows_its_schedule():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 1.0)
+    rates = [loops.set_learning_rate(optimizer, (1.0, 0.0), progress, .5) for progress in (0, .25, .5, .75, 1)]
+    assert rates == [0, .75 / 2, .5, .25, 0] and optimizer.param_groups[0]["lr"] == 0
+    assert loops.set_learning_rate(optimizer, (1.0, 0.0), 0) == 1
+
+
 def test_steps_are_rounded_to_whole_epochs_of_which_there_is_one_at_least():
     assert [loops.epochs_for(steps, 10) for steps in (1, 14, 16, 100)] == [1, 1, 2, 10]
 
 
-@pytest.mark.parametrize("flags, expected", [
-    ("fpu avx512f avx512_bf16", "bf16"), ("fpu amx_bf16 amx_tile", "bf16"), ("fpu avx2 avx512f", "fp32")])
-def test_precision_follows_what_the_processor_has(monkeypatch, tmp_path, flags, expected):
-    (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags : {flags}\n")
+@pytest.mark.parametrize("maker, flags, expected", [
+    ("AuthenticAMD", "fpu avx512f avx512_bf16", "bf16"), ("GenuineIntel", "fpu amx_bf16 avx512_bf16", "bf16"),
+    ("GenuineIntel", "fpu avx512f avx512_bf16", "fp32"), ("AuthenticAMD", "fpu avx2", "fp32")])
+def test_precision_follows_what_the_processor_has(monkeypatch, tmp_path, maker, flags, expected):
+    (tmp_path / "cpuinfo").write_text(f"processor : 0\nvendor_id : {maker}\nflags : {flags}\n")
     monkeypatch.setattr(devices, "CPU_INFO", tmp_path / "cpuinfo")
     assert devices.choose_precision("auto", torch.device("cpu")) == expected
     assert devices.choose_precision("auto", torch.device("mps")) == "fp32"      # whatever the processor beside it

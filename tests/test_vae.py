@@ -219,7 +219,7 @@ def test_the_total_weighs_every_term():
     weights = loss_of(Function(brightness), ALPHA=(2.0, 2.0), BETA=(3.0, 5.0), CONSISTENCY=(0.0, 7.0))
     weights.schedule(1)
     terms = Terms(*torch.tensor([2.0, 10, 100, 3]))
-    assert float(weights.total(terms, terms.error)) == 2 + 2 * 10 + 5 * 100 + 2 * 7 * 3
+    assert float(weights.total(terms)) == 2 + 2 * 10 + 5 * 100 + 7 * 3
 
 
 def test_training_lowers_the_loss_and_logs_every_term(small_faces, tmp_path):
@@ -302,7 +302,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(small_faces, t
     (dict(REGULARIZER="strss"), "stress"), (dict(METRIC_DIMS=9), "METRIC_DIMS"), (dict(STEPS=0), "STEPS"),
     (dict(ALPHA="best"), "optimal"), (dict(TARGET_STRESS=.1, REGULARIZER="none"), "TARGET_STRESS"),
     (dict(ARCHITECTURE="big"), "light"), (dict(METRIC_NORM=.5), "METRIC_NORM"), (dict(BATCH=2), "BATCH"),
-    (dict(SHIFT=-1), "SHIFT"), (dict(METRIC_DIMS=8), "METRIC_DIMS"), (dict(BETA=5.0), "BETA"),
+    (dict(SHIFT=-1), "SHIFT"), (dict(WARM_UP=2.0), "WARM_UP"), (dict(METRIC_DIMS=8), "METRIC_DIMS"), (dict(BETA=5.0), "BETA"),
     (dict(CONSISTENCY=(-1.0, 0.0)), "CONSISTENCY"), (dict(LEARNING_RATE=(1e-3,)), "LEARNING_RATE"),
     (dict(MAX_GRADIENT=0.0), "MAX_GRADIENT"), (dict(ALPHA=0.1), "ALPHA"),
     (dict(BETA=(0.0, 1.0), TARGET_STRESS=.1), "TARGET_STRESS"),

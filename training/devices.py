@@ -1,6 +1,5 @@
 """Device, precision and memory: where and how tensors are computed."""
 import ctypes
-import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,16 +28,18 @@ def choose_device(name):
 
 
 def choose_precision(name, device):
-    """"fp32" or "bf16"; "auto" takes bf16 where the device multiplies in it: GPUs of compute capability 8.0 or higher,
-    and CPUs with AMX or AVX-512 bf16 (on Linux, which lists what a CPU has).
+    """"fp32" or "bf16"; "auto" takes bf16 where training is faster in it: on GPUs of compute capability 8.0 or higher,
+    and on CPUs with AMX, or AMD's with AVX-512 bf16 (on Linux, which lists what a CPU has). Intel's CPUs with AVX-512
+    bf16 but without AMX are slower in bf16.
     """
     check_choice("PRECISION", name, ("auto", "fp32", "bf16"))
     if name != "auto":
         return name
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
-    has_it = device.type == "cpu" and CPU_INFO.exists() and re.search("amx_bf16|avx512_bf16", CPU_INFO.read_text())
-    return "bf16" if has_it else "fp32"
+    about = CPU_INFO.read_text() if device.type == "cpu" and CPU_INFO.exists() else ""
+    faster = "amx_bf16" in about or "AuthenticAMD" in about and "avx512_bf16" in about
+    return "bf16" if faster else "fp32"
 
 
 def keep_memory():

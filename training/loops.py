@@ -27,9 +27,14 @@ def scheduled(schedule, progress):
     return first + (last - first) * progress
 
 
-def set_learning_rate(optimizer, schedule, progress):
-    """Set the scheduled learning rate in the optimizer, and return it."""
-    optimizer.param_groups[0]["lr"] = rate = scheduled(schedule, progress)
+def set_learning_rate(optimizer, schedule, progress, warm_up=0.0):
+    """Set the scheduled learning rate in the optimizer, and return it; warm_up: the share of all steps in which it
+    rises from 0 to that of the schedule.
+    """
+    rate = scheduled(schedule, progress)
+    if progress < warm_up:
+        rate *= progress / warm_up
+    optimizer.param_groups[0]["lr"] = rate
     return rate
 
 
