@@ -13,6 +13,7 @@ import metric_vae.run
 from benchmarks import contenders, regularizers as benchmark, scale, seeds, speed
 from conftest import draw_small_images
 from metric_vae.train import MODELS
+from training.settings import default_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = {"none": "", "ours": "", "matrix": "METRIC=matrix", "csvae": "", "stress_alone": "CONSISTENCY=0 BETA=100",
@@ -160,12 +161,13 @@ def test_it_starts_as_a_module():
 def test_every_point_has_settings_that_can_be(name, settings, monkeypatch):
     monkeypatch.setattr(benchmark, "SETTINGS", {name: settings})
     monkeypatch.setattr(metric_vae.run, "Z_DIM", 128)
-    found = benchmark.vae_settings(name)
-    for setting in settings.split():
-        constant, _, value = setting.partition("=")
-        assert str(getattr(found, constant)).strip("()").startswith(value.strip("()").split(",")[0]) or float(
-            value) == getattr(found, constant)[0]
-    assert found.METRIC_DIMS is None or "METRIC_DIMS=None" not in settings
+    found = benchmark.vae_settings(name)                        # refuses what cannot be
+    assert (found == default_settings(metric_vae.run)) == (not settings)
+
+
+def test_the_reference_point_has_its_regulariser_and_weights():
+    found = benchmark.parse_one(benchmark.SETTINGS["reference"].split(), metric_vae.run)
+    assert (found.REGULARIZER, found.BETA, found.ALPHA) == ("batchwise", (1e5, 1e5), (.1, .1))
 
 
 # --- speed and scale

@@ -109,8 +109,10 @@ def resume(path, model, optimizer, generator):
 
 # --- run folders
 
-def new_run_folder(runs=RUNS):
-    """Make and return the next experiments/N; two programs never get the same one, the processes of one do."""
+def new_run_folder(runs=None):
+    """Make and return the next experiments/N, or runs/N; two programs never get the same one, the processes of one do.
+    """
+    runs = runs or RUNS
     if PROCESS > 0:
         return of_first_process(None)
     make_folder(runs)
@@ -141,13 +143,13 @@ def hold(folder):
         pass
 
 
-def find_run(which, finished, constants_of="data", runs=RUNS):
+def find_run(which, finished, constants_of="data", runs=None):
     """The folder of run `which`: a number, or "last", the newest that is finished (True) or unfinished (False).
 
     constants_of: runs count whose settings hold the constants of this script: "run", "classifier" or "vae"; by default
     all count. Raises UserError where there is none.
     """
-    state = "finished" if finished else "unfinished"
+    runs, state = runs or RUNS, "finished" if finished else "unfinished"
     found = []
     for path in runs.glob("*/settings.json"):
         settings = read_json(path) if path.parent.name.isdigit() else {}
@@ -220,7 +222,7 @@ def git_commit():
     try:
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
         changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True).stdout
-        return commit + "+" * bool(changed.strip())
+        return commit + "+" if changed.strip() else commit
     except (OSError, subprocess.CalledProcessError):
         return None
 

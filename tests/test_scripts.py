@@ -1,0 +1,111 @@
+"""run.py and experiments.py, called in this process as a notebook calls them, with every kind of metric."""
+import importlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import experiments
+import run
+from conftest import draw_small_images
+from metric_vae import train as vae
+from metric_vae.scores import latents_of
+from training import storage
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = ("run", "experiments", "expr_classifier.run", "metric_vae.run", "benchmarks.regularizers", "benchmarks.seeds",
+           "benchmarks.speed", "benchmarks.scale")
+QUICK = ("IMAGE_SIZE=16", "DEVICE=cpu", "PRECISION=fp32", "classifier.STEPS=1", "vae.STEPS=1")
+SCORED = ("JUDGE_STEPS=1", "JUDGE_BATCH=16", "IDENTITY_STEPS=0", "SAMPLE=20", "SHOWN=2", "DEVICE=cpu")
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A folder with faces.npz, my_points.npy, my_distances.npy and my_file.py; runs go to its experiments/."""
+    labels = np.arange(70) % 7
+    points = np.random.default_rng(0).normal(size=(70, 3))
+    np.savez(tmp_path / "faces.npz", images=draw_small_images(), labels=labels, identities=np.arange(70) // 7)
+    np.save(tmp_path / "my_points.npy", points)
+    np.save(tmp_path / "my_distances.npy", np.linalg.norm(points[:, None] - points, axis=2))
+    (tmp_path / "my_file.py").write_text("def function(x):\n    return x.mean((2, 3))\n")
+    monkeypatch.setattr(storage, "RUNS", tmp_path / "experiments")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Networks as small as these are slower on several threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_describes_the_script_and_its_constants(script, capsys):
+    module = importlib.import_module(script)
+    with pytest.raises(SystemExit) as end:
+        module.main(["--help"])
+    printed = capsys.readouterr().out
+    assert not end.value.code and module.__doc__.split("\n")[0] in printed and "set by NAME=VALUE" in printed
+
+
+@pytest.mark.parametrize("metric", ["pixels", "labels", "my_points.npy", "my_distances.npy", "my_file.py:function"])
+def test_every_kind_of_metric_goes_through_both_scripts(home, metric):
+    run.main(["DATA=faces.npz", *QUICK, f"vae.METRIC={metric}"])
+    experiments.main([*SCORED, "EDIT_PART=both"])
+    scores = json.loads((home / "experiments" / "0" / "scores.json").read_text())
+    assert scores["dist_reg"]["stress"] != scores["no_dist_reg"]["stress"] and "ceiling" not in scores
+
+
+def test_the_reference_recipe_goes_through_both_scripts(home):
+    run.main(["DATA=faces.npz", "RECIPE=reference", *QUICK, "vae.Z_DIM=8", "vae.BATCH=32", "classifier.BATCH=32"])
+    experiments.main([*SCORED])
+    folder = home / "experiments" / "0"
+    settings, scores = (json.loads((folder / name).read_text()) for name in ("settings.json", "scores.json"))
+    assert settings["vae"]["REGULARIZER"] == "batchwise" and settings["classifier"]["LOSS"] == "squared_error"
+    assert settings["vae"]["Z_DIM"] == 8                        # arguments come after the recipe
+    assert {line["beta"] for line in storage.read_log(folder, "dist_reg")} == {1e5}
+    assert "spearman" in scores["dist_reg"] and "ceiling" in scores
+
+
+def test_two_calls_do_not_see_each_others_arguments(home):
+    run.main(["DATA=faces.npz", *QUICK, "vae.METRIC=pixels", "vae.Z_DIM=9", "SEED=3"])
+    run.main(["DATA=faces.npz", *QUICK, "vae.METRIC=pixels"])
+    first, second = (storage.read_settings(home / "experiments" / name) for name in "01")
+    assert (first["vae"].Z_DIM, first["run"].SEED) == (9, 3) and (second["vae"].Z_DIM, second["run"].SEED) == (128, 0)
+
+
+@pytest.mark.parametrize("part, moved", [("metric", [0, 1, 2]), ("rest", [3, 4, 5]), ("both", [0, 1, 2, 3, 4, 5])])
+def test_edits_move_the_chosen_part_of_z(small_faces, part, moved):
+    torch.manual_seed(0)
+    model, cpu = vae.ARCHITECTURES["light"](16, 6, 3).eval(), torch.device("cpu")
+    latents = latents_of("dist_reg", model, small_faces, np.arange(8), cpu, part)
+    latents.decode = lambda z: z
+    change = latents.edit(np.arange(7), 6)[:6] - latents.mu[:6]
+    assert np.flatnonzero(np.abs(change).max(0) > 0).tolist() == moved
+
+
+def test_a_run_stopped_by_ctrl_c_ends_with_130_and_says_how_to_continue(home):
+    process = subprocess.Popen([sys.executable, "run.py", f"DATA={home / 'faces.npz'}", *QUICK[:3], "vae.METRIC=pixels",
+                                "classifier.STEPS=100000"], cwd=ROOT, text=True, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE)
+    folder = None
+    while folder is None or not (folder / "classifier.pt").exists():
+        line = process.stdout.readline() if folder is None else ""
+        folder = Path(line.split()[-1]) if line.startswith("run folder") else folder
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130 and "RESUME=last" in error and "Traceback" not in error
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
