@@ -1,6 +1,6 @@
 """Scores and figures of a finished run, on held-out faces.
 
-In: experiments/N/ as run.py, or one of the packages alone, left it. Out: its scores.json and figures/.
+In: experiments/N/ written by run.py or by one of the packages. Out: its scores.json and figures/.
 python experiments.py, or for another run: python experiments.py RUN=3
 """
 import shutil

@@ -96,7 +96,7 @@ class ConditionalVAE(nn.Module):
 class CSVAE(nn.Module):
     """The conditional subspace VAE: q(z|x), q(w|x, y), p(w|y) and a decoder of z and w (Klys, Snell and Zemel 2018).
 
-    The labels act on w alone: an adversary q(y|z) learns to read them from z, and the encoder of z to leave it
+    The labels act only on w: an adversary q(y|z) learns to read them from z, and the encoder of z to leave it
     uncertain. An edit keeps z and takes the mean of p(w|y) of the other expression. encode, decode and kl take z and w
     joined: latents (B, z_dim + w_dim), z first.
 
@@ -154,7 +154,7 @@ class CSVAE(nn.Module):
         return error + alpha * self.kl(mu, sigma, labels).mean() + self.weight * negative_entropy, latents
 
     def adversary_loss(self, latents, labels):
-        """-N: the cross entropy of q(y|z), which the adversary alone minimises."""
+        """-N: the cross entropy of q(y|z), which only the adversary minimises."""
         return functional.cross_entropy(self.adversary(latents[:, :self.z_dim].detach()).float(), labels)
 
 

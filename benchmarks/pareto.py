@@ -14,7 +14,7 @@ from data.figures import save
 def pareto(path, title, points, ceilings, styles):
     """Draw preservation and edit success against the error ratio, numbered points with bars from min to max.
 
-    points: {name: {score: [mean, min, max]}}; ceilings: likewise, of the classifiers; styles: {name: what plot takes}.
+    points: {name: {score: [mean, min, max]}}; ceilings: the same for the classifiers; styles: {name: what plot takes}.
     """
     figure = Figure((15, 6.8), layout="constrained")
     *panels, names = figure.subplots(1, 3, width_ratios=(1, 1, .36))

@@ -1,7 +1,7 @@
 """Time and memory of loading, embedding and training against the number of faces, up to a million, read from the disk.
 
 Out: benchmarks/results/scale_<device>/ with table.md, results.json and scale.png. Each number of faces gets an
-images.npy of its own in a temporary folder (2.3 GB for a million) and is measured in a process of its own.
+separate images.npy in a temporary folder (2.3 GB for a million) and is measured in a separate process.
 python -m benchmarks.scale
 """
 import json
@@ -80,7 +80,7 @@ def write_faces(folder, count, seed, chunk=20_000):
 
 
 class Memory(threading.Thread):
-    """The most memory of its own that this process has had, in bytes, while the thread runs.
+    """The most private memory that this process has had, in bytes, while the thread runs.
 
     Pages of a mapped file are not counted: the system takes them back when it needs them.
     """

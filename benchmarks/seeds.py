@@ -24,12 +24,12 @@ SCORES = {                  # the rows: what they are, decimals
     "stress": ("Kruskal stress", 3), "knn_accuracy": ("nearest-neighbour accuracy", 3),
     "judge_on_faces": ("held-out faces that a judge recognises", 3),
     "judge_on_faces_balanced": ("the same, each expression weighing the same", 3),
-    "judge_on_reconstructions": ("reconstructions that it recognises", 3),
-    "edit_success": ("edits that it believes, all 42 pairs of expressions", 3),
+    "judge_on_reconstructions": ("reconstructions that the judge recognises", 3),
+    "edit_success": ("edit success, all 42 pairs of expressions", 3),
     "edit_success_happy_to_sad": ("the same, happy to sad", 3),
     "edit_error_to_truth": ("error of edits to the true face, reconstruction = 1", 2),
     "identity_on_faces": ("held-out faces whose nearest other is of the same person", 3),
-    "identity_kept": ("edits, likewise", 3),
+    "identity_kept": ("edits whose nearest face is of the same person", 3),
     "interpolation_monotonicity": ("monotonicity of happy to sad", 3),
     "interpolation_path_ratio": ("length of its path in d_D, straight = 1", 2),
     "judge_on_samples": ("samples of an expression that the judge recognises as it", 3),
@@ -49,7 +49,7 @@ def main(arguments):
     differ = {name for one in settings for part in ("run", "classifier", "vae") for name in one.get(part, {})
               if one.get(part, {}).get(name) != settings[0].get(part, {}).get(name)} - {"SEED"}
     if differ:
-        raise UserError(f"RUNS={asked}", "runs that differ in SEED alone", f"other settings: {sorted(differ)}",
+        raise UserError(f"RUNS={asked}", "runs that differ only in SEED", f"other settings: {sorted(differ)}",
                         "choose others")
     splits = sorted({one["split"] for one in scores})
     if len(splits) > 1:

@@ -1,7 +1,7 @@
 """Times training, embedding, t-SNE and drawing: here, in a plain PyTorch loop and in pythae, in turn.
 
-Out: benchmarks/results/speed_<device>/ with table.md and results.json. python -m benchmarks.speed, or parts of it
-alone: PARTS=training,others. For pythae's column: pip install pythae==0.1.2
+Out: benchmarks/results/speed_<device>/ with table.md and results.json. python -m benchmarks.speed, or only some
+parts: PARTS=training,others. For pythae's column: pip install pythae==0.1.2
 """
 import importlib.util
 import os

@@ -1,7 +1,7 @@
 """Your own arrays.
 
 In: an .npz with images, labels and, where known, identities and split; or a folder with images.npy (read from the
-disk as needed, so it may be larger than the memory), labels.npy, and likewise identities.npy and split.npy.
+disk as needed, so it may be larger than the memory), labels.npy, and if known identities.npy and split.npy.
 Out: Faces, in the order of the rows. Shapes and values: see checked in data/faces.py.
 """
 from pathlib import Path

@@ -77,7 +77,7 @@ class Faces:
 def checked(images, labels, identities, split, name, where, seed, constant="refuse"):
     """Faces from arrays, after every check; labels, identities and split may be None.
 
-    where: the path shown in errors. constant: faces of a single grey level (all black, say) are refused ("refuse")
+    where: the path shown in errors. constant: faces of a single grey level (for example black) are refused ("refuse")
     or left out with a count printed ("leave out"). A missing split is drawn by split_faces.
     Raises UserError for a wrong shape, dtype, length or range.
     """
@@ -152,7 +152,7 @@ def _split_numbers(split, count, where):
 
 def _some(rows, count=8):
     """The first few rows, for a message."""
-    return ", ".join(map(str, rows[:count])) + ", ..." * (len(rows) > count)
+    return ", ".join(map(str, rows[:count])) + (", ..." if len(rows) > count else "")
 
 
 def resized(images, size):

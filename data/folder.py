@@ -1,6 +1,6 @@
 """Faces that are image files in folders named after expressions (FER2013 in folders, RAF-DB, AffectNet, CK+, ...).
 
-In: a folder with train|val|test/<expression>/*, or with <expression>/* alone. Out: Faces, in the order of the paths.
+In: a folder with train|val|test/<expression>/*, or with only <expression>/*. Out: Faces, in the order of the paths.
 """
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -74,12 +74,12 @@ def _list(path):
     others = [folder.name for folder in _folders(path) if parts and folder not in parts]
     if stray or others:
         print(f"warning: {path}: not read: {stray} files outside the folders of expressions"
-              + f"; folders beside train: {', '.join(others)}" * bool(others))
+              + (f"; folders next to train: {', '.join(others)}" if others else ""))
     return files, np.array(labels), np.array(split)
 
 
 def _folders(path):
-    """The folders in a folder, sorted, but for those passed over."""
+    """The folders in a folder, sorted, without those that LEFT_OUT names."""
     return sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith((".", "__"))
                   and folder.name.lower() not in LEFT_OUT)
 
@@ -96,14 +96,14 @@ def _label(folder):
     if not name.isdigit():
         if name not in LABELS:
             raise UserError(folder.absolute(), "a folder named " + ", ".join(LABELS), folder.name,
-                            "rename it, name it in LEFT_OUT at the head of data/folder.py, or give the folder that "
+                            "rename it, name it in LEFT_OUT at the top of data/folder.py, or give the folder that "
                             "holds train/ or angry/, happy/, ...")
         return LABELS[name]
     expression = (FOLDER_ORDER or {}).get(int(name))
     if expression not in LABELS:
         raise UserError(folder.absolute(), "a folder named after an expression", f"{name}, which means another "
                         "expression in each data set" if FOLDER_ORDER is None else f"FOLDER_ORDER: {expression}",
-                        "set FOLDER_ORDER at the head of data/folder.py to your data set's order, or rename them")
+                        "set FOLDER_ORDER at the top of data/folder.py to your data set's order, or rename them")
     return LABELS[expression]
 
 
@@ -121,7 +121,7 @@ def _read(path, files, size):
             cropped += not square
     if bad:
         print(f"{path}: left out {len(bad)} of {len(files)} files that cannot be read as images:\n  "
-              + "\n  ".join(bad[:5]) + "\n  ..." * (len(bad) > 5))
+              + "\n  ".join(bad[:5]) + ("\n  ..." if len(bad) > 5 else ""))
     if cropped:
         print(f"{path}: cut {cropped} images that are not square to the square in their middle")
     if not read.any():

@@ -1,6 +1,6 @@
 """Which source a data set's name or path means.
 
-In: a name or a path. Out: Faces, read by one of the files beside this one.
+In: a name or a path. Out: Faces, read by one of the other files in this folder.
 """
 from pathlib import Path
 

@@ -134,7 +134,7 @@ def _read_mat(path, fields, optional=()):
     if missing:
         names = [name for name in content if not name.startswith("__")]
         raise UserError(path, "fields " + ", ".join(fields),
-                        f"no {', '.join(missing)}" + f" among {', '.join(names)}" * bool(names),
+                        f"no {', '.join(missing)}" + (f" among {', '.join(names)}" if names else ""),
                         "take a .mat file of TFD, or give your own arrays as .npz (data/README.md)")
     return content
 

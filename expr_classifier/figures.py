@@ -9,7 +9,7 @@ from data.figures import COLOURS, MARKERS, expression_legend, face_grid, save, s
 from data.faces import EXPRESSIONS
 
 SHOWN = 14              # faces of each expression, as in the reference implementation
-PERPLEXITY = 20         # of t-SNE, likewise
+PERPLEXITY = 20         # of t-SNE, as in the reference implementation
 SURE = (.001, .01, .1, .5, .9, .99, .999, .9999)        # ticks of intensities.png
 TITLES = {"last": "last layer, before the softmax", "second_last": "second-last layer", "softmax": "softmax"}
 

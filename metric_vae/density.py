@@ -26,7 +26,7 @@ class Density:
     factors: np.ndarray
 
     def sample(self, count, of=None, seed=0):
-        """Latents float32 (count, Z) of all classes, as often as among the faces of the fit, or of one class alone.
+        """Latents float32 (count, Z) of all classes, as often as among the faces of the fit, or of one class only.
 
         Raises ValueError for a class that had no faces.
         """

@@ -57,7 +57,7 @@ def changes(path, of, blocks, moved=""):
         columns += [f"input,\n{a}", "recon-\nstruction", f"edited\nto {b}"]
     face_grid(path, grid, columns=columns, breaks=range(3, 3 * len(blocks), 3),
               title=f"VAE {NAMES[of]}: edits of held-out faces,\nz - m(before) + m(after), where m is the mean latent\n"
-                    "of the training faces with an expression" + f";\n{moved}" * bool(moved))
+                    "of the training faces with an expression" + (f";\n{moved}" if moved else ""))
 
 
 def reconstructions(path, of, x, x_hat, samples, source, across=4):
@@ -87,7 +87,7 @@ def edits(path, of, x, x_hat, edited, labels, moved=""):
     face_grid(path, grid, rows=[EXPRESSIONS[label] for label in labels],
               columns=["input", "recon-\nstruction", *EXPRESSIONS], breaks=(1, 2),
               title=f"VAE {NAMES[of]}: one held-out face a row, edited to all seven expressions\n"
-                    "(on the left: the expression that it has)" + f"; {moved}" * bool(moved))
+                    "(on the left: the expression that it has)" + (f"; {moved}" if moved else ""))
 
 
 def shepard(path, panels, metric):

@@ -24,7 +24,7 @@ class Terms(NamedTuple):
 class Loss:
     """The loss of a VAE and the weights of its terms, which follow a schedule or are tuned step by step.
 
-    settings: the constants of metric_vae/run.py; metric: None for a VAE without one, whose loss is error and KL alone.
+    settings: the constants of metric_vae/run.py; metric: None for a VAE without one, whose loss is only error and KL.
     """
 
     def __init__(self, settings, metric, device):
@@ -51,7 +51,7 @@ class Loss:
         """The Terms of the faces rows (B,); x (b, 1, H, W): the pixels of the own part of them; noise (B, Z) standard
         normal; with_consistency: whether to spend time on that term.
 
-        Without processes b = B. A single face has no pairs: its loss is error and KL alone.
+        Without processes b = B. A single face has no pairs: its loss is only error and KL.
         """
         count = len(rows)
         own_mu, own_sigma = vae.encode(x)                       # (b, Z), (b, Z)

@@ -82,7 +82,7 @@ class Matrix(Metric):
         for place in order:
             block[place] = self.array[rows[place]][rows]
         if not (block >= -ROUNDING * np.abs(block).max()).all():                        # NaN too
-            raise UserError(self.path, "distances of at least 0", "a negative or NaN in " + str(rows), "mend it")
+            raise UserError(self.path, "distances of at least 0", "a negative or NaN in " + str(rows), "correct it")
         return Given(torch.from_numpy(block.clip(0)).to(self.device))
 
 
@@ -140,7 +140,7 @@ def _load_any(name, faces, device, norm):
                             "return a tensor with one row a face, e.g. x.mean((2, 3))")
         if not torch.isfinite(found).all():
             raise UserError(f"METRIC={name}", "finite points", "NaN or infinity for the first two faces",
-                            "mend the function")
+                            "correct the function")
         return Function(points, norm)
     return _load_array(Path(name).expanduser(), faces, device, norm)
 
@@ -184,7 +184,8 @@ def _load_array(path, faces, device, norm):
     for start in range(0, count, CHECKED):
         bad = ~np.isfinite(array[start:start + CHECKED]).all(1)
         if bad.any():
-            raise UserError(path, "finite numbers", f"NaN or infinity in row {start + bad.argmax()}", "mend that row")
+            raise UserError(path, "finite numbers", f"NaN or infinity in row {start + bad.argmax()}",
+                            "correct that row")
     return Points(array if array.nbytes > IN_MEMORY else np.array(array, np.float32), norm, device)
 
 
@@ -192,7 +193,7 @@ def _check_distances(block, rows, path):
     """Raise UserError where a (B, B) block, of the file's rows and columns rows, cannot be distances."""
     tolerance = ROUNDING * np.abs(block[np.isfinite(block)]).max(initial=0)
     for bad, expected, remedy in (
-            (~np.isfinite(block), "finite distances", "mend these entries"),
+            (~np.isfinite(block), "finite distances", "correct these entries"),
             (block < -tolerance, "distances of at least 0", "save distances, not similarities"),
             (np.diag(np.abs(np.diag(block)) > tolerance), "a zero diagonal", "save distances, not similarities"),
             (np.abs(block - block.T) > tolerance, "a symmetric matrix", "save (d + d.T) / 2")):

@@ -97,7 +97,7 @@ class Branches(nn.Module):
     the first mu.
 
     So the rest can leave out what the metric part says, and the decoder need not choose between the two where a face
-    gets another metric part: a judge believed .35 of such edits of real faces, in place of .27, at no more error.
+    gets another metric part.
     """
 
     def __init__(self, metric, rest, metric_dims, rest_dims):
@@ -124,16 +124,13 @@ class Blur(nn.Module):
 
 
 def light(size, z_dim, metric_dims=None):
-    """Three 4x4 stride-2 convolutions of 32, 64 and 128 channels and their mirror image, without normalisation but for
-    that of each face by itself in the branch below.
+    """Three 4x4 stride-2 convolutions of 32, 64 and 128 channels and their mirror image.
 
-    z = 0 is the mean face: else the means of mu have to make it, far from the prior. The first metric_dims of z come
-    from a branch of their own, cut like a small classifier: else the regulariser's gradients slow down what the encoder
-    learns of the rest of the face. Without batch norm a face's mu does not depend on its batch, nor a loss on how a
-    batch is spread over processes. SiLU (Elfwing, Uchibe and Doya 2018), which is smooth: where ReLU has its kink the
-    least rounding changes a gradient, and two processes soon have other losses than one; and it has learnt to 0.79
-    (synthetic faces) and 0.89 (photographs) of ReLU's squared error after the same time. It starts from torch's
-    own weights, in hidden layers a third of He's (2015), with which it had ended at 1.2 and 1.1 times the error.
+    z = 0 is the mean face: otherwise the means of mu would have to make it, far from the prior. The first metric_dims
+    of z come from a separate branch, built like a small classifier: otherwise the regulariser's gradients slow down
+    what the encoder learns of the rest of the face. Without batch norm a face's mu does not depend on its batch. SiLU
+    (Elfwing, Uchibe and Doya 2018) is smooth: at ReLU's kink the least rounding changes a gradient, and two processes
+    soon have other losses than one. Weights start from torch's own initialisation, smaller than He's (2015).
     """
     part = metric_dims or 0
     mean_face = MeanFace(size)

@@ -1,7 +1,7 @@
 """How well distances, faces and edits come out: numbers only.
 
 In: numpy arrays, and functions that decode latents or judge faces. Out: scores, each [value, low, high] with a 95 %
-bootstrap interval over faces: a face that is drawn twice counts twice, alone and in every pair that it is part of,
+bootstrap interval over faces: a face that is drawn twice counts twice, by itself and in every pair that it is part of,
 but never makes a pair with itself.
 
 Symbols: n faces; e (n, n) latent and d (n, n) given distances, symmetric with a zero diagonal; labels int64 (n,), -1
@@ -311,7 +311,7 @@ def edit_hits(edit, judge, labels, targets):
 
 
 def edit_success(hits, labels):
-    """The share of edits that the judge believes, mean over all ordered pairs of expressions.
+    """The share of edits that the judge recognises as the target expression, mean over all ordered pairs of expressions.
 
     hits from edit_hits; labels (n,) of the faces before. Each pair weighs the same, whatever the number of its faces.
     """

@@ -84,7 +84,7 @@ def set_mean_face(mean_face, images, rows, most):
 def train(name, faces, metric, settings, folder, seed, device, precision):
     """Train the VAE called name on the training faces; returns it, in eval mode.
 
-    name: "no_dist_reg" trains on error and KL alone, "dist_reg" on the metric too. Continues from folder/name.pt where
+    name: "no_dist_reg" trains only on error and KL, "dist_reg" on the metric too. Continues from folder/name.pt where
     there is one. Raises UserError where the metric or the faces do not suffice, or a loss is not finite.
     """
     check_metric(settings, metric)

@@ -46,7 +46,7 @@ def keep_memory():
     """Let this process keep the memory that it frees for its next step (glibc), instead of clearing new pages."""
     with suppress(OSError, AttributeError, TypeError):          # macOS, Windows, musl
         libc = ctypes.CDLL(None)
-        libc.mallopt(-4, 0)                                     # M_MMAP_MAX: large tensors get no pages of their own
+        libc.mallopt(-4, 0)                                     # M_MMAP_MAX: no separate pages for large tensors
         libc.mallopt(-1, -1)                                    # M_TRIM_THRESHOLD: none are given back
 
 

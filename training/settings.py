@@ -1,4 +1,4 @@
-"""Settings: the constants at the head of a script, changed by NAME=VALUE arguments, as one frozen object.
+"""Settings: the constants at the top of a script, changed by NAME=VALUE arguments, as one frozen object.
 
 In: modules (scripts) and arguments. Out: Settings objects, which are passed on; a module is never changed.
 """
@@ -15,7 +15,7 @@ from training.errors import UserError
 def constants(script):
     """The UPPER_CASE names of a script that are plain values (text, numbers, None, pairs of numbers), as a dict.
 
-    A script imports no such names, so these are the constants at its head.
+    A script imports no such names, so these are the constants at its top.
     """
     def plain(value):
         if isinstance(value, tuple):
@@ -30,16 +30,16 @@ def freeze(values):
 
 
 def default_settings(script):
-    """The settings of a script as its head has them."""
+    """The settings of a script as they stand at its top."""
     return freeze(constants(script))
 
 
 def parse(arguments, scripts):
     """The settings of scripts, {prefix: Settings}, with NAME=VALUE arguments such as SEED=1 or vae.BETA=0.
 
-    scripts: {prefix: module}, where "" is the script that was started. A constant that it shares with another script
-    (SEED, for example) is its own alone: the other's is for when that runs alone. Prints the help and exits for -h
-    and --help. Raises UserError for an unknown name or a value of another type.
+    scripts: {prefix: module}, where "" is the script that was started. Where another script has a constant of the same
+    name (SEED, for example), only that of the started script counts. Prints the help and exits for -h and --help.
+    Raises UserError for an unknown name or a value of another type.
     """
     if {"-h", "--help"} & set(arguments):
         print(help_text(scripts))
@@ -96,7 +96,7 @@ def help_text(scripts):
         block = head[re.search(r"^(#.*\n)*[A-Z_]+(: .*)? = ", head, re.MULTILINE).start():].rstrip()
         title = f"Constants of {script.__file__}" + (f", set by {prefix}.NAME=VALUE" if prefix else
                                                      ", set by NAME=VALUE")
-        if prefix:                                              # those for when that script runs alone are left out
+        if prefix:                                              # without those for running that script alone
             block = block.partition("\n\n# --- when run alone")[0]
         parts.append(f"{title}:\n\n{block}")
     return "\n\n".join(parts)

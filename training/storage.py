@@ -30,21 +30,21 @@ SCRIPTS = ("run", "classifier", "vae")      # whose constants settings.json keep
 # --- files
 
 def write_atomically(path, write):
-    """Write a file beside its place and rename it: write(file) gets a binary file. Of several processes the first does.
+    """Write a file next to its place and rename it: write(file) gets a binary file. Only the first process writes.
 
     Raises UserError where the disk is full or the folder may not be written to; the old file stays.
     """
     if PROCESS > 0:
         return
     path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(beside, "wb") as file:
+        with open(unfinished, "wb") as file:
             write(file)
-        os.replace(beside, path)
+        os.replace(unfinished, path)
     except BaseException as error:
         with suppress(OSError):                                 # where nothing may be written, there is nothing left
-            beside.unlink()
+            unfinished.unlink()
         cause = error.__context__ if isinstance(error, RuntimeError) else error     # torch.save wraps a full disk's
         if isinstance(cause, OSError):
             raise UserError(path, "a file that can be written", cause,
@@ -130,7 +130,7 @@ def new_run_folder(runs=None):
 def hold(folder):
     """Hold a run folder until this program ends; raises UserError where another program does.
 
-    Windows, and file systems without locks, let both go on.
+    Windows, and file systems without locks, let both continue.
     """
     if fcntl is None or PROCESS > 0:
         return
@@ -138,7 +138,7 @@ def hold(folder):
         fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise UserError(folder, "a run that no program works on", "another program trains it",
-                        "wait for it or stop it; RESUME=N goes on with another run") from None
+                        "wait for it or stop it; RESUME=N continues another run") from None
     except OSError:
         pass
 
@@ -161,7 +161,7 @@ def find_run(which, finished, constants_of="data", runs=None):
     if which in found:
         return runs / str(which)
     raise UserError(runs, f"{state} run {which}", f"{state} runs: {found or 'none'}",
-                    "python run.py starts one, RESUME=N goes on with an unfinished one")
+                    "python run.py starts one, RESUME=N continues an unfinished one")
 
 
 # --- settings.json
@@ -188,10 +188,10 @@ def read_settings(folder):
 
 
 def refuse_more_than_resume(arguments):
-    """Raise UserError where other arguments stand beside RESUME."""
+    """Raise UserError if there are arguments other than RESUME."""
     more = [argument for argument in arguments if not argument.startswith("RESUME=")]
     if more:
-        raise UserError(" ".join(arguments), "RESUME alone: a resumed run keeps its settings", " ".join(more),
+        raise UserError(" ".join(arguments), "only RESUME: a resumed run keeps its settings", " ".join(more),
                         "leave it out, or start a new run")
 
 
