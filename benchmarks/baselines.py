@@ -174,8 +174,9 @@ def train(model, faces, settings, seed, device, precision, adversary_steps=1):
     set_mean_face(model.mean_face, images, rows, settings.MEAN_OF)
     of_vae = [p for name, p in model.named_parameters() if not name.startswith("adversary.")]
     of_adversary = [p for name, p in model.named_parameters() if name.startswith("adversary.")]
-    optimizer = torch.optim.Adam(of_vae, fused=True)
-    adversary_optimizer = torch.optim.Adam(of_adversary, fused=True) if of_adversary else None
+    betas = (0.9, settings.ADAM_BETA2)
+    optimizer = torch.optim.Adam(of_vae, betas=betas, fused=True)
+    adversary_optimizer = torch.optim.Adam(of_adversary, betas=betas, fused=True) if of_adversary else None
 
     steps = len(batches(rows, settings.BATCH))
     count = epochs_for(settings.STEPS, steps)

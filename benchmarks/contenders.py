@@ -61,7 +61,7 @@ class OurLoop:
         self.faces, self.device, self.precision, self.folder = faces, device, precision, folder
         self.settings = replace(default_settings(vae_script), ARCHITECTURE="original", Z_DIM=Z_DIM, METRIC_DIMS=None,
                                 ALPHA=(ALPHA, ALPHA), BATCH=BATCH, LEARNING_RATE=(LEARNING_RATE, LEARNING_RATE),
-                                WARM_UP=0.0, MAX_GRADIENT=None, FLIP=False, STEPS=0)
+                                WARM_UP=0.0, ADAM_BETA2=0.999, MAX_GRADIENT=None, FLIP=False, STEPS=0)
 
     def train_epoch(self):
         """Train one more epoch."""

@@ -43,6 +43,14 @@ class VAE(nn.Module):
         rest = functional.linear(z[:, dims:], first.weight[:, dims:], first.bias)
         return self._face(fixed(others, part + rest.detach()))
 
+    def parameter_groups(self):
+        """The parameters of the metric branch, if there is one, and the others, as lists: the regulariser's gradients
+        are many times as large as the others.
+        """
+        branch = list(self.encoder.metric.parameters()) if isinstance(self.encoder, Branches) else []
+        of_branch = set(map(id, branch))
+        return [branch, [parameter for parameter in self.parameters() if id(parameter) not in of_branch]]
+
     def _face(self, x_hat):
         return x_hat.float() if self.mean_face is None else x_hat.float() + self.mean_face.face
 

@@ -34,7 +34,7 @@ BETA = (10000.0, 10000.0)
 TARGET_STRESS: float | None = None      # tunes BETA, from its first value on: raised while the stress is above this
 REGULARIZE_ON: str | None = None        # "mu", "z", "expected" (E|zi - zj|^2); None: what each regulariser says
 METRIC_DIMS: int | None = 8     # the first dimensions of z keep the metric; None: the whole of z
-CONSISTENCY = (0.0, 10.0)       # of the lost share: what the encoder does not see of the metric part in faces that got
+CONSISTENCY = (0.0, 5.0)        # of the lost share: what the encoder does not see of the metric part in faces that got
                                 # another one's, as a share of that part's variance. From the middle of training to its
                                 # end: pixels come first, and it takes time
 
@@ -43,7 +43,9 @@ STEPS = 2200                    # batches, in whole epochs, of which there is at
 BATCH = 16                      # faces: small ones make many steps, which counts most in a short training
 LEARNING_RATE = (3e-3, 1e-4)    # Adam's, at the first and the last step, linear between
 WARM_UP = 0.05                  # share of the steps in which the learning rate first rises from 0
-MAX_GRADIENT: float | None = 100.0      # larger norms of the whole gradient are scaled down to it; None: never
+ADAM_BETA2 = 0.99               # Adam's second decay rate: gradients fall fast, and 0.999 would remember large ones
+MAX_GRADIENT: float | None = 100.0      # larger norms of the gradient are scaled down to it, of the metric branch and
+                                        # of all else separately; None: never
 FLIP = True                     # mirror every other training face
 SHIFT = 0                       # pixels that a training face is moved by at most
 UNLABELLED = True               # train on unlabelled faces too

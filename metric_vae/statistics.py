@@ -311,7 +311,7 @@ def edit_hits(edit, judge, labels, targets):
 
 
 def edit_success(hits, labels):
-    """The share of edits that the judge recognises as the target expression, mean over all ordered pairs of expressions.
+    """The share of edits that the judge recognises as the target expression, averaged over pairs of expressions.
 
     hits from edit_hits; labels (n,) of the faces before. Each pair weighs the same, whatever the number of its faces.
     """

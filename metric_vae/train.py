@@ -44,6 +44,8 @@ def check_settings(settings):
         check_schedules(s, "ALPHA")
     if s.WARM_UP > 1:
         raise UserError("WARM_UP", "a share of the steps, 0 to 1", s.WARM_UP, "for example 0.05")
+    if not 0 <= s.ADAM_BETA2 < 1:
+        raise UserError("ADAM_BETA2", "at least 0 and less than 1", s.ADAM_BETA2, "for example 0.99")
     if s.METRIC_DIMS is not None and not 1 <= s.METRIC_DIMS < s.Z_DIM:
         raise UserError("METRIC_DIMS", f"at least 1 and less than Z_DIM={s.Z_DIM}, or None for all of z", s.METRIC_DIMS,
                         "change it, or set it to None")
@@ -97,7 +99,7 @@ def train(name, faces, metric, settings, folder, seed, device, precision):
     vae.to(device, memory_format=memory_format)
     least = max(least_batch(vae), LEAST)
     check_at_least(least, settings, "BATCH")
-    optimizer = torch.optim.Adam(vae.parameters(), fused=True)
+    optimizer = torch.optim.Adam(vae.parameters(), betas=(0.9, settings.ADAM_BETA2), fused=True)
     loss = Loss(settings, metric if name == "dist_reg" else None, device)
     checkpoint = folder / f"{name}.pt"
     done, state = storage.resume(checkpoint, vae, optimizer, generator)
@@ -126,7 +128,8 @@ def train(name, faces, metric, settings, folder, seed, device, precision):
             loss.total(terms).backward()
             add_up_gradients(vae)
             if settings.MAX_GRADIENT is not None:
-                torch.nn.utils.clip_grad_norm_(vae.parameters(), settings.MAX_GRADIENT)
+                for parameters in vae.parameter_groups():
+                    torch.nn.utils.clip_grad_norm_(parameters, settings.MAX_GRADIENT)
             optimizer.step()
             of_all = Terms(*add_up(torch.stack(terms)))         # the sums over the processes
             sums += torch.stack([*of_all, loss.total(of_all)]) * len(rows)

@@ -14,7 +14,7 @@ import expr_classifier.run
 import metric_vae.figures as vae_figures
 import metric_vae.run
 from data.faces import EXPRESSIONS, checked
-from data.figures import face_grid, tsne
+from data.figures import COLOURS, face_grid, tsne
 from expr_classifier import judges
 from metric_vae import statistics
 from metric_vae import train as vae
@@ -34,11 +34,27 @@ FACES = RNG.random((70, 16, 16))
 
 
 def read(path, width=None, height=None):
-    """A figure's pixels in grey, (H, W); fails where it is blank or of another size."""
+    """A figure's pixels in grey, (H, W); fails where it has another size."""
     pixels = np.asarray(Image.open(path).convert("L"))
-    assert pixels.min() < 100 and pixels.max() > 200 and len(np.unique(pixels)) > 10
     assert width is None or pixels.shape == (height, width)
     return pixels
+
+
+def count_shown(path, face, scale=2):
+    """How often a face, uint8 or float in 0..1 (h, w), stands in a picture, each pixel as scale x scale pixels."""
+    pixels = read(path).astype(int)
+    if face.dtype != np.uint8:
+        face = np.clip(face, 0, 1) * 255
+    large = face.repeat(scale, 0).repeat(scale, 1).round().astype(int)
+    windows = np.lib.stride_tricks.sliding_window_view(pixels, large.shape)
+    at = np.argwhere(np.abs(windows[:, :, 0, ::scale] - large[0, ::scale]).max(2) <= 1)
+    return sum(np.abs(windows[r, c] - large).max() <= 1 for r, c in at)
+
+
+def has_points(path, colour, legend=60):
+    """Whether a scatter plot has points of a colour, "#RRGGBB", above its legend, pixels high."""
+    wanted = .8 * np.array([int(colour[k:k + 2], 16) for k in (1, 3, 5)]) + .2 * 255
+    return bool((np.abs(np.asarray(Image.open(path).convert("RGB"))[:-legend] - wanted).max(2) < 3).any())
 
 
 def softmax_of(labels, sharpness=3):
@@ -51,12 +67,8 @@ def softmax_of(labels, sharpness=3):
 def test_a_face_in_a_grid_is_shown_pixel_by_pixel_without_blur(tmp_path):
     faces = RNG.integers(0, 256, (2, 3, 16, 16), dtype=np.uint8)
     face_grid(tmp_path / "grid.png", faces, rows=["a", "b"], columns=["x", "y", "z"], title="T", scale=2)
-    pixels = read(tmp_path / "grid.png")
-    for face in faces.reshape(-1, 16, 16):
-        large = face.repeat(2, 0).repeat(2, 1)
-        windows = np.lib.stride_tricks.sliding_window_view(pixels, large.shape)
-        at = np.argwhere(windows[:, :, 0, :2].astype(int).sum(2) == large[0, :2].astype(int).sum())
-        assert any(np.abs(windows[r, c].astype(int) - large).max() <= 1 for r, c in at)
+    assert [count_shown(tmp_path / "grid.png", face) for face in faces.reshape(-1, 16, 16)] == [1] * 6
+    assert count_shown(tmp_path / "grid.png", 255 - faces[0, 0]) == 0
 
 
 def test_an_empty_place_in_a_grid_is_white(tmp_path):
@@ -70,9 +82,12 @@ def test_an_empty_place_in_a_grid_is_white(tmp_path):
 # --- the classifier's figures
 
 @pytest.mark.parametrize("name", ["last", "second_last", "softmax"])
-def test_a_map_of_a_layer_is_written(tmp_path, name):
-    classifier_figures.layer_map(tmp_path / "map.png", name, RNG.standard_normal((70, 7)), LABELS)
+def test_a_map_of_a_layer_has_points_of_each_expression_that_there_is(tmp_path, name):
+    labels = np.where(LABELS == 2, 1, LABELS)
+    classifier_figures.layer_map(tmp_path / "map.png", name, RNG.standard_normal((70, 7)), labels)
     read(tmp_path / "map.png", 750, 720)
+    for label, expression in enumerate(EXPRESSIONS):
+        assert has_points(tmp_path / "map.png", COLOURS[expression]) == (label != 2)
 
 
 def test_spread_takes_each_expressions_own_faces_from_its_lowest_to_its_highest_value():
@@ -91,7 +106,7 @@ def test_ordered_faces_and_their_intensities_are_drawn_with_few_faces_and_a_miss
     images = (FACES[:20] * 255).astype(np.uint8)
     classifier_figures.ordered(tmp_path / "ordered.png", images, softmax_of(labels), labels)
     classifier_figures.intensities(tmp_path / "intensities.png", softmax_of(labels), labels)
-    read(tmp_path / "ordered.png")
+    assert [count_shown(tmp_path / "ordered.png", image) for image in images] == [1] * 20
     read(tmp_path / "intensities.png", 750, 500)
 
 
@@ -115,20 +130,23 @@ def test_a_latent_map_is_written_for_unlabelled_faces_and_few_faces_and_refuses_
     assert not (tmp_path / "wrong.png").exists()
 
 
-def test_grids_of_interpolations_edits_changes_and_reconstructions_are_written(tmp_path):
-    x = FACES[:6]
-    way = np.stack([x] * 10, 1)
-    vae_figures.interpolations(tmp_path / "1.png", "dist_reg", x, way, x[::-1], ("happy", "sad"),
-                               np.array([True, False] * 3))
-    vae_figures.edits(tmp_path / "2.png", "dist_reg", x, x, np.stack([x] * 7, 1), LABELS[:6])
-    vae_figures.changes(tmp_path / "3.png", "dist_reg", [("happy", "sad", np.stack([x, x, x])),
-                                                         ("neutral", "happy", np.stack([x, x, x])[:, :4])])
-    vae_figures.reconstructions(tmp_path / "4.png", "dist_reg", FACES[:13], FACES[:13], FACES[:13], "density")
-    vae_figures.reconstructions(tmp_path / "5.png", "dist_reg", FACES[:1], FACES[:1], FACES[:1], "prior")
-    vae_figures.samples(tmp_path / "6.png", "dist_reg", FACES.reshape(7, 10, 16, 16), EXPRESSIONS, "density")
-    vae_figures.samples(tmp_path / "7.png", "dist_reg", FACES[:10].reshape(1, 10, 16, 16), None, "prior")
-    for k in range(1, 8):
-        read(tmp_path / f"{k}.png")
+def test_grids_show_every_face_that_they_are_given(tmp_path):
+    x, way, edited = FACES[:6], FACES[:60].reshape(6, 10, 16, 16), FACES[:42].reshape(6, 7, 16, 16)
+    blocks = [("happy", "sad", FACES[:18].reshape(3, 6, 16, 16)),
+              ("neutral", "happy", FACES[18:30].reshape(3, 4, 16, 16))]
+    grid, same = FACES.reshape(7, 10, 16, 16), np.array([True, False] * 3)
+    for draw, count in (
+            (lambda path: vae_figures.interpolations(path, "dist_reg", FACES[60:66], way, FACES[64:70],
+                                                     ("happy", "sad"), same), 70),
+            (lambda path: vae_figures.edits(path, "dist_reg", FACES[42:48], FACES[48:54], edited, LABELS[:6]), 54),
+            (lambda path: vae_figures.changes(path, "dist_reg", blocks), 30),
+            (lambda path: vae_figures.reconstructions(path, "dist_reg", FACES[:13], FACES[13:26], FACES[26:39],
+                                                      "density"), 39),
+            (lambda path: vae_figures.reconstructions(path, "dist_reg", x[:1], x[1:2], x[2:3], "prior"), 3),
+            (lambda path: vae_figures.samples(path, "dist_reg", grid, EXPRESSIONS, "density"), 70),
+            (lambda path: vae_figures.samples(path, "dist_reg", grid[:1], None, "prior"), 10)):
+        draw(tmp_path / "grid.png")
+        assert all(count_shown(tmp_path / "grid.png", face) for face in FACES[:count])
 
 
 def test_a_grid_refuses_faces_that_do_not_belong_together(tmp_path):
