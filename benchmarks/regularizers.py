@@ -91,10 +91,10 @@ SUMMARY = {                 # the columns of summary.md, which the README shows
     "none": "no regulariser", "ours": "with the regulariser", "table": "the same, `METRIC` a table of points",
     "conditional_vae": "conditional VAE", "csvae": "CSVAE"}
 SUMMARY_SCORES = {          # its rows
-    "error": "squared error, summed over pixels", "error_ratio": "the same, no regulariser = 1",
-    "spearman": "Spearman, latent and given distances", "stress": "Kruskal stress",
-    "edit_success": "edits recognised as the target expression", "edit_share": "the same, real faces = 1",
-    "identity_share": "edits recognised as the same person, real faces = 1",
+    "error": "squared error, summed over pixels", "error_ratio": "squared error, no regulariser = 1",
+    "spearman": "Spearman, latent against given distances", "stress": "Kruskal stress",
+    "edit_success": "edit success", "edit_share": "edit success, judge's accuracy on real faces = 1",
+    "identity_share": "identity kept by edits, real faces = 1",
     "edit_error_to_truth": "error of edits to the true face, reconstructions = 1",
     "frechet": "Frechet distance of samples"}
 MARKED = {"none": ("s", 8), "ours": ("*", 14), "reference": ("D", 8), "conditional_vae": ("^", 8),

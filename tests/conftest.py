@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -90,3 +91,12 @@ def user_error():
             assert str(word) in text, f"{word!r} is not in: {text}"
         return text
     return check
+
+
+@pytest.fixture
+def one_thread():
+    """Networks as small as the tests' are slower on several threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -15,6 +15,7 @@ from data.faces import Faces
 from training.settings import default_settings
 
 CPU = torch.device("cpu")
+pytestmark = pytest.mark.usefixtures("one_thread")
 SETTINGS = replace(default_settings(metric_vae.run), STEPS=12 * 14, BATCH=16, LEARNING_RATE=(2e-3, 1e-4),
                    ALPHA=(1., 1.), MAX_GRADIENT=100., FLIP=False, SHIFT=0)
 
@@ -28,15 +29,6 @@ def csvae(**settings):
     torch.manual_seed(0)
     defaults = dict(size=16, z_dim=4, w_dim=7, w_mean=1., w_kl=1., adversary=1., adversary_width=16)
     return CSVAE(**{**defaults, **settings})
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Networks as small as these are slower on several threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from training import storage
 from training.settings import default_settings
 
 CPU = torch.device("cpu")
+pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL = replace(default_settings(expr_classifier.run), STEPS=12, BATCH=16)
 
 

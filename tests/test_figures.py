@@ -24,6 +24,7 @@ from training import storage
 from training.settings import default_settings
 
 CPU = torch.device("cpu")
+pytestmark = pytest.mark.usefixtures("one_thread")
 CLASSIFIER = replace(default_settings(expr_classifier.run), BATCH=16, STEPS=4)
 VAE = replace(default_settings(metric_vae.run), METRIC_DIMS=4, Z_DIM=8)
 SETTINGS = replace(default_settings(experiments), JUDGE_STEPS=4, JUDGE_BATCH=16, IDENTITY_STEPS=4,

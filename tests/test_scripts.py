@@ -18,6 +18,7 @@ from metric_vae import train as vae
 from metric_vae.scores import latents_of
 from training import storage
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ("run", "experiments", "expr_classifier.run", "metric_vae.run", "benchmarks.regularizers", "benchmarks.seeds",
            "benchmarks.speed", "benchmarks.scale")
@@ -37,15 +38,6 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setattr(storage, "RUNS", tmp_path / "experiments")
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Networks as small as these are slower on several threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

@@ -20,6 +20,7 @@ from training.settings import default_settings
 from training.storage import read_log
 
 CPU = torch.device("cpu")
+pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL = replace(default_settings(metric_vae.run), STEPS=8, BATCH=16, Z_DIM=8, METRIC_DIMS=4, BETA=(10.0, 10.0),
                 CONSISTENCY=(0.0, 0.0), REGULARIZER="stress", ALPHA=(0.1, 0.1))
 

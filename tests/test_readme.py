@@ -1,0 +1,79 @@
+"""The READMEs name only what exists, and their tables are those of benchmarks/results/."""
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+import expr_classifier.run
+import metric_vae.run
+import run
+from training.settings import constants, parse, parse_one
+
+ROOT = Path(__file__).resolve().parents[1]
+READMES = ["README.md", "benchmarks/README.md", "data/README.md"]
+RESULTS = {"synthetic": "synthetic_*_test", "photographs": "photos_*_test"}
+SCRIPTS = {"run.py": run, "experiments.py": importlib.import_module("experiments"),
+           "expr_classifier.run": expr_classifier.run, "metric_vae.run": metric_vae.run,
+           **{f"benchmarks.{name}": importlib.import_module(f"benchmarks.{name}")
+              for name in ("regularizers", "seeds", "speed", "scale")}}
+
+
+def words(name):
+    """The number of words of a README, code and tables included."""
+    return len((ROOT / name).read_text().split())
+
+
+def summary(data):
+    """The rows of a data set's summary.md: {what: cells}."""
+    path, = (ROOT / "benchmarks" / "results").glob(f"{RESULTS[data]}/summary.md")
+    rows = [[cell.strip() for cell in line.strip("|\n ").split(" |")] for line in path.read_text().splitlines()
+            if line.startswith("| ")]
+    return {what: cells for what, *cells in rows}
+
+
+def test_they_are_short_enough_to_be_read():
+    assert words("README.md") <= 1300 and words("data/README.md") <= 700
+
+
+def test_the_table_of_the_readme_is_that_of_the_results():
+    rows = re.findall(r"^\| (synthetic|photographs): (.*?) \| (.*) \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert 1 <= len(rows) <= 8
+    for data, what, cells in rows:
+        assert [cell.strip() for cell in cells.split(" |")] == summary(data)[what][:len(cells.split(" |"))], (data, what)
+
+
+@pytest.mark.parametrize("data", RESULTS)
+def test_the_table_of_each_data_set_stands_in_the_readme_of_benchmarks(data):
+    path, = (ROOT / "benchmarks" / "results").glob(f"{RESULTS[data]}/summary.md")
+    assert path.read_text().strip() in (ROOT / "benchmarks" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("readme", READMES)
+def test_every_link_and_path_exists(readme):
+    text = (ROOT / readme).read_text()
+    folder = (ROOT / readme).parent
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+        assert (folder / target).exists(), target
+    for path in re.findall(r"`((?:[\w.]+/)*[\w.]+\.py)`", text):
+        assert (ROOT / path).exists() or (folder / path).exists(), path
+
+
+@pytest.mark.parametrize("readme", READMES)
+def test_every_constant_exists(readme):
+    known = {name for script in SCRIPTS.values() for name in constants(script)} | {"LEFT_OUT", "FOLDER_ORDER"}
+    text = re.sub(r"```(?!\n(?:python|torchrun)).*?```", "", (ROOT / readme).read_text(), flags=re.DOTALL)
+    for name in re.findall(r"`([A-Z][A-Z_0-9]{2,})(?:=[^`]*)?`", text):
+        assert name in known, name
+
+
+@pytest.mark.parametrize("readme", READMES)
+def test_every_command_has_arguments_that_its_script_takes(readme):
+    for line in re.findall(r"python ((?:-m )?[\w./]+(?:\.py)?(?: [\w.]+=[^\s`]+)*)", (ROOT / readme).read_text()):
+        script, *arguments = line.removeprefix("-m ").rstrip(".").split()
+        if script == "run.py":
+            parse(arguments, {"": run, "classifier": expr_classifier.run, "vae": metric_vae.run})
+        elif script in SCRIPTS:
+            parse_one(arguments, SCRIPTS[script])
+        else:
+            assert script in ("data", "pytest"), line
