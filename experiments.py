@@ -15,12 +15,13 @@ import torch
 import expr_classifier.figures as classifier_figures
 import expr_classifier.run as classifier_script
 import metric_vae.figures as vae_figures
+import metric_vae.run as vae_script
+import run as main_script
 from data.faces import EXPRESSIONS, Faces
 from data.sources import load
 from expr_classifier import judges, train as classifier
 from metric_vae import scores as vae_scores, statistics, train as vae
 from metric_vae.metrics import load_metric
-from run import metric_of
 from training import storage
 from training.devices import choose_device, keep_memory
 from training.errors import check_at_least, check_choice, run_script
@@ -45,12 +46,12 @@ PATHS = 50                  # interpolations that are scored
 
 # --- the networks that measure; their seeds are added to the run's
 JUDGE_ARCHITECTURE = "judge"    # the judge of expressions: one of expr_classifier/model.py; "none": edits get no scores
-JUDGE_STEPS = 600               # batches, in whole epochs
+JUDGE_STEPS = 600               # batches, rounded to whole epochs
 JUDGE_BATCH = 64                # faces
 JUDGE_RATE = (2e-3, 1e-4)       # Adam's, at the first and the last step
 JUDGE_SEED = 1000
 SECOND_SEED = 500               # of a second classifier like the run's
-IDENTITY_STEPS = 420            # batches, in whole epochs, of the network that tells people apart; 0: no such scores
+IDENTITY_STEPS = 420            # batches, as above, of the network that tells people apart; 0: no such scores
 IDENTITY_SEED = 1500
 
 IMAGES = Path(__file__).parent / "images"
@@ -93,7 +94,8 @@ class Run:
 
 def open_run(folder, device):
     """The Run in a folder. Raises UserError where the data is not what the run saw."""
-    settings = storage.read_settings(folder)
+    scripts = {"": main_script, "classifier": classifier_script, "vae": vae_script}
+    settings = storage.read_settings(folder, scripts)
     started = next(iter(settings.values()))                     # of the script that was started
     faces = load(started.DATA, started.IMAGE_SIZE, started.FOLD, started.SEED)
     storage.check_same_data(folder, faces.about())
@@ -176,8 +178,8 @@ def measure_ceiling(C, run, settings, rows):
     second = judges.train_second(run.faces, settings, run.classifier, run.folder, run.seed, run.device, run.precision)
     if second is None:
         return {}
-    e, d = (vae_scores.given_distances(metric_of(model, run.classifier.LAYER, run.vae.METRIC_NORM), run.faces, rows,
-                                       run.device) for model in (second, C))
+    metrics = (main_script.metric_of(model, run.classifier.LAYER, run.vae.METRIC_NORM) for model in (second, C))
+    e, d = (vae_scores.given_distances(metric, run.faces, rows, run.device) for metric in metrics)
     return statistics.distance_scores(e, d, run.faces.labels[rows])
 
 
@@ -186,7 +188,7 @@ def measure_ceiling(C, run, settings, rows):
 def given_metric(C, run):
     """The metric of a run: that of its classifier C, or if that is None, its embeddings, or what METRIC names."""
     if run.vae.METRIC == "embeddings" and C is not None:
-        return metric_of(C, run.classifier.LAYER, run.vae.METRIC_NORM)
+        return main_script.metric_of(C, run.classifier.LAYER, run.vae.METRIC_NORM)
     name = run.folder / "embeddings.npy" if run.vae.METRIC == "embeddings" else run.vae.METRIC
     return load_metric(name, run.faces, run.device, run.vae.METRIC_NORM)
 

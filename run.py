@@ -13,8 +13,8 @@ from expr_classifier import train as classifier
 from metric_vae import train as vae
 from metric_vae.metrics import Function, load_metric
 from training import storage
-from training.devices import choose_device, choose_precision, keep_memory
-from training.distributed import first_process_first, join_processes
+from training.devices import start
+from training.distributed import first_process_first
 from training.errors import check_choice, run_script
 from training.settings import parse, stored
 
@@ -26,7 +26,7 @@ FOLD = 0                    # 0..4, of TFD's five
 # --- the run
 SEED = 0                    # of weights, order, noise, drawn splits and synthetic faces
 DEVICE = "auto"             # "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", ...
-PRECISION = "auto"          # "auto" (bf16 where the processor or GPU has it), "fp32", "bf16"
+PRECISION = "auto"          # "auto" (bf16 where training is faster in it), "fp32", "bf16"
 RECIPE = "ours"             # or "reference": the settings of the reference implementation, listed in REFERENCE
 RESUME: int | str | None = None     # continue this unfinished run: its number, or "last"
 
@@ -50,20 +50,15 @@ def main(arguments):
     if settings[""].RESUME is not None:
         storage.refuse_more_than_resume(arguments)
         folder = storage.find_run(settings[""].RESUME, finished=False, constants_of="run")
-        settings = storage.read_settings(folder)
-        settings[""] = settings.pop("run")
+        settings = storage.read_settings(folder, scripts)
     of_run, of_classifier, of_vae = settings[""], settings["classifier"], settings["vae"]
     classifier.check_settings(of_classifier)
     vae.check_settings(of_vae)
-    keep_memory()
     if folder is None:
-        device = choose_device(of_run.DEVICE)
-        join_processes(device)
-        precision = choose_precision(of_run.PRECISION, device)
+        device, precision = start(of_run.DEVICE, of_run.PRECISION)
     else:
-        device, precision = storage.stored_device(folder, of_run.DEVICE)
-        join_processes(device)
-    start = time.perf_counter()
+        device, precision = start(*storage.stored_device(folder, of_run.DEVICE))
+    began = time.perf_counter()
     with first_process_first():
         faces = load(of_run.DATA, of_run.IMAGE_SIZE, of_run.FOLD, of_run.SEED)
     print(f"{faces.name}: {len(faces)} faces of {faces.size}x{faces.size} pixels; {device}, {precision}")
@@ -76,20 +71,19 @@ def main(arguments):
         storage.start_settings(folder, **stored(settings), data=faces.about(), device=str(device), precision=precision)
     else:
         storage.check_same_data(folder, faces.about())
-    storage.hold(folder)
     print(f"run folder {folder}")
-
-    model = classifier.train(faces, of_classifier, folder, of_run.SEED, device, precision)
-    classifier.write_embeddings(model, faces, of_classifier.LAYER, folder, device)
-    test = faces.rows("test", labelled=True)
-    if len(test):
-        accuracy = classifier.measure_accuracy(model, faces, test, device)
-        print(f"classifier: test accuracy {accuracy:.1%} of {len(test)} faces")
-    metric = metric or metric_of(model, of_classifier.LAYER, of_vae.METRIC_NORM)
-    for name in vae.MODELS:
-        vae.train(name, faces, metric, of_vae, folder, of_run.SEED, device, precision)
-    storage.finish_settings(folder)
-    print(f"finished in {time.perf_counter() - start:.0f} s: {folder}; now: python experiments.py")
+    with storage.hold(folder):
+        model = classifier.train(faces, of_classifier, folder, of_run.SEED, device, precision)
+        classifier.write_embeddings(model, faces, of_classifier.LAYER, folder, device)
+        test = faces.rows("test", labelled=True)
+        if len(test):
+            accuracy = classifier.measure_accuracy(model, faces, test, device)
+            print(f"classifier: test accuracy {accuracy:.1%} of {len(test)} faces")
+        metric = metric or metric_of(model, of_classifier.LAYER, of_vae.METRIC_NORM)
+        for name in vae.MODELS:
+            vae.train(name, faces, metric, of_vae, folder, of_run.SEED, device, precision)
+        storage.finish_settings(folder)
+    print(f"finished in {time.perf_counter() - began:.0f} s: {folder}; now: python experiments.py")
 
 
 def metric_of(model, layer, norm=2.0):

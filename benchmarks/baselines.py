@@ -185,16 +185,15 @@ def train(model, faces, settings, seed, device, precision, adversary_steps=1):
         for number, batch_rows in enumerate(batches(rows, settings.BATCH, generator), epoch * steps):
             progress = number / max(count * steps - 1, 1)
             alpha = scheduled(settings.ALPHA, progress)
-            set_rate = lambda of: set_learning_rate(of, settings.LEARNING_RATE, progress, settings.WARM_UP)
             x, labels = images(batch_rows, generator, settings.FLIP, settings.SHIFT), all_labels[batch_rows]
             with autocast(device, precision):
                 loss, latents = model.loss(x, labels, alpha, generator)
-            set_rate(optimizer)
+            set_learning_rate(optimizer, settings.LEARNING_RATE, progress, settings.WARM_UP)
             step(optimizer, loss, of_vae, settings.MAX_GRADIENT)
             for _ in range(adversary_steps if of_adversary else 0):
                 with autocast(device, precision):
                     adversary_loss = model.adversary_loss(latents, labels)
-                set_rate(adversary_optimizer)
+                set_learning_rate(adversary_optimizer, settings.LEARNING_RATE, progress, settings.WARM_UP)
                 step(adversary_optimizer, adversary_loss, of_adversary, settings.MAX_GRADIENT)
             losses.append(loss.detach())
         check_finite({"loss": float(torch.stack(losses).mean())}, type(model).__name__, epoch + 1, "")

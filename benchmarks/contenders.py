@@ -1,6 +1,6 @@
 """What benchmarks/speed.py times: the reference recipe in a plain PyTorch loop and in pythae, and our own training.
 
-In: Faces with a training and a validation split. Out: objects whose train_epoch() trains for an epoch.
+In: Faces with a training and a validation split. Out: what trains for an epoch.
 """
 from dataclasses import replace
 
@@ -8,8 +8,9 @@ import numpy as np
 import torch
 
 import metric_vae.run as vae_script
+from data.batches import batches
 from metric_vae.model import kl_divergence, original, squared_error
-from metric_vae.train import train
+from metric_vae.train import LEAST, train
 from training import storage
 from training.settings import default_settings
 
@@ -65,7 +66,7 @@ class OurLoop:
 
     def train_epoch(self):
         """Train one more epoch."""
-        steps = -(-len(self.faces.rows("train")) // BATCH)
+        steps = len(batches(self.faces.rows("train"), BATCH, least=LEAST))
         self.settings = replace(self.settings, STEPS=self.settings.STEPS + steps)
         train("no_dist_reg", self.faces, None, self.settings, self.folder, SEED, self.device, self.precision)
 

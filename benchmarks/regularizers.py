@@ -182,10 +182,10 @@ class Bench:
 
     def identity_of(self, name):
         """All that a point's result depends on, as JSON gives it back; name None: what the classifiers depend on."""
-        judges = {key: value for key, value in asdict(self.sample).items()
-                  if key.startswith(("JUDGE", "SECOND", "IDENTITY"))}
+        of_judges = {key: value for key, value in asdict(self.sample).items()
+                     if key.startswith(("JUDGE", "SECOND", "IDENTITY"))}
         identity = dict(fingerprint=self.faces.fingerprint, device=self.device.type, precision=self.precision,
-                        split=self.settings.SPLIT, classifier=asdict(self.classifier), judges=judges)
+                        split=self.settings.SPLIT, classifier=asdict(self.classifier), judges=of_judges)
         if name is not None:
             identity |= dict(model=model_of(name), sample=self.sample.SAMPLE, vae=asdict(vae_settings(name)))
         if name in BASELINES:

@@ -1,8 +1,7 @@
-"""Sums up runs that differ in their seed: the mean and the range of each score, in Markdown, as the README has them.
+"""Sums up runs that differ in their seed: the mean and the range of each score, in Markdown.
 
 In: finished runs that experiments.py has scored. Out: benchmarks/results/seeds_<data>/ with table.md and results.json.
 for seed in 0 1 2: python run.py SEED=$seed; python experiments.py; then: python -m benchmarks.seeds RUNS=0,1,2
-Beside these a run of python run.py RECIPE=reference, number 3 say: BESIDE=3
 """
 import re
 import sys
@@ -46,8 +45,9 @@ def main(arguments):
                             "for example RUNS=0,1,2")
     runs = [read_run(int(number)) for number in numbers]
     settings, scores = zip(*runs)
-    differ = {name for one in settings for part in ("run", "classifier", "vae") for name in one.get(part, {})
-              if one.get(part, {}).get(name) != settings[0].get(part, {}).get(name)} - {"SEED"}
+    constants = [{(part, name): value for part in ("run", "classifier", "vae") for name, value in
+                  one.get(part, {}).items()} for one in settings]
+    differ = {name for one in constants for (_, name), _ in one.items() ^ constants[0].items()} - {"SEED"}
     if differ:
         raise UserError(f"RUNS={asked}", "runs that differ only in SEED", f"other settings: {sorted(differ)}",
                         "choose others")

@@ -70,7 +70,8 @@ def _list(path):
     if not files:
         raise UserError(path.absolute(), "image files in folders named after expressions",
                         f"{', '.join(sorted(file.name for file in path.iterdir())[:6]) or 'an empty folder'}",
-                        "give the folder that holds train/, val/ and test/, or angry/, happy/, ...; unpack archives")
+                        "give the folder that holds train/, val/ and test/, or angry/, happy/, ...; unpack archives; "
+                        "or save an .npz of arrays (data/README.md)")
     others = [folder.name for folder in _folders(path) if parts and folder not in parts]
     if stray or others:
         print(f"warning: {path}: not read: {stray} files outside the folders of expressions"

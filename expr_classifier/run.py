@@ -9,8 +9,8 @@ from dataclasses import asdict
 from data.sources import load
 from expr_classifier.train import check_settings, layer_of, measure_accuracy, train, write_embeddings
 from training import storage
-from training.devices import choose_device, choose_precision, keep_memory
-from training.distributed import first_process_first, join_processes
+from training.devices import start
+from training.distributed import first_process_first
 from training.errors import run_script
 from training.settings import parse_one
 
@@ -21,11 +21,11 @@ SMOOTHING = 0.0                 # share of each label that cross_entropy spreads
 BALANCE = 0.5                   # loss weights of expressions: count ** -BALANCE; 0 none, 1 each expression the same
 
 # --- training
-STEPS = 2300                    # batches, in whole epochs, of which there is at least one
-BATCH = 32                      # faces
+STEPS = 2300                    # batches, rounded to whole epochs, at least one
+BATCH = 32                      # faces in a batch
 LEARNING_RATE = (3e-3, 1e-4)    # Adam's, at the first and the last step, linear between
 WEIGHT_DECAY = 1e-2
-FLIP = True                     # mirror every other training face
+FLIP = True                     # mirror each training face with probability 1/2
 SHIFT = 2                       # pixels that a training face is moved by at most
 TURN = 12.0                     # degrees that it is turned by at most
 ZOOM = 0.12                     # share that it is stretched or shrunk by at most, across and down each by its own
@@ -46,10 +46,7 @@ def main(arguments):
     from expr_classifier import figures                 # here: matplotlib is slow to import
     settings = parse_one(arguments, sys.modules[__name__])
     check_settings(settings)
-    keep_memory()
-    device = choose_device(settings.DEVICE)
-    join_processes(device)
-    precision = choose_precision(settings.PRECISION, device)
+    device, precision = start(settings.DEVICE, settings.PRECISION)
     with first_process_first():
         faces = load(settings.DATA, settings.IMAGE_SIZE, settings.FOLD, settings.SEED)
     folder = storage.new_run_folder()

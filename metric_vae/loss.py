@@ -1,4 +1,4 @@
-"""The loss of one batch: squared error + alpha KL + beta regulariser + consistency x lost share.
+"""The loss of one batch: squared error + alpha KL + beta regulariser + consistency x edit error.
 
 In: a VAE, faces, their rows, and a metric on them. Out: the terms, and the total that is minimised. Terms are summed
 over dimensions and averaged over faces.
@@ -18,7 +18,7 @@ class Terms(NamedTuple):
     error: torch.Tensor                 # squared error summed over pixels, with sampled z
     kl: torch.Tensor
     regularizer: torch.Tensor
-    consistency: torch.Tensor           # the lost share
+    consistency: torch.Tensor           # the edit error
 
 
 class Loss:
@@ -59,7 +59,7 @@ class Loss:
         x_hat = vae.decode(own_z)                               # (b, 1, H, W)
         error = squared_error(x_hat, x).sum() / count
         kl = kl_divergence(own_mu, own_sigma).sum() / count
-        regularizer = lost = torch.zeros((), device=x.device)
+        regularizer = edit = torch.zeros((), device=x.device)
         if self.metric is not None and count > 1:
             given = self.metric(rows, x)
             mu, sigma, z = gather(torch.stack([own_mu, own_sigma, own_z], 1), count).unbind(1)      # (B, Z) each
@@ -67,8 +67,8 @@ class Loss:
                 part = slice(vae.metric_dims)
                 regularizer = self.regularize(given, mu[:, part], sigma[:, part], z[:, part]) / PROCESSES
             if with_consistency and self.has_consistency:
-                lost = lost_share(vae, mu.detach(), z.detach())
-        return Terms(error, kl, regularizer, lost)
+                edit = edit_error(vae, mu.detach(), z.detach())
+        return Terms(error, kl, regularizer, edit)
 
     def regularize(self, given, mu, sigma, z):
         """The value of REGULARIZER for one batch; mu, sigma, z (B, k): the latents that keep the metric."""
@@ -81,7 +81,7 @@ class Loss:
         return function(pairwise_distances(mu if latent == "mu" else z), given.distances)
 
     def total(self, terms):
-        """The loss that is minimised."""
+        """The loss that is minimised. Linear in the terms, so that processes can add up their shares."""
         return (terms.error + self.alpha * terms.kl + self.beta * terms.regularizer
                 + self.consistency * terms.consistency)
 
@@ -101,12 +101,13 @@ class Loss:
             self.beta = (self.beta * (s.DUAL_RATE * excess.clamp(-1, 1)).exp()).clamp(max=1e8)
 
 
-def lost_share(vae, mu, z):
-    """The share of the metric part's variance that the encoder, its weights held fixed, does not see in edited faces.
+def edit_error(vae, mu, z):
+    """The squared error with which the encoder, its weights held fixed, recovers the metric part of edited faces,
+    divided by the variance of the metric part; 0: perfect, and it may exceed 1.
 
-    mu, z (B, Z), without gradient: every other face is decoded with the next one's metric part, which the encoder
-    should see. The gradient reaches only the weights by which the metric part enters the decoder: if the whole decoder
-    followed it, reconstructions would get worse for the sake of edits. With several processes: the share of one.
+    mu, z (B, Z), without gradient: in each second face the metric part is replaced by the next face's. The gradient
+    reaches only the weights by which the metric part enters the decoder: if the whole decoder followed it,
+    reconstructions would get worse for the sake of edits. With several processes: the share of one.
     """
     dims = vae.metric_dims or z.shape[1]
     edited = torch.cat([z.roll(-1, 0)[:, :dims], z[:, dims:]], 1)[::2]

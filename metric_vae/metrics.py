@@ -164,7 +164,7 @@ def _load_array(path, faces, device, norm):
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"METRIC={path}", 'an .npy file, "pixels", "labels" or "embeddings"', error,
+        raise UserError(f"METRIC={path}", 'an .npy, "pixels", "labels", "action_units" or "file.py:function"', error,
                         "check the path; save with numpy.save") from None
     if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind not in "fiu" or len(array) != count:
         found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else "an .npz"

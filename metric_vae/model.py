@@ -134,11 +134,11 @@ class Blur(nn.Module):
 def light(size, z_dim, metric_dims=None):
     """Three 4x4 stride-2 convolutions of 32, 64 and 128 channels and their mirror image.
 
-    z = 0 is the mean face: otherwise the means of mu would have to make it, far from the prior. The first metric_dims
-    of z come from a separate branch, built like a small classifier: otherwise the regulariser's gradients slow down
-    what the encoder learns of the rest of the face. Without batch norm a face's mu does not depend on its batch. SiLU
-    (Elfwing, Uchibe and Doya 2018) is smooth: at ReLU's kink the least rounding changes a gradient, and two processes
-    soon have other losses than one. Weights start from torch's own initialisation, smaller than He's (2015).
+    The decoder adds the mean face: otherwise the means of mu would have to make it, far from the prior. The first
+    metric_dims of z come from a separate branch, built like a small classifier: otherwise the regulariser's gradients
+    slow down what the encoder learns of the rest of the face. Without batch norm a face's mu does not depend on its
+    batch. SiLU (Elfwing, Uchibe and Doya 2018) is smooth: at ReLU's kink the least rounding changes a gradient, and two
+    processes soon have other losses than one. Weights start from torch's own initialisation, smaller than He's (2015).
     """
     part = metric_dims or 0
     mean_face = MeanFace(size)

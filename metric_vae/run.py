@@ -9,10 +9,10 @@ from dataclasses import asdict
 
 from data.sources import load
 from metric_vae.metrics import load_metric
-from metric_vae.train import check_settings, train
+from metric_vae.train import MODELS, check_metric, check_settings, train
 from training import storage
-from training.devices import choose_device, choose_precision, keep_memory
-from training.distributed import first_process_first, join_processes
+from training.devices import start
+from training.distributed import first_process_first
 from training.errors import UserError, run_script
 from training.settings import parse_one
 
@@ -31,25 +31,24 @@ METRIC_NORM: float | str = 2.0  # the p-norm between points, or "cosine"
 ALPHA: tuple | str = (0.03, 0.03)       # or "optimal": twice the error per pixel, the decoder's variance (sigma-VAE)
 REGULARIZER = "stress"          # one of metric_vae/regularizers.py, or "none"
 BETA = (10000.0, 10000.0)
-TARGET_STRESS: float | None = None      # tunes BETA, from its first value on: raised while the stress is above this
+TARGET_STRESS: float | None = None      # tunes BETA, from its first value: up while Kruskal's stress is above this
 REGULARIZE_ON: str | None = None        # "mu", "z", "expected" (E|zi - zj|^2); None: what each regulariser says
 METRIC_DIMS: int | None = 8     # the first dimensions of z keep the metric; None: the whole of z
-CONSISTENCY = (0.0, 5.0)        # of the lost share: what the encoder does not see of the metric part in faces that got
-                                # another one's, as a share of that part's variance. From the middle of training to its
-                                # end: pixels come first, and it takes time
+CONSISTENCY = (0.0, 5.0)        # of the edit error: how badly the encoder recovers the metric part of faces that got
+                                # another one's. From the middle of training to its end, since it takes time
 
 # --- training
-STEPS = 2200                    # batches, in whole epochs, of which there is at least one
-BATCH = 16                      # faces: small ones make many steps, which counts most in a short training
+STEPS = 2200                    # batches, rounded to whole epochs, at least one
+BATCH = 16                      # faces in a batch
 LEARNING_RATE = (3e-3, 1e-4)    # Adam's, at the first and the last step, linear between
 WARM_UP = 0.05                  # share of the steps in which the learning rate first rises from 0
 ADAM_BETA2 = 0.99               # Adam's second decay rate: gradients fall fast, and 0.999 would remember large ones
 MAX_GRADIENT: float | None = 100.0      # larger norms of the gradient are scaled down to it, of the metric branch and
                                         # of all else separately; None: never
-FLIP = True                     # mirror every other training face
+FLIP = True                     # mirror each training face with probability 1/2
 SHIFT = 0                       # pixels that a training face is moved by at most
 UNLABELLED = True               # train on unlabelled faces too
-MEAN_OF = 4096                  # training faces, at most, whose mean is decoded from z = 0
+MEAN_OF = 4096                  # training faces, at most, whose mean the decoder adds
 
 # --- weights that are tuned automatically
 AVERAGE = 0.05                  # share of the newest batch in the running mean behind ALPHA="optimal"
@@ -68,21 +67,19 @@ def main(arguments):
     settings = parse_one(arguments, sys.modules[__name__])
     check_settings(settings)
     if settings.METRIC == "embeddings":
-        raise UserError("METRIC", 'when run alone: "pixels", "labels" or the path of an .npy', "embeddings",
-                        "METRIC=experiments/0/embeddings.npy, or python run.py, which trains the classifier too")
-    keep_memory()
-    device = choose_device(settings.DEVICE)
-    join_processes(device)
-    precision = choose_precision(settings.PRECISION, device)
+        raise UserError("METRIC", 'when run alone: "pixels", "labels", "action_units", an .npy or "file.py:function"',
+                        "embeddings", "METRIC=experiments/0/embeddings.npy, or python run.py")
+    device, precision = start(settings.DEVICE, settings.PRECISION)
     with first_process_first():
         faces = load(settings.DATA, settings.IMAGE_SIZE, settings.FOLD, settings.SEED)
     metric = load_metric(settings.METRIC, faces, device, settings.METRIC_NORM)
+    check_metric(settings, metric)
     folder = storage.new_run_folder()
     storage.start_settings(folder, data=faces.about(), vae=asdict(settings), device=str(device), precision=precision)
-    for name in ("no_dist_reg", "dist_reg"):
+    for name in MODELS:
         train(name, faces, metric, settings, folder, settings.SEED, device, precision)
     storage.finish_settings(folder)
-    print(f"wrote no_dist_reg.pt and dist_reg.pt to {folder}")
+    print(f"wrote {' and '.join(f'{name}.pt' for name in MODELS)} to {folder}")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from training.loops import check_finite, epochs, epochs_for, least_batch, set_le
 
 MODELS = ("no_dist_reg", "dist_reg")        # without and with the regulariser: the names of their files
 LEAST = 4               # faces of a batch; a smaller last one joins the one before: if both faces of two get nearly
-                        # equal metric parts, their variance is tiny and the lost share explodes
+                        # equal metric parts, their variance is tiny and the edit error explodes
 
 
 def check_settings(settings):

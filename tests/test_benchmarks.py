@@ -2,6 +2,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -162,7 +163,7 @@ def test_every_point_has_settings_that_can_be(name, settings, monkeypatch):
     monkeypatch.setattr(benchmark, "SETTINGS", {name: settings})
     monkeypatch.setattr(metric_vae.run, "Z_DIM", 128)
     found = benchmark.vae_settings(name)                        # refuses what cannot be
-    assert (found == default_settings(metric_vae.run)) == (not settings)
+    assert (asdict(found) == asdict(default_settings(metric_vae.run))) == (not settings)
 
 
 def test_the_reference_point_has_its_regulariser_and_weights():

@@ -66,7 +66,7 @@ def test_a_function_that_reads_a_constant_is_found():
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_imports_no_constant(name):
-    """Else it would be taken for one at its head."""
+    """Otherwise it would be taken for one of its own."""
     module = importlib.import_module(name)
     head = inspect.getsource(module).partition("\ndef ")[0]
     for constant in constants(module):
@@ -80,6 +80,9 @@ def test_imports_go_one_way(name):
     for line in source.read_text().splitlines():
         words = line.split()
         if words[:1] in (["import"], ["from"]):
+            taken = set(words[3:] if words[0] == "from" else ())
+            assert words[1] not in SCRIPTS or not {name.strip("(),") for name in taken} & set(
+                constants(importlib.import_module(words[1]))), (name, line)
             of = words[1].partition(".")[0].rstrip(",")
             assert of not in MAY_IMPORT or of == package or of in MAY_IMPORT[package], (name, line)
     if name == "data.faces":

@@ -162,6 +162,21 @@ def test_a_damaged_data_file_ends_with_one_message(house):
     assert "cut.npz" in printed and "Traceback" not in printed
 
 
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_ends_with_130_and_says_how_to_continue(house, stop):
+    before = newest(house)
+    process = start(house, "run.py", *SMALL, "classifier.STEPS=100000")
+    try:
+        while newest(house) == before or not (newest(house) / "classifier.pt").exists():
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
+        process.send_signal(stop)
+        _, error = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130 and "RESUME=last" in error and "Traceback" not in error
+
+
 # --- several processes
 
 def assert_same_log(folder, other):

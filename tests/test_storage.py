@@ -101,5 +101,9 @@ def test_a_resumed_run_keeps_its_precision_and_its_kind_of_device(tmp_path, user
 
 
 def test_a_run_folder_is_held_by_one_program_alone(tmp_path, user_error):
-    storage.hold(tmp_path)
-    user_error(lambda: storage.hold(tmp_path), tmp_path, "another program")
+    def hold():
+        with storage.hold(tmp_path):
+            pass
+    with storage.hold(tmp_path):
+        user_error(hold, tmp_path, "another program")
+    hold()

@@ -10,7 +10,7 @@ from data.batches import Images
 from data.faces import checked
 from metric_vae import statistics
 from metric_vae import train as vae
-from metric_vae.loss import Loss, Terms, lost_share
+from metric_vae.loss import Loss, Terms, edit_error
 from metric_vae.metrics import Function, Matrix, Points
 from metric_vae.model import ARCHITECTURES, kl_divergence, squared_error
 from metric_vae.regularizers import REGULARIZERS, stress
@@ -167,7 +167,7 @@ def test_the_rest_is_told_the_metric_part_and_does_not_pull_at_it():
 
 @pytest.mark.parametrize("count", [4, 5])
 @pytest.mark.parametrize("dims", [3, None])
-def test_the_lost_share_is_that_of_a_slow_loop_over_faces(count, dims):
+def test_the_edit_error_is_that_of_a_slow_loop_over_faces(count, dims):
     torch.manual_seed(0)
     model, x, noise = ARCHITECTURES["light"](16, 8, dims), torch.rand(count, 1, 16, 16), torch.randn(count, 8)
     with torch.no_grad():
@@ -181,7 +181,7 @@ def test_the_lost_share_is_that_of_a_slow_loop_over_faces(count, dims):
             gaps.append(model.encode(model.decode(edited[None]))[0][0, :dims] - part[j])
         variance = sum((row - part.mean(0)).square().sum() for row in part) / count
         expected = sum(gap.square().sum() for gap in gaps) / len(gaps) / variance
-        assert float(lost_share(model, mu, z)) == pytest.approx(float(expected), rel=1e-4)
+        assert float(edit_error(model, mu, z)) == pytest.approx(float(expected), rel=1e-4)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -5,10 +5,20 @@ from pathlib import Path
 
 import torch
 
-from training.distributed import LOCAL_PROCESS
+from training.distributed import LOCAL_PROCESS, join_processes, of_first_process
 from training.errors import UserError, check_choice
 
 CPU_INFO = Path("/proc/cpuinfo")
+
+
+def start(device, precision):
+    """Choose device and precision by the names that DEVICE and PRECISION have, join the other processes, and return
+    (device, precision), the same precision in all processes.
+    """
+    keep_memory()
+    device = choose_device(device)
+    join_processes(device)
+    return device, of_first_process(choose_precision(precision, device))
 
 
 def choose_device(name):

@@ -3,6 +3,7 @@ import re
 import signal
 import sys
 
+import torch
 from torch import distributed
 
 from training.distributed import PROCESS, PROCESSES
@@ -34,7 +35,8 @@ def run_script(main, when_stopped=""):
         print(f"\nstopped. {when_stopped}", file=sys.stderr)
         sys.exit(130)
     except RuntimeError as error:
-        if PROCESSES == 1 or not re.search("gloo|nccl|connection|process", str(error), re.IGNORECASE):
+        lost = re.search("gloo|nccl|connection (closed|reset|refused)", str(error), re.IGNORECASE)
+        if PROCESSES == 1 or not lost or isinstance(error, torch.OutOfMemoryError):
             raise
         sys.exit(f"error: process {PROCESS} of {PROCESSES} lost the others: one of them died, or cannot be reached\n"
                  f"  found:    {error}\n  remedy:   see what that process printed. {when_stopped}")

@@ -92,13 +92,13 @@ def help_text(scripts):
     """What the first of these scripts does, and every constant as it stands at the top of its script."""
     parts = [inspect.getdoc(scripts[""])]
     for prefix, script in scripts.items():
+        option = f"{prefix}.NAME" if prefix else "NAME"
+        parts.append(f"Constants of {script.__file__}, set by {option}=VALUE:")
         head = inspect.getsource(script).partition("\ndef ")[0]
-        block = head[re.search(r"^(#.*\n)*[A-Z_]+(: .*)? = ", head, re.MULTILINE).start():].rstrip()
-        title = f"Constants of {script.__file__}" + (f", set by {prefix}.NAME=VALUE" if prefix else
-                                                     ", set by NAME=VALUE")
         if prefix:                                              # without those for running that script alone
-            block = block.partition("\n\n# --- when run alone")[0]
-        parts.append(f"{title}:\n\n{block}")
+            head = head.partition("\n# --- when run alone")[0]
+        line_of_constant = re.compile(rf"^({'|'.join(constants(script))})(: .*)? = ", re.MULTILINE)
+        parts += [block.strip() for block in head.split("\n\n") if line_of_constant.search(block)]
     return "\n\n".join(parts)
 
 

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,10 +21,9 @@ except ImportError:                                             # Windows
 from training.devices import choose_device
 from training.distributed import PROCESS, PROCESSES, of_first_process
 from training.errors import UserError
-from training.settings import restored
+from training.settings import constants, restored
 
 RUNS = Path(__file__).parents[1] / "experiments"
-SCRIPTS = ("run", "classifier", "vae")      # whose constants settings.json keeps
 
 
 # --- files
@@ -127,20 +126,26 @@ def new_run_folder(runs=None):
             raise UserError(runs, "a folder that can be written", error, "choose a folder you may write to") from None
 
 
+@contextmanager
 def hold(folder):
-    """Hold a run folder until this program ends; raises UserError where another program does.
+    """Hold a run folder within the block; raises UserError where another program does.
 
     Windows, and file systems without locks, let both continue.
     """
     if fcntl is None or PROCESS > 0:
+        yield
         return
+    held = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UserError(folder, "a run that no program works on", "another program trains it",
-                        "wait for it or stop it; RESUME=N continues another run") from None
-    except OSError:
-        pass
+        with suppress(OSError):                                 # a file system without locks
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(folder, "a run that no program works on", "another program trains it",
+                                "wait for it or stop it; RESUME=N continues another run") from None
+        yield
+    finally:
+        os.close(held)
 
 
 def find_run(which, finished, constants_of="data", runs=None):
@@ -181,10 +186,20 @@ def finish_settings(folder):
         write_json(folder / "settings.json", {**read_json(folder / "settings.json"), "finished": True})
 
 
-def read_settings(folder):
-    """The Settings of each script in a run folder: {"run": Settings, "classifier": ..., "vae": ...}, those it has."""
+def read_settings(folder, scripts):
+    """The Settings of the scripts of a run, {prefix: Settings}, of those that the run has.
+
+    scripts: {prefix: module}, where "" is run.py. Raises UserError where constants of these scripts are missing, as in
+    a run of an earlier version.
+    """
     kept = read_json(folder / "settings.json")
-    return {script: restored(kept[script]) for script in SCRIPTS if script in kept}
+    settings = {prefix: restored(kept[prefix or "run"]) for prefix in scripts if (prefix or "run") in kept}
+    there = {name for of_script in settings.values() for name in vars(of_script)}
+    missing = {name for prefix in settings for name in constants(scripts[prefix])} - there
+    if missing:
+        raise UserError(folder, "a run with all constants of this version", f"none of {', '.join(sorted(missing))}",
+                        f"check out the commit of that run: {kept.get('git_commit')}")
+    return settings
 
 
 def refuse_more_than_resume(arguments):
