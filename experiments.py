@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import data.figures as data_figures
 import expr_classifier.figures as classifier_figures
 import expr_classifier.run as classifier_script
 import metric_vae.figures as vae_figures
 import metric_vae.run as vae_script
 import run as main_script
-from data.faces import EXPRESSIONS, Faces
+from data.faces import Faces
 from data.sources import load
 from expr_classifier import judges, train as classifier
 from metric_vae import scores as vae_scores, statistics, train as vae
@@ -31,7 +32,7 @@ RUN: int | str = "last"     # the number of a finished run, or "last", the newes
 SPLIT = "test"              # the held-out faces that are scored and drawn: "test", or "val" to choose settings by
 PUBLISH = False             # also copy the README's figures to images/
 SAMPLE = 600                # held-out faces at most for t-SNE, pair scores and edits; a random sample in which the
-                            # expressions keep their proportions
+                            # classes keep their proportions
 SEED = 0                    # of that sample, of noise, prior samples, t-SNE and the faces that are shown
 DEVICE = "auto"             # "auto", "cpu", "cuda", ...
 
@@ -39,13 +40,15 @@ DEVICE = "auto"             # "auto", "cpu", "cuda", ...
 SAMPLES_FROM = "density"    # in figures: of Gaussians fitted to the training faces' latents, or "prior": of N(0, I)
 
 # --- edits and interpolations
+FROM: str | None = None     # the example shows edits and interpolations from this class
+TO: str | None = None       # to this one. None: happy and sad if there are both, else the two largest classes
 EDIT_PART = "metric"        # what they move: the first vae.METRIC_DIMS of z ("metric"), the others ("rest"), or "both"
 STEPS = 10                  # of an interpolation, its ends included
 SHOWN = 10                  # people or pairs in a figure
 PATHS = 50                  # interpolations that are scored
 
 # --- the networks that measure; their seeds are added to the run's
-JUDGE_ARCHITECTURE = "judge"    # the judge of expressions: one of expr_classifier/model.py; "none": edits get no scores
+JUDGE_ARCHITECTURE = "judge"    # the judge of classes: one of expr_classifier/model.py; "none": edits get no scores
 JUDGE_STEPS = 600               # batches, rounded to whole epochs
 JUDGE_BATCH = 64                # faces
 JUDGE_RATE = (2e-3, 1e-4)       # Adam's, at the first and the last step
@@ -158,15 +161,16 @@ def analyse_classifier(model, faces, held_out, rows, figures, seed, device):
     """Draw the classifier's figures; returns its scores."""
     for name in ("last", "second_last", "softmax"):
         points = classifier.layer_of(model, faces, rows, device, name)
-        classifier_figures.layer_map(figures / f"{name}.png", name, points, faces.labels[rows], seed)
+        classifier_figures.layer_map(figures / f"{name}.png", name, points, faces.labels[rows],
+                                     faces.classes, seed)
     labelled = held_out[faces.labels[held_out] >= 0]
     if len(labelled) == 0:
         print("no labelled held-out faces: no accuracy, no confusion.png, ordered.png and intensities.png")
         return {}
     labels, softmax = faces.labels[labelled], classifier.layer_of(model, faces, labelled, device, "softmax")
-    classifier_figures.ordered(figures / "ordered.png", faces.images[labelled], softmax, labels)
-    classifier_figures.intensities(figures / "intensities.png", softmax, labels)
-    classifier_figures.confusion(figures / "confusion.png", labels, softmax.argmax(1))
+    classifier_figures.ordered(figures / "ordered.png", faces.images[labelled], softmax, labels, faces.classes)
+    classifier_figures.intensities(figures / "intensities.png", softmax, labels, faces.classes)
+    classifier_figures.confusion(figures / "confusion.png", labels, softmax.argmax(1), faces.classes)
     return {"accuracy": statistics.accuracy(softmax, labels)}
 
 
@@ -204,7 +208,7 @@ def analyse_vaes(models, C, run, settings, held_out, rows, clock):
         if judge is not None:
             identifier = judges.train_identifier(faces, settings, defaults, run.folder, run.seed, device)
             clock("identity network")
-    metric = given_metric(C, run)
+    metric, pair = given_metric(C, run), vae_scores.pair_of(faces, settings.FROM, settings.TO)
     if run.vae.METRIC == "labels":                              # it is not defined for unlabelled faces
         rows = rows[faces.labels[rows] >= 0]
         if not len(rows):
@@ -231,11 +235,11 @@ def analyse_vaes(models, C, run, settings, held_out, rows, clock):
             scores["controls"][control][name] = statistics.distance_scores(e, given, labels)
         clock("controls")
         if judge is not None:
-            scores[name].update(vae_scores.score_edits(latents, judge, identifier, metric, faces, device,
+            scores[name].update(vae_scores.score_edits(latents, judge, identifier, metric, faces, device, pair,
                                                        settings.STEPS, settings.PATHS, settings.SEED))
             clock(f"{name} edits")
         storage.make_folder(figures / name)
-        draw_vae(latents, faces, settings, figures / name)
+        draw_vae(latents, faces, pair, settings, figures / name)
         clock(f"{name} figures")
     if panels:
         vae_figures.shepard(figures / "shepard.png", panels, metric_name(run.vae.METRIC))
@@ -247,63 +251,65 @@ def metric_name(metric):
     return "d_D = ||C(x1) - C(x2)||" if metric == "embeddings" else f"METRIC={Path(metric).name}"
 
 
-def draw_vae(latents, faces, settings, figures):
-    """Draw the figures of one VAE."""
+def draw_vae(latents, faces, pair, settings, figures):
+    """Draw the figures of one VAE; pair: the labels of the example."""
     name, people, seed = latents.name, faces.identities[latents.rows], settings.SEED
     rng = np.random.default_rng(seed)
-    vae_figures.latent(figures / "latent.png", name, latents.mu, latents.labels, latents.metric_dims.stop, seed)
+    vae_figures.latent(figures / "latent.png", name, latents.mu, latents.labels, faces.classes,
+                       latents.metric_dims.stop, seed)
     some = rng.permutation(len(latents.rows))[:32]
     samples = latents.samples(len(some), settings.SAMPLES_FROM, seed=seed)
     vae_figures.reconstructions(figures / "reconstructions.png", name, latents.x[some],
                                 latents.decode(latents.mu[some]), samples, settings.SAMPLES_FROM)
-    draw_samples(figures / "samples.png", latents, settings)
-    starts, ends = vae_scores.pairs_of(latents, people, vae_scores.HAPPY, vae_scores.SAD, settings.SHOWN, seed)
+    draw_samples(figures / "samples.png", latents, faces.classes, settings)
+    starts, ends = vae_scores.pairs_of(latents, people, *pair, settings.SHOWN, seed) if pair else ([], [])
     if len(starts):
         path = statistics.interpolate(latents.mu[starts], latents.mu[ends], settings.STEPS)
         decoded = latents.decode(path.reshape(-1, path.shape[2])).reshape(*path.shape[:2], *latents.x.shape[1:])
         same = (people[starts] == people[ends]) & (people[starts] >= 0) if (people >= 0).any() else None
         vae_figures.interpolations(figures / "interpolate.png", name, latents.x[starts], decoded, latents.x[ends],
-                                   ("happy", "sad"), same)
+                                   [faces.classes[label] for label in pair], same)
     count, edited = latents.mu.shape[1], range(latents.mu.shape[1])[latents.edit_dims]
     moved = f"only {len(edited)} of the {count} dimensions of z move" if len(edited) < count else ""
     blocks = []
-    for a, b in ((vae_scores.HAPPY, vae_scores.SAD), (vae_scores.NEUTRAL, vae_scores.HAPPY)):
+    for a, b in (pair, pair[::-1]) if pair else ():
         of_a = rng.permutation(np.flatnonzero(latents.labels == a))[:settings.SHOWN]
         if len(of_a) and np.isfinite(latents.means[[a, b]]).all():
-            blocks.append((EXPRESSIONS[a], EXPRESSIONS[b],
+            blocks.append((faces.classes[a], faces.classes[b],
                            np.stack([latents.x[of_a], latents.decode(latents.mu[of_a]), latents.edit(of_a, b)])))
     if blocks:
         vae_figures.changes(figures / "change.png", name, blocks, moved)
-    some = people_to_edit(latents, settings.SHOWN, rng)
-    if len(some) and np.isfinite(latents.means).all():
-        edited = np.stack([latents.edit(some, b) for b in range(len(EXPRESSIONS))], 1)
+    shown = [label for label in data_figures.largest(faces.labels, settings.SHOWN)
+             if np.isfinite(latents.means[label]).all()]
+    some = people_to_edit(latents, shown, settings.SHOWN, rng)
+    if len(some) and len(shown) > 1:
+        edited = np.stack([latents.edit(some, b) for b in shown], 1)
         vae_figures.edits(figures / "edits.png", name, latents.x[some], latents.decode(latents.mu[some]), edited,
-                          latents.labels[some], moved)
+                          [faces.classes[label] for label in latents.labels[some]],
+                          [faces.classes[label] for label in shown], moved)
     missing = [file for file in ("interpolate", "change", "edits") if not (figures / f"{file}.png").exists()]
     if missing:
         print(f"{name}: too few labelled faces for " + ", ".join(missing))
 
 
-def draw_samples(path, latents, settings):
-    """Draw samples: a row for each expression from the density; without expressions from the prior, or where no face
-    is labelled.
-    """
+def draw_samples(path, latents, classes, settings):
+    """Draw samples: a row for each class from the density; of no class from the prior, or where no face is labelled."""
     count, source, seed = settings.SHOWN, settings.SAMPLES_FROM, settings.SEED
-    shown = latents.density.labelled() if source == "density" else []
+    shown = latents.density.labelled()[:data_figures.MOST] if source == "density" else []
     if len(shown):
         rows = [latents.samples(count, source, of, seed) for of in shown]
-        names = [EXPRESSIONS[of] for of in shown]
+        names = [classes[of] for of in shown]
     else:
-        samples = latents.samples(len(EXPRESSIONS) * count, source, seed=seed)
-        rows, names = samples.reshape(len(EXPRESSIONS), count, *samples.shape[1:]), None
+        samples = latents.samples(7 * count, source, seed=seed)
+        rows, names = samples.reshape(7, count, *samples.shape[1:]), None
     vae_figures.samples(path, latents.name, np.stack(rows), names, source)
 
 
-def people_to_edit(latents, count, rng):
-    """Places of up to count faces, of each expression in turn, drawn at random."""
-    known = rng.permutation(np.flatnonzero(latents.labels >= 0))
+def people_to_edit(latents, classes, count, rng):
+    """Places of up to count faces, of each of these classes in turn, drawn at random."""
+    known = rng.permutation(np.flatnonzero(np.isin(latents.labels, classes)))
     turn = np.zeros(len(known), int)
-    for label in range(len(EXPRESSIONS)):
+    for label in classes:
         of_label = latents.labels[known] == label
         turn[of_label] = np.arange(of_label.sum())
     chosen = known[np.argsort(turn, kind="stable")][:count]

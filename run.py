@@ -5,6 +5,7 @@ Edit the constants below, or set them for one run: python run.py DATA=data/my_fa
 """
 import sys
 import time
+from dataclasses import replace
 
 import expr_classifier.run as classifier_script
 import metric_vae.run as vae_script
@@ -62,6 +63,13 @@ def main(arguments):
     with first_process_first():
         faces = load(of_run.DATA, of_run.IMAGE_SIZE, of_run.FOLD, of_run.SEED)
     print(f"{faces.name}: {len(faces)} faces of {faces.size}x{faces.size} pixels; {device}, {precision}")
+    missing = classifier.missing_classes(faces)
+    if missing and of_vae.METRIC == "embeddings":
+        print(f"{missing}: no classifier, so METRIC=pixels instead of embeddings")
+        of_vae = replace(of_vae, METRIC="pixels")
+        settings["vae"] = of_vae
+    elif missing:
+        print(f"{missing}: no classifier, and no scores and figures that need one")
     metric = None                                               # that of the classifier, once it is trained
     if of_vae.METRIC != "embeddings":
         metric = load_metric(of_vae.METRIC, faces, device, of_vae.METRIC_NORM)
@@ -73,13 +81,14 @@ def main(arguments):
         storage.check_same_data(folder, faces.about())
     print(f"run folder {folder}")
     with storage.hold(folder):
-        model = classifier.train(faces, of_classifier, folder, of_run.SEED, device, precision)
-        classifier.write_embeddings(model, faces, of_classifier.LAYER, folder, device)
-        test = faces.rows("test", labelled=True)
-        if len(test):
-            accuracy = classifier.measure_accuracy(model, faces, test, device)
-            print(f"classifier: test accuracy {accuracy:.1%} of {len(test)} faces")
-        metric = metric or metric_of(model, of_classifier.LAYER, of_vae.METRIC_NORM)
+        if not missing:
+            model = classifier.train(faces, of_classifier, folder, of_run.SEED, device, precision)
+            classifier.write_embeddings(model, faces, of_classifier.LAYER, folder, device)
+            test = faces.rows("test", labelled=True)
+            if len(test):
+                accuracy = classifier.measure_accuracy(model, faces, test, device)
+                print(f"classifier: test accuracy {accuracy:.1%} of {len(test)} faces")
+            metric = metric or metric_of(model, of_classifier.LAYER, of_vae.METRIC_NORM)
         for name in vae.MODELS:
             vae.train(name, faces, metric, of_vae, folder, of_run.SEED, device, precision)
         storage.finish_settings(folder)

@@ -9,15 +9,13 @@ from torch import nn
 from torch.nn import functional
 
 from data.batches import Images, batches
-from data.faces import EXPRESSIONS
 from metric_vae import scores as vae_scores, statistics
 from metric_vae.model import MeanFace, gaussian, kl_divergence, light_decoder, light_encoder, squared_error
 from metric_vae.train import set_mean_face
 from training.devices import autocast
-from training.errors import check_batch
+from training.errors import UserError, check_batch
 from training.loops import check_finite, epochs, epochs_for, scheduled, set_learning_rate
 
-CLASSES = len(EXPRESSIONS)
 
 
 def train_named(name, faces, settings, of_models, seed, device, precision):
@@ -26,24 +24,27 @@ def train_named(name, faces, settings, of_models, seed, device, precision):
     settings: the constants of metric_vae/run.py; of_models: those of benchmarks/regularizers.py.
     """
     torch.manual_seed(seed)
-    m = of_models
+    m, classes = of_models, len(faces.classes)
+    if m.W_DIM < classes:
+        raise UserError("W_DIM", f"at least {classes}, the number of classes", m.W_DIM, "set it higher")
     if name == "cvae":
-        model = ConditionalVAE(faces.size, settings.Z_DIM, m.LABEL_SCALE)
+        model = ConditionalVAE(faces.size, settings.Z_DIM, m.LABEL_SCALE, classes)
     else:
-        model = CSVAE(faces.size, settings.Z_DIM - m.W_DIM, m.W_DIM, m.W_MEAN, m.W_KL, m.ADVERSARY, m.ADVERSARY_WIDTH)
+        model = CSVAE(faces.size, settings.Z_DIM - m.W_DIM, m.W_DIM, m.W_MEAN, m.W_KL, m.ADVERSARY, m.ADVERSARY_WIDTH,
+                      classes)
     return train(model, faces, settings, seed, device, precision, m.ADVERSARY_STEPS)
 
 
 # --- the models
 
-def one_hot(labels):
-    """float32 (B, 7)."""
-    return functional.one_hot(labels, CLASSES).float()
+def one_hot(labels, classes):
+    """float32 (B, classes)."""
+    return functional.one_hot(labels, classes).float()
 
 
-def with_label(x, labels):
-    """Faces (B, 1, H, W) and their labels as seven further channels, each 0 or 1 everywhere: (B, 8, H, W)."""
-    planes = one_hot(labels)[:, :, None, None].expand(-1, -1, *x.shape[2:])
+def with_label(x, labels, classes):
+    """Faces (B, 1, H, W) and their labels as further channels, one a class, each 0 or 1 everywhere."""
+    planes = one_hot(labels, classes)[:, :, None, None].expand(-1, -1, *x.shape[2:])
     return torch.cat([x, planes], 1)
 
 
@@ -58,16 +59,16 @@ class ConditionalVAE(nn.Module):
     An edit encodes a face with its own label and decodes it with another one.
     """
 
-    def __init__(self, size, z_dim, label_scale):
+    def __init__(self, size, z_dim, label_scale, classes=7):
         super().__init__()
-        self.label_scale = label_scale
+        self.label_scale, self.classes = label_scale, classes
         self.mean_face = MeanFace(size)
-        self.encoder = light_encoder(size, 2 * z_dim, 1 + CLASSES)
-        self.decoder = light_decoder(size, z_dim + CLASSES)
+        self.encoder = light_encoder(size, 2 * z_dim, 1 + classes)
+        self.decoder = light_decoder(size, z_dim + classes)
 
     def encode(self, x, labels):
         """mu and sigma, float32 (B, z_dim) each, of x (B, 1, H, W) in 0..1 with labels int64 (B,)."""
-        return gaussian(self.encoder(with_label(self.mean_face(x), labels)))
+        return gaussian(self.encoder(with_label(self.mean_face(x), labels, self.classes)))
 
     def kl(self, mu, sigma, labels):
         """KL(q(z|x, y) || p(z)), (B,)."""
@@ -75,14 +76,15 @@ class ConditionalVAE(nn.Module):
 
     def decode(self, z, labels):
         """Faces float32 (B, 1, H, W)."""
-        return self.decoder(torch.cat([z, self.label_scale * one_hot(labels)], 1)).float() + self.mean_face.face
+        told = self.label_scale * one_hot(labels, self.classes)
+        return self.decoder(torch.cat([z, told], 1)).float() + self.mean_face.face
 
     def reconstruct(self, x, labels):
         """The faces decoded from mu."""
         return self.decode(self.encode(x, labels)[0], labels)
 
     def edit(self, x, labels, target):
-        """The faces with the expressions target, int64 (B,), instead of labels."""
+        """The faces with the classes target, int64 (B,), instead of labels."""
         return self.decode(self.encode(x, labels)[0], target)
 
     def loss(self, x, labels, alpha, generator):
@@ -97,31 +99,31 @@ class CSVAE(nn.Module):
     """The conditional subspace VAE: q(z|x), q(w|x, y), p(w|y) and a decoder of z and w (Klys, Snell and Zemel 2018).
 
     The labels act only on w: an adversary q(y|z) learns to read them from z, and the encoder of z to leave it
-    uncertain. An edit keeps z and takes the mean of p(w|y) of the other expression. encode, decode and kl take z and w
+    uncertain. An edit keeps z and takes the mean of p(w|y) of the other class. encode, decode and kl take z and w
     joined: latents (B, z_dim + w_dim), z first.
 
-    p(w|y): a Gaussian each expression, its mean and sigma learned. It starts as in the paper, where each label has a
+    p(w|y): one Gaussian per class, its mean and sigma learned. It starts as in the paper, where each label has a
     subspace of w: the mean is w_mean in the label's own dimensions and 0 in the others.
     """
 
-    def __init__(self, size, z_dim, w_dim, w_mean, w_kl, adversary, adversary_width):
+    def __init__(self, size, z_dim, w_dim, w_mean, w_kl, adversary, adversary_width, classes=7):
         super().__init__()
-        assert w_dim >= CLASSES
+        self.classes = classes
         self.z_dim, self.w_kl, self.weight = z_dim, w_kl, adversary
         self.mean_face = MeanFace(size)
         self.z_encoder = light_encoder(size, 2 * z_dim)
-        self.w_encoder = light_encoder(size, 2 * w_dim, 1 + CLASSES)
+        self.w_encoder = light_encoder(size, 2 * w_dim, 1 + classes)
         self.decoder = light_decoder(size, z_dim + w_dim)
-        self.prior_mu = nn.Parameter(w_mean * one_hot(torch.arange(w_dim) % CLASSES).T)         # (7, w_dim)
-        self.prior_log_sigma = nn.Parameter(torch.zeros(CLASSES, w_dim))
+        self.prior_mu = nn.Parameter(w_mean * one_hot(torch.arange(w_dim) % classes, classes).T)     # (classes, w_dim)
+        self.prior_log_sigma = nn.Parameter(torch.zeros(classes, w_dim))
         self.adversary = nn.Sequential(nn.Linear(z_dim, adversary_width), nn.SiLU(),
                                        nn.Linear(adversary_width, adversary_width), nn.SiLU(),
-                                       nn.Linear(adversary_width, CLASSES))
+                                       nn.Linear(adversary_width, classes))
 
     def encode(self, x, labels):
         """mu and sigma of z and w joined, float32 (B, z_dim + w_dim) each."""
         x = self.mean_face(x)
-        z, w = gaussian(self.z_encoder(x)), gaussian(self.w_encoder(with_label(x, labels)))
+        z, w = gaussian(self.z_encoder(x)), gaussian(self.w_encoder(with_label(x, labels, self.classes)))
         return torch.cat([z[0], w[0]], 1), torch.cat([z[1], w[1]], 1)
 
     def kl(self, mu, sigma, labels):
@@ -140,7 +142,7 @@ class CSVAE(nn.Module):
         return self.decode(self.encode(x, labels)[0], labels)
 
     def edit(self, x, labels, target):
-        """The faces with the expressions target, int64 (B,), instead of labels."""
+        """The faces with the classes target, int64 (B,), instead of labels."""
         mu = self.encode(x, labels)[0]
         return self.decode(torch.cat([mu[:, :self.z_dim], self.prior_mu[target]], 1), target)
 
@@ -216,7 +218,7 @@ def step(optimizer, loss, parameters, max_gradient):
 
 def score(model, faces, rows, labelled, judge, identifier, device, seed=0):
     """The scores of a trained model on held-out faces, a dict of [value, low, high]: error and kl on the rows labelled,
-    those of score_expressions on rows.
+    those of score_editing on rows.
     """
     generator = torch.Generator(device).manual_seed(seed)
 
@@ -236,7 +238,8 @@ def score(model, faces, rows, labelled, judge, identifier, device, seed=0):
     targets = np.unique(faces.labels[faces.rows("train", labelled=True)])
     known = np.flatnonzero(np.isin(faces.labels[rows], targets))
     x_hat = clipped(model.reconstruct, known, faces.labels[rows[known]])
-    scores |= vae_scores.score_expressions(edit, rows, known, x_hat, targets, judge, identifier, faces, device, seed)
+    pair = vae_scores.pair_of(faces)
+    scores |= vae_scores.score_editing(edit, rows, known, x_hat, targets, judge, identifier, faces, device, pair, seed)
     return statistics.finite(scores)
 
 

@@ -1,18 +1,19 @@
 """Your own arrays.
 
-In: an .npz with images, labels and, where known, identities and split; or a folder with images.npy (read from the
-disk as needed, so it may be larger than the memory), labels.npy, and if known identities.npy and split.npy.
+In: an .npz with images, labels and, where known, identities, split and classes, the names of the labels; or a folder
+with images.npy (read from the disk as needed, so it may be larger than the memory), labels.npy, and if known
+identities.npy, split.npy and classes.npy.
 Out: Faces, in the order of the rows. Shapes and values: see checked in data/faces.py.
 """
 from pathlib import Path
 
 import numpy as np
 
-from data.faces import checked, resized
+from data.faces import EXPRESSIONS, checked, resized
 from training.errors import UserError
 
 NEEDED = ("images", "labels")
-OPTIONAL = ("identities", "split")
+OPTIONAL = ("identities", "split", "classes")
 
 
 def found(path):
@@ -38,10 +39,11 @@ def load(path, image_size=48, seed=0):
     missing = [name for name in NEEDED if name not in content]
     if missing:
         raise UserError(path.absolute(), "arrays images and labels", f"no {' and no '.join(missing)}",
-                        "save labels too, one number a face: 0 to 6, or -1 for an unlabelled one")
+                        "save labels too, a number or name for each face, -1 for an unlabelled one")
     name = path.stem if path.is_file() else path.resolve().name
+    classes = tuple(map(str, content["classes"].ravel())) if "classes" in content else EXPRESSIONS
     faces = checked(content["images"], content["labels"], content.get("identities"), content.get("split"), name, path,
-                    seed)
+                    seed, classes=classes)
     faces.images = resized(faces.images, image_size)
     return faces
 

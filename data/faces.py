@@ -13,7 +13,10 @@ from torch.nn import functional
 
 from training.errors import UserError
 
-EXPRESSIONS = ("anger", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+EXPRESSIONS = ("anger", "disgust", "fear", "happy", "sad", "surprise", "neutral", "contempt")
+SYNONYMS = {"angry": "anger", "disgusted": "disgust", "fearful": "fear", "afraid": "fear", "scared": "fear",
+            "happiness": "happy", "joy": "happy", "sadness": "sad", "surprised": "surprise"}
+UNLABELLED = ("unlabelled", "unlabeled", "unknown")         # names of no class
 SPLITS = ("train", "val", "test")
 FRACTION = 10                       # one part in FRACTION each for val and test, where the data has no split
 CHUNK = 4096                        # faces looked at in one go by checks and the fingerprint
@@ -23,15 +26,16 @@ CHUNK = 4096                        # faces looked at in one go by checks and th
 class Faces:
     """Faces of one source.
 
-    images uint8 (N, H, W), H = W a multiple of 8, may be memory-mapped; labels int64 (N,) into EXPRESSIONS, -1
-    unlabelled; identities int64 (N,), -1 unknown; split int64 (N,) into SPLITS; factors: what drew synthetic faces,
-    a dict of arrays (N, ...), else None.
+    images uint8 (N, H, W), H = W a multiple of 8, may be memory-mapped; labels int64 (N,) into classes, -1 unlabelled;
+    identities int64 (N,), -1 unknown; split int64 (N,) into SPLITS; classes: their names; factors: what drew synthetic
+    faces, a dict of arrays (N, ...), else None.
     """
     images: np.ndarray
     labels: np.ndarray
     identities: np.ndarray
     split: np.ndarray
     name: str
+    classes: tuple = EXPRESSIONS[:7]
     factors: dict | None = None
 
     def __len__(self):
@@ -69,16 +73,17 @@ class Faces:
         """What settings.json says of the data."""
         counts = np.bincount(self.split, minlength=len(SPLITS)).tolist()
         return dict(name=self.name, count=len(self), size=self.size, split=dict(zip(SPLITS, counts)),
-                    labelled=int((self.labels >= 0).sum()), fingerprint=self.fingerprint)
+                    classes=list(self.classes), labelled=int((self.labels >= 0).sum()), fingerprint=self.fingerprint)
 
 
 # --- making and checking
 
-def checked(images, labels, identities, split, name, where, seed, constant="refuse"):
+def checked(images, labels, identities, split, name, where, seed, constant="refuse", classes=EXPRESSIONS):
     """Faces from arrays, after every check; labels, identities and split may be None.
 
-    where: the path shown in errors. constant: faces of a single grey level (for example black) are refused ("refuse")
-    or left out with a count printed ("leave out"). A missing split is drawn by split_faces.
+    labels, classes: see named_labels. where: the path shown in errors. constant: faces of a single grey level, for
+    example black, are refused ("refuse") or left out with a count printed ("leave out"). A missing split is drawn by
+    split_faces.
     Raises UserError for a wrong shape, dtype, length or range.
     """
     if images.ndim != 3 or images.shape[1] != images.shape[2] or images.shape[1] % 8 or not images.size:
@@ -89,7 +94,7 @@ def checked(images, labels, identities, split, name, where, seed, constant="refu
         raise UserError(where, "images uint8, 0 to 255", f"{images.dtype}{bad}",
                         "drop faces with NaN, scale to 0..255 and save images.round().astype(numpy.uint8)")
     count = len(images)
-    labels = _whole_numbers(labels, count, "labels", -1, len(EXPRESSIONS) - 1, where)
+    labels, classes = named_labels(labels, classes, count, where)
     identities = _whole_numbers(identities, count, "identities", -1, None, where)
     if split is not None:
         split = _split_numbers(split, count, where)
@@ -114,7 +119,53 @@ def checked(images, labels, identities, split, name, where, seed, constant="refu
     shared = len(np.intersect1d(identities[(split < 2) & (identities >= 0)], identities[split == 2]))
     if shared:
         print(f"warning: {where}: {shared} identities of test are also in train or val: scores will be too good")
-    return Faces(images, labels, identities, split, name)
+    return Faces(images, labels, identities, split, name, classes)
+
+
+def class_name(name):
+    """The name of a class: for synonyms that of the expression, else the name itself; None for unlabelled faces."""
+    lower = str(name).strip().lower()
+    if lower in UNLABELLED:
+        return None
+    return SYNONYMS.get(lower, lower if lower in EXPRESSIONS else str(name).strip())
+
+
+def ordered_classes(names):
+    """Names of classes in their order: that of EXPRESSIONS, then numbers by value, then other names."""
+    def place(name):
+        expression = EXPRESSIONS.index(name) if name in EXPRESSIONS else len(EXPRESSIONS)
+        return expression, (0, int(name), "") if name.isdecimal() else (1, 0, name)
+    return tuple(sorted(set(names), key=place))
+
+
+def named_labels(labels, classes, count, where):
+    """Labels int64 (count,) into the classes that they have, and the names of these.
+
+    labels: None; whole numbers, -1 unlabelled, into classes, or where some are larger, classes by themselves; names; or
+    one-hot (count, classes). Raises UserError for a wrong shape or value.
+    """
+    if labels is None:
+        return np.full(count, -1), ()
+    labels = np.asarray(labels)
+    if labels.ndim == 2 and labels.shape[1] > 1 and labels.shape[0] == count and set(np.unique(labels)) <= {0, 1}:
+        labels = np.where(labels.any(1), labels.argmax(1), -1)                  # one-hot
+    if labels.dtype.kind in "US":
+        if labels.reshape(-1).shape != (count,):
+            raise UserError(where, f"labels ({count},)", f"shape {labels.shape}", "give one label a face")
+        names = np.array([class_name(name) or "" for name in labels.reshape(-1).astype(str)])
+        classes = ordered_classes(names[names != ""].tolist())
+        return np.array([classes.index(name) if name else -1 for name in names], np.int64), classes
+    labels = _whole_numbers(labels, count, "labels", -1, None, where)
+    if labels.max(initial=-1) >= len(classes):
+        if classes is not EXPRESSIONS:
+            bad = np.flatnonzero(labels >= len(classes))
+            raise UserError(where, f"labels of -1 to {len(classes) - 1}, of {len(classes)} classes",
+                            f"{labels[bad[0]]} in row {bad[0]}", "correct the labels, or name all classes")
+        classes = tuple(map(str, range(labels.max() + 1)))
+    found = np.unique(labels[labels >= 0])
+    there = np.full(len(classes) + 1, -1)                       # the last one for -1
+    there[found] = np.arange(len(found))
+    return there[labels], tuple(str(classes[label]) for label in found)
 
 
 def _whole_numbers(values, count, what, low, high, where):
@@ -131,9 +182,8 @@ def _whole_numbers(values, count, what, low, high, where):
         raise UserError(where, span, f"{values.dtype} that are not whole numbers", "save them as int64")
     bad = np.flatnonzero((values < low) | (values > (high or 2 ** 63 - 1)))
     if len(bad):
-        order = ", ".join(f"{i} {name}" for i, name in enumerate(EXPRESSIONS))
         raise UserError(where, span, f"{len(bad)} out of range, e.g. {values[bad[0]]} in row {bad[0]}",
-                        f"{order}, -1 unlabelled" if what == "labels" else "use -1 for unknown")
+                        f"use -1 for {'unlabelled' if what == 'labels' else 'unknown'}")
     return values.astype(np.int64)
 
 
@@ -200,14 +250,15 @@ def split_faces(labels, identities, seed, where="data"):
 
 
 def summary(faces):
-    """What was found, as text: counts by split, expression and identity."""
+    """What was found, as text: counts by split, class and identity."""
+    width = max(12, *(len(name) + 2 for name in faces.classes)) if faces.classes else 12
     lines = [f"{faces.name}: {len(faces)} faces of {faces.size}x{faces.size} pixels, "
-             f"fingerprint {faces.fingerprint}", f"{'':12}" + "".join(f"{part:>8}" for part in SPLITS)]
-    for label, name in [*enumerate(EXPRESSIONS), (-1, "unlabelled")]:
+             f"fingerprint {faces.fingerprint}", f"{'':{width}}" + "".join(f"{part:>8}" for part in SPLITS)]
+    for label, name in [*enumerate(faces.classes), (-1, "unlabelled")]:
         counts = [((faces.labels == label) & (faces.split == part)).sum() for part in range(len(SPLITS))]
-        lines.append(f"{name:12}" + "".join(f"{count:8d}" for count in counts))
+        lines.append(f"{name:{width}}" + "".join(f"{count:8d}" for count in counts))
     people = [np.unique(faces.identities[(faces.split == part) & (faces.identities >= 0)])
               for part in range(len(SPLITS))]
-    lines.append(f"{'identities':12}" + "".join(f"{len(p):8d}" for p in people))
+    lines.append(f"{'identities':{width}}" + "".join(f"{len(p):8d}" for p in people))
     lines.append(f"{(faces.identities < 0).sum()} faces of unknown identity")
     return "\n".join(lines)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.faces import EXPRESSIONS, checked, resized
+from data.faces import checked, resized
 from training.errors import UserError
 
 FILES = ("fer2013.csv", "icml_face_data.csv")
@@ -20,6 +20,7 @@ CHECKSUMS = ("f8428a1edbd21e88f42c73edd2a14f95", "b114b9e04e6949e5fe8b6a98b3892b
              "3f0dfb3d3fd99c811a1299cb947e3131")                                        # train.csv, as in torchvision
 SUBFOLDERS = ("", "fer2013")            # of the given folder, looked at in this order
 SIZE = 48                               # pixels
+CLASSES = 7                             # the first of EXPRESSIONS, in that order
 USAGE = {"Training": 0, "PublicTest": 1, "PrivateTest": 2}      # an index of SPLITS
 
 
@@ -95,8 +96,8 @@ def _parse(row, header, where):
         raise UserError(where, f"{SIZE * SIZE} pixels from 0 to 255", f"{len(pixels)}{span}",
                         "correct the line or get the file anew, it may be cut off")
     label = row["emotion"].strip()
-    if label not in map(str, range(len(EXPRESSIONS))):
-        raise UserError(where, f"emotion 0 to {len(EXPRESSIONS) - 1}", repr(label), "correct the line")
+    if label not in map(str, range(CLASSES)):
+        raise UserError(where, f"emotion 0 to {CLASSES - 1}", repr(label), "correct the line")
     usage = row.get("usage", "Training").strip()
     if usage not in USAGE:
         raise UserError(where, "Usage " + ", ".join(USAGE), repr(usage), "correct the line")

@@ -8,9 +8,12 @@ from matplotlib.figure import Figure
 from data.faces import EXPRESSIONS
 from training.storage import write_atomically
 
-# Okabe and Ito's colours, told apart with every common colour vision
-COLOURS = dict(zip(EXPRESSIONS, ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#0072B2", "#56B4E9", "#444444")))
-MARKERS = dict(zip(EXPRESSIONS, "v<P*^os"))
+# Okabe and Ito's colours, told apart with every common colour vision, and one more
+COLOURS = dict(zip(EXPRESSIONS, ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#0072B2", "#56B4E9", "#444444",
+                                 "#8C510A")))
+SHAPES = "v<P*^osXD>phd"
+MARKERS = dict(zip(EXPRESSIONS, SHAPES))
+MOST = 20               # classes that a figure shows; of more, those with the most faces
 DPI = 100
 LETTER = 7.5            # pixels of one letter of a label, about
 MARGIN = 10             # pixels around a grid
@@ -55,33 +58,57 @@ def face_grid(path, faces, rows=None, columns=None, title="", scale=2, gap=2, br
 
 
 def contact_sheet(path, faces, count=10, seed=0):
-    """Write a sheet of random faces: a row an expression (and unlabelled ones), count faces each."""
+    """Write a sheet of random faces: a row for each class (and unlabelled ones), count faces each."""
     rng = np.random.default_rng(seed)
-    names = [*EXPRESSIONS, "unlabelled"]
-    sheet = np.full((len(names), count, faces.size, faces.size), np.nan)
-    for row, label in enumerate([*range(len(EXPRESSIONS)), -1]):
+    shown = largest(faces.labels)
+    rows = [*shown, -1] if (faces.labels < 0).any() else shown
+    sheet = np.full((len(rows), count, faces.size, faces.size), np.nan)
+    for row, label in enumerate(rows):
         found = np.flatnonzero((faces.labels == label) & (faces.split == 0))
         some = np.sort(rng.permutation(found)[:count])
         sheet[row, :len(some)] = faces.images[some] / 255
-    if not (faces.labels < 0).any():
-        names, sheet = names[:-1], sheet[:-1]
-    face_grid(path, sheet, rows=names, title=f"{faces.name}: training faces drawn at random")
+    names = [faces.classes[label] if label >= 0 else "unlabelled" for label in rows]
+    title = f"{faces.name}: training faces drawn at random" + omitted(shown, faces.classes)
+    face_grid(path, sheet, rows=names, title=title)
 
 
-def scatter(axes, points, labels, title):
-    """Draw (N, 2) points with a colour and marker an expression; labels int64 (N,), unlabelled ones in grey below."""
+def largest(labels, most=MOST):
+    """The classes with the most faces, most at most, as a sorted list of labels."""
+    counts = np.bincount(labels[labels >= 0])
+    return sorted(int(label) for label in np.argsort(-counts, kind="stable")[:most] if counts[label])
+
+
+def omitted(shown, classes):
+    """What a title says where not all classes are shown."""
+    return f"\n(the {len(shown)} largest of {len(classes)} classes)" if len(shown) < len(classes) else ""
+
+
+def style(label, classes):
+    """The (colour, marker) of a class: expressions have their own, others those of their place in the order."""
+    if set(classes) <= set(COLOURS):
+        return COLOURS[classes[label]], MARKERS[classes[label]]
+    colours = list(COLOURS.values())
+    return colours[label % len(colours)], SHAPES[(label + label // len(colours)) % len(SHAPES)]
+
+
+def scatter(axes, points, labels, title, classes):
+    """Draw (N, 2) points with a colour and marker for each class; labels int64 (N,), unlabelled ones in grey below."""
     axes.scatter(*points[labels < 0].T, s=5, c="#CCCCCC", linewidths=0)
-    for label, name in enumerate(EXPRESSIONS):
-        area = 40 if MARKERS[name] in "*P" else 22              # stars and crosses are thin
-        axes.scatter(*points[labels == label].T, s=area, c=COLOURS[name], marker=MARKERS[name], linewidths=0, alpha=.8,
-                     label=name)
-    axes.set(title=title, xticks=[], yticks=[])
+    shown = largest(labels)
+    for label in shown:
+        colour, marker = style(label, classes)
+        area = 40 if marker in "*P" else 22                     # stars and crosses are thin
+        axes.scatter(*points[labels == label].T, s=area, c=colour, marker=marker, linewidths=0, alpha=.8,
+                     label=classes[label])
+    axes.set(title=title + omitted(shown, np.unique(labels[labels >= 0])), xticks=[], yticks=[])
 
 
-def expression_legend(figure):
-    """One legend of the seven expressions below all axes of a figure with constrained layout."""
+def class_legend(figure):
+    """One legend of the classes below all axes of a figure with constrained layout."""
     handles, names = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=len(EXPRESSIONS), frameon=False, markerscale=1.5)
+    if handles:
+        across = max(1, min(len(names), 80 // (max(map(len, names)) + 3)))
+        figure.legend(handles, names, loc="outside lower center", ncols=across, frameon=False, markerscale=1.5)
 
 
 def tsne(points, perplexity=20, seed=0):

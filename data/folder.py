@@ -1,6 +1,6 @@
-"""Faces that are image files in folders named after expressions (FER2013 in folders, RAF-DB, AffectNet, CK+, ...).
+"""Faces that are image files in folders named after their classes (FER2013 in folders, RAF-DB, AffectNet, CK+, ...).
 
-In: a folder with train|val|test/<expression>/*, or with only <expression>/*. Out: Faces, in the order of the paths.
+In: a folder with train|val|test/<class>/*, or with only <class>/*. Out: Faces, in the order of the paths.
 """
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from data.faces import EXPRESSIONS, SPLITS, checked, split_faces
+from data.faces import SPLITS, checked, class_name, split_faces
 from training.errors import UserError
 
 # What folders named 0, 1, ... hold, {number: expression}; it differs between data sets, so None refuses them.
@@ -18,11 +18,6 @@ from training.errors import UserError
 FOLDER_ORDER = None
 LEFT_OUT = ()                           # folders to pass over, in lower case, e.g. ("contempt",)
 
-NAMES = {"anger": "anger angry", "disgust": "disgust disgusted", "fear": "fear fearful afraid scared",
-         "happy": "happy happiness joy", "sad": "sad sadness", "surprise": "surprise surprised",
-         "neutral": "neutral", "unlabelled": "unlabelled unlabeled unknown"}
-LABELS = {name: EXPRESSIONS.index(expression) if expression in EXPRESSIONS else -1
-          for expression, names in NAMES.items() for name in names.split()}
 PARTS = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "test": 2, "testing": 2}
 ARCHIVES = (".zip", ".gz", ".tgz", ".tar", ".rar", ".7z")
 NO_IMAGES = (".txt", ".csv", ".json", ".md", ".db", ".ini", ".html", ".xml", ".pdf", ".py", ".mat", ".npy", ".npz",
@@ -35,7 +30,7 @@ def load(path, image_size=48, seed=0):
     Where there is no val or no test folder it is drawn from train, a tenth of it, stratified, from the seed; where
     there is none of the three the whole split is drawn. Files that cannot be read and faces of one grey level are
     left out with a count.
-    Raises UserError for a folder that is not named after an expression, and where there are no images or no train.
+    Raises UserError for a numbered folder that FOLDER_ORDER does not explain, and where no images or no train are.
     """
     path = Path(path)
     if not path.is_dir():
@@ -49,12 +44,12 @@ def load(path, image_size=48, seed=0):
     if (split < 0).all():
         split = None
     else:
-        _draw_missing_parts(path, labels, split, seed)
+        _draw_missing_parts(path, np.unique(labels, return_inverse=True)[1], split, seed)
     return checked(images, labels, None, split, path.resolve().name, path, seed, constant="leave out")
 
 
 def _list(path):
-    """Files, labels int64 (N,) and split int64 (N,), -1 where there are no folders train|val|test."""
+    """Files, names of their classes (N,) and split int64 (N,), -1 where there are no folders train|val|test."""
     parts = {folder: PARTS[folder.name.lower()] for folder in _folders(path) if folder.name.lower() in PARTS}
     files, labels, split = [], [], []
     stray = sum(_may_be_image(file) for file in path.iterdir()) if parts else 0
@@ -65,16 +60,16 @@ def _list(path):
             inside = [file for file in inside if _may_be_image(file)]
             if inside:
                 files += inside
-                labels += [_label(folder)] * len(inside)
+                labels += [_class(folder)] * len(inside)
                 split += [part] * len(inside)
     if not files:
-        raise UserError(path.absolute(), "image files in folders named after expressions",
+        raise UserError(path.absolute(), "image files in folders named after their classes",
                         f"{', '.join(sorted(file.name for file in path.iterdir())[:6]) or 'an empty folder'}",
                         "give the folder that holds train/, val/ and test/, or angry/, happy/, ...; unpack archives; "
                         "or save an .npz of arrays (data/README.md)")
     others = [folder.name for folder in _folders(path) if parts and folder not in parts]
     if stray or others:
-        print(f"warning: {path}: not read: {stray} files outside the folders of expressions"
+        print(f"warning: {path}: not read: {stray} files outside the folders of classes"
               + (f"; folders next to train: {', '.join(others)}" if others else ""))
     return files, np.array(labels), np.array(split)
 
@@ -91,21 +86,16 @@ def _may_be_image(file):
     return not hidden and file.suffix.lower() not in NO_IMAGES and file.is_file()
 
 
-def _label(folder):
-    """The label of a folder's name."""
-    name = folder.name.lower()
-    if not name.isdigit():
-        if name not in LABELS:
-            raise UserError(folder.absolute(), "a folder named " + ", ".join(LABELS), folder.name,
-                            "rename it, name it in LEFT_OUT at the top of data/folder.py, or give the folder that "
-                            "holds train/ or angry/, happy/, ...")
-        return LABELS[name]
-    expression = (FOLDER_ORDER or {}).get(int(name))
-    if expression not in LABELS:
-        raise UserError(folder.absolute(), "a folder named after an expression", f"{name}, which means another "
-                        "expression in each data set" if FOLDER_ORDER is None else f"FOLDER_ORDER: {expression}",
-                        "set FOLDER_ORDER at the top of data/folder.py to your data set's order, or rename them")
-    return LABELS[expression]
+def _class(folder):
+    """The class that a folder's name means."""
+    name = folder.name
+    if name.isdecimal():
+        name = (FOLDER_ORDER or {}).get(int(name))
+        if name is None:
+            raise UserError(folder.absolute(), "a folder named after its class", f"{folder.name}, which means another "
+                            "class in each data set" if FOLDER_ORDER is None else f"no {folder.name} in FOLDER_ORDER",
+                            "set FOLDER_ORDER at the top of data/folder.py to your data set's order, or rename them")
+    return class_name(name) or "unlabelled"
 
 
 def _read(path, files, size):
@@ -158,7 +148,7 @@ def _draw_missing_parts(path, labels, split, seed):
     train = np.flatnonzero(split == 0)
     if not len(train):
         raise UserError(path.absolute(), "a folder train with faces", "none",
-                        "add one, or give a folder of expressions without train, val and test")
+                        "add one, or give a folder of classes without train, val and test")
     missing = [part for part in (1, 2) if not (split == part).any()]
     if missing:
         drawn = split_faces(labels[train], np.full(len(train), -1), seed, path)

@@ -1,4 +1,4 @@
-"""Networks that measure what a VAE has learned, each a classifier: a judge of expressions, one that tells people apart,
+"""Networks that measure what a VAE has learned, each a classifier: a judge of classes, one that tells people apart,
 and a second classifier like the run's, from another seed.
 
 In: Faces and settings. Out: judge.pt, identity.pt and second.pt in a run folder, trained on its training faces, or
@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data.faces import EXPRESSIONS
 from expr_classifier.model import ARCHITECTURES
 from expr_classifier.train import load_classifier, train
 from training import storage
@@ -27,7 +26,7 @@ def check_settings(settings):
     check_schedules(settings, "JUDGE_RATE")
 
 
-def train_network(name, faces, settings, folder, seed, device, classes=len(EXPRESSIONS), precision="fp32"):
+def train_network(name, faces, settings, folder, seed, device, precision="fp32"):
     """A further classifier, kept as folder/name.pt: read from there if it has these settings, else trained.
 
     settings: constants of expr_classifier/run.py. None where there are too few faces to train it.
@@ -37,7 +36,7 @@ def train_network(name, faces, settings, folder, seed, device, classes=len(EXPRE
     if not path.exists() or storage.load_checkpoint(path).get("settings") != wanted:
         try:
             with tempfile.TemporaryDirectory() as scratch:
-                train(faces, settings, Path(scratch), seed, device, precision, classes)
+                train(faces, settings, Path(scratch), seed, device, precision)
                 state = storage.load_checkpoint(Path(scratch) / "classifier.pt")
         except UserError as error:
             print(f"no {name}.pt, and no scores that need it: {error}")
@@ -72,7 +71,7 @@ def train_second(faces, settings, classifier, folder, seed, device, precision):
 
 
 def train_identifier(faces, settings, defaults, folder, seed, device):
-    """A network whose second-last layer tells people apart: a classifier of people instead of expressions.
+    """A network whose second-last layer tells people apart: a classifier of people instead of classes.
 
     settings, defaults: as in judge_settings. None where fewer than two known people have training faces, or
     IDENTITY_STEPS is 0.
@@ -83,8 +82,8 @@ def train_identifier(faces, settings, defaults, folder, seed, device):
     names, people[rows] = np.unique(faces.identities[rows], return_inverse=True)
     if len(names) < 2 or not settings.IDENTITY_STEPS:
         return None
-    training_faces = replace(faces, labels=people, split=np.where(faces.split == 0, 0, -1))
+    training_faces = replace(faces, labels=people, classes=tuple(map(str, names)),
+                             split=np.where(faces.split == 0, 0, -1))
     of_network = replace(judge_settings(settings, defaults), ARCHITECTURE="light", STEPS=settings.IDENTITY_STEPS,
                          TURN=0.0, ZOOM=0.0)
-    return train_network("identity", training_faces, of_network, folder, seed + settings.IDENTITY_SEED, device,
-                         len(names))
+    return train_network("identity", training_faces, of_network, folder, seed + settings.IDENTITY_SEED, device)

@@ -1,12 +1,10 @@
 """The classifier C: its last layer defines the distance between two faces, d_D(x1, x2) = ||C(x1) - C(x2)||.
 
-In: faces (B, 1, H, W) in 0..1. Out: the last layer (B, 7), one value an expression before the softmax, or for
-another task (B, classes).
+In: faces (B, 1, H, W) in 0..1. Out: the last layer (B, classes), one value per class before the softmax.
 """
 from torch import nn
 
 from data.batches import contrast_normalization
-from data.faces import EXPRESSIONS
 
 LAYERS = ("last", "second_last", "softmax")
 
@@ -42,7 +40,7 @@ class Classifier(nn.Module):
         return dict(last=last, second_last=second_last, softmax=last.softmax(1))
 
 
-def original(size, classes=len(EXPRESSIONS)):
+def original(size, classes):
     """The reference implementation's: 5x5 convolutions, some pooled, then batch norm and ReLU; 1024 and 1024 dense."""
     def convolution(inputs, outputs, pool):
         return nn.Sequential(nn.Conv2d(inputs, outputs, 5, padding=2), nn.MaxPool2d(2) if pool else nn.Identity(),
@@ -56,7 +54,7 @@ def original(size, classes=len(EXPRESSIONS)):
     return Classifier(blocks, nn.Sequential(dense(64 * (size // 8) ** 2, 1024), dense(1024, 1024)), 1024, classes)
 
 
-def light(size, classes=len(EXPRESSIONS)):
+def light(size, classes):
     """4x4 stride-2 convolutions of 32, 64 and 128 channels, then 128 dense.
 
     No batch norm and no dropout, so that a face's output never depends on its batch.
@@ -82,7 +80,7 @@ class Residual(nn.Module):
         return x + self.layers(x)
 
 
-def residual(size, classes=len(EXPRESSIONS)):
+def residual(size, classes):
     """As light, but of 3x3 convolutions, a residual one after each of stride 2: better than light in long trainings on
     many faces, no better in short ones.
     """
@@ -99,7 +97,7 @@ def residual(size, classes=len(EXPRESSIONS)):
     return Classifier(blocks, dense, 128, classes)
 
 
-def judge(size, classes=len(EXPRESSIONS), dropout=0.4):
+def judge(size, classes, dropout=0.4):
     """Four 3x3 convolutions with batch norm: unlike the others, so that it can judge what was trained with them."""
     def convolution(inputs, outputs, stride):
         return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1), nn.BatchNorm2d(outputs),

@@ -18,7 +18,7 @@ from training.settings import parse_one
 ARCHITECTURE = "light"          # one of expr_classifier/model.py; on all of FER2013 "residual", with STEPS = 36000
 LOSS = "cross_entropy"          # or "squared_error": the reference's, between softmax and one-hot
 SMOOTHING = 0.0                 # share of each label that cross_entropy spreads over all classes; 0.1 in long trainings
-BALANCE = 0.5                   # loss weights of expressions: count ** -BALANCE; 0 none, 1 each expression the same
+BALANCE = 0.5                   # loss weights of classes: count ** -BALANCE; 0 none, 1 each class the same
 
 # --- training
 STEPS = 2300                    # batches, rounded to whole epochs, at least one
@@ -58,7 +58,9 @@ def main(arguments):
     test = faces.rows("test", labelled=True)
     if len(test):
         print(f"test accuracy: {measure_accuracy(model, faces, test, device):.1%} of {len(test)} faces")
-        figures.confusion(folder / "confusion.png", faces.labels[test], layer_of(model, faces, test, device).argmax(1))
+        figures.confusion(folder / "confusion.png", faces.labels[test],
+                          layer_of(model, faces, test, device).argmax(1),
+                          faces.classes)
         written += " and confusion.png"
     storage.finish_settings(folder)
     print(f"wrote {written} to {folder}")

@@ -10,7 +10,6 @@ import torch
 from torch.nn import functional
 
 from data.batches import Images, batches, join
-from data.faces import EXPRESSIONS
 from expr_classifier.model import ARCHITECTURES, LAYERS
 from training import storage
 from training.devices import autocast, layout
@@ -44,18 +43,27 @@ def loss_function(logits, labels, weights, loss="cross_entropy", smoothing=0.0):
     return losses * weights[labels]
 
 
-def train(faces, settings, folder, seed, device, precision, classes=len(EXPRESSIONS)):
+def missing_classes(faces):
+    """Why no classifier can be trained: fewer than two classes, or one without a training face; else an empty text."""
+    if len(faces.classes) < 2:
+        return f"only the class {faces.classes[0]}" if faces.classes else "no labels"
+    counts = np.bincount(faces.labels[faces.rows("train", labelled=True)], minlength=len(faces.classes))
+    missing = ", ".join(np.array(faces.classes)[counts == 0])
+    return f"no training faces of {missing}" if missing else ""
+
+
+def train(faces, settings, folder, seed, device, precision):
     """Train a classifier on the labelled training faces; returns it, in eval mode.
 
-    settings: the constants of expr_classifier/run.py; classes: how many labels there are, if they are not the
-    expressions. Continues from folder/classifier.pt where there is one. Raises UserError where an expression has no
-    training face.
+    settings: the constants of expr_classifier/run.py. Continues from folder/classifier.pt where there is one. Raises
+    UserError where there are fewer than two classes, or a class has no training face.
     """
     train_rows = faces.rows("train", labelled=True)
+    if missing_classes(faces):
+        raise UserError(faces.name, "labelled training faces of each of at least two classes", missing_classes(faces),
+                        "add some, or change the split")
+    classes = len(faces.classes)
     counts = np.bincount(faces.labels[train_rows], minlength=classes)
-    if (counts == 0).any():
-        raise UserError(faces.name, "labelled training faces of each expression",
-                        "none of " + ", ".join(np.array(EXPRESSIONS)[counts == 0]), "add some, or change the split")
     check_batch(settings.BATCH, len(train_rows), faces.name)
     torch.manual_seed(seed)
     generator = torch.Generator(device).manual_seed(seed)

@@ -6,8 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from data.figures import expression_legend, face_grid, save, scatter, tsne
-from data.faces import EXPRESSIONS
+from data.figures import class_legend, face_grid, save, scatter, tsne
 from metric_vae import statistics
 
 PERPLEXITY = 20         # of t-SNE, as in the reference implementation
@@ -19,20 +18,20 @@ TERMS = {"error": "squared error, summed over pixels", "kl": "KL divergence, sum
          "loss": "total loss, weighted"}
 
 
-def latent(path, of, mu, labels, dims=None, seed=0):
+def latent(path, of, mu, labels, classes, dims=None, seed=0):
     """Draw the t-SNE map of mu (n, Z), labels int64 (n,); of its first dims where that is not None."""
     what = "latent means" if dims is None else f"{dims} latent dimensions that keep the metric,\nmeans"
     figure = Figure((7.5, 7.2), layout="constrained")
     scatter(figure.subplots(), tsne(mu[:, :dims], PERPLEXITY, seed), labels,
-            f"VAE {NAMES[of]}: t-SNE of the {what} of {len(mu)} held-out faces")
-    expression_legend(figure)
+            f"VAE {NAMES[of]}: t-SNE of the {what} of {len(mu)} held-out faces", classes)
+    class_legend(figure)
     save(figure, path)
 
 
 def interpolations(path, of, starts, decoded, ends, names, same=None):
     """Draw a row a pair: a face, the decoded way from its latent to that of another face, and that face.
 
-    starts, ends (R, H, W); decoded (R, steps, H, W); names: of the two expressions; same: bool (R,), whether both
+    starts, ends (R, H, W); decoded (R, steps, H, W); names: of the two classes; same: bool (R,), whether both
     faces are of one person, or None where that is not known.
     """
     people = "" if same is None else f"\n({same.sum()} of the {len(same)} pairs are two faces of one person)"
@@ -57,7 +56,7 @@ def changes(path, of, blocks, moved=""):
         columns += [f"input,\n{a}", "recon-\nstruction", f"edited\nto {b}"]
     face_grid(path, grid, columns=columns, breaks=range(3, 3 * len(blocks), 3),
               title=f"VAE {NAMES[of]}: edits of held-out faces,\nz - m(before) + m(after), where m is the mean latent\n"
-                    "of the training faces with an expression" + (f";\n{moved}" if moved else ""))
+                    "of the training faces of a class" + (f";\n{moved}" if moved else ""))
 
 
 def reconstructions(path, of, x, x_hat, samples, source, across=4):
@@ -73,21 +72,20 @@ def reconstructions(path, of, x, x_hat, samples, source, across=4):
 
 
 def samples(path, of, faces, names, source):
-    """Draw samples (R, C, H, W) from source, one of SOURCES: a row an expression, or all of any where names is None."""
-    of_each = "samples" if names is None else "samples of each expression"
+    """Draw samples (R, C, H, W) from source, one of SOURCES: a row a class, or all of any where names is None."""
+    of_each = "samples" if names is None else "samples of each class"
     face_grid(path, faces, rows=names, title=f"VAE {NAMES[of]}: {of_each}\nfrom {SOURCES[source]}")
 
 
-def edits(path, of, x, x_hat, edited, labels, moved=""):
-    """Draw a row a person: the face, its reconstruction, and its edits to all seven expressions.
+def edits(path, of, x, x_hat, edited, before, after, moved=""):
+    """Draw a row a person: the face, its reconstruction, and its edits to other classes.
 
-    x, x_hat (R, H, W); edited (R, 7, H, W); labels int64 (R,): the expressions before; moved as in changes.
+    x, x_hat (R, H, W); edited (R, C, H, W); before (R,), after (C,): names of classes; moved as in changes.
     """
     grid = np.concatenate([x[:, None], x_hat[:, None], edited], 1)
-    face_grid(path, grid, rows=[EXPRESSIONS[label] for label in labels],
-              columns=["input", "recon-\nstruction", *EXPRESSIONS], breaks=(1, 2),
-              title=f"VAE {NAMES[of]}: one held-out face a row, edited to all seven expressions\n"
-                    "(on the left: the expression that it has)" + (f"; {moved}" if moved else ""))
+    face_grid(path, grid, rows=before, columns=["input", "recon-\nstruction", *after], breaks=(1, 2),
+              title=f"VAE {NAMES[of]}: one held-out face a row, edited to {len(after)} classes\n"
+                    "(on the left: the class that it has)" + (f"; {moved}" if moved else ""))
 
 
 def shepard(path, panels, metric):

@@ -12,7 +12,6 @@ import torch
 from torch.nn import functional
 
 from data.batches import Images
-from data.faces import EXPRESSIONS
 from metric_vae.regularizers import pairwise_distances
 from training.errors import UserError
 from training.distributed import gather, own_part
@@ -121,7 +120,7 @@ def _load_any(name, faces, device, norm):
     if name == "pixels":
         return Function(lambda x: x, norm)
     if name == "labels":
-        one_hot = np.eye(len(EXPRESSIONS), dtype=np.float32)[faces.labels]
+        one_hot = np.eye(max(len(faces.classes), 1), dtype=np.float32)[faces.labels]
         return Points(one_hot, norm, device)
     if name == "action_units":
         if faces.factors is None:

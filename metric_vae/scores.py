@@ -12,22 +12,21 @@ from torch.nn import functional
 
 from data import synthetic
 from data.batches import Images
-from data.faces import EXPRESSIONS
 from metric_vae import statistics
 from metric_vae.density import Density
 from metric_vae.metrics import Function
 from metric_vae.train import decode, encode
+from training.errors import check_choice
 
 CHUNK = 2048            # faces decoded and scored in one go
-SAMPLES = 100           # of each expression, for the judge
-HAPPY, SAD, NEUTRAL = (EXPRESSIONS.index(name) for name in ("happy", "sad", "neutral"))
+SAMPLES = 100           # of each class, for the judge
 
 
 @dataclass
 class Latents:
     """What is known of held-out faces in one VAE: rows of the data, their pixels x in 0..1 and labels, mu, the
-    mean latents of the training expressions (7, Z), a function from z to faces in 0..1, which dimensions keep the
-    metric and which ones edits move, and the density of z where samples are drawn.
+    mean latents of the training faces of each class (classes, Z), a function from z to faces in 0..1, which dimensions
+    keep the metric and which ones edits move, and the density of z where samples are drawn.
     """
     name: str
     rows: np.ndarray
@@ -51,7 +50,7 @@ class Latents:
         return self.decode(np.random.default_rng(seed).standard_normal((count, self.mu.shape[1])))
 
     def edit(self, rows, target):
-        """The faces of these places with another expression: int, or one a face."""
+        """The faces of these places with another class: int, or one a face."""
         return self.decode(statistics.edit(self.mu[rows], self.labels[rows], target, self.means, self.edit_dims))
 
 
@@ -69,10 +68,9 @@ def latents_of(name, vae, faces, rows, device, edit_part="both", density=None):
     parts = {"both": slice(None), "metric": slice(k), "rest": slice(None) if k is None else slice(k, None)}
     mu, _ = encode(vae, faces, rows, device)
     training_rows = faces.rows("train", labelled=True)
-    means = np.full((len(EXPRESSIONS), mu.shape[1]), np.nan)
-    if len(training_rows):
-        of_training_faces, _ = encode(vae, faces, training_rows, device)
-        means = statistics.expression_means(of_training_faces, faces.labels[training_rows])
+    of_training_faces, _ = encode(vae, faces, training_rows, device) if len(training_rows) else (mu[:0], None)
+    means = statistics.class_means(of_training_faces, faces.labels[training_rows], len(faces.classes))
+    means = means.reshape(-1, mu.shape[1])
     return Latents(name, rows, faces.images[rows] / np.float32(255), faces.labels[rows], mu, means,
                    lambda z: decode(vae, z, device).clip(0, 1), slice(k), parts[edit_part], density)
 
@@ -102,21 +100,39 @@ def score_reconstructions(vae, faces, rows, device, seed=0):
             "kl": statistics.mean_score(statistics.kl(mu, sigma)), "active_units": statistics.active_units(mu)}
 
 
-def score_edits(latents, judge, identifier, metric, faces, device, steps=10, paths=50, seed=0):
+def pair_of(faces, start=None, end=None):
+    """The labels (a, b) of the two classes that are shown as an example: those of these names, or happy and sad, or the
+    two with the most faces; None where there are no two. Raises UserError for an unknown name.
+    """
+    for constant, name in (("FROM", start), ("TO", end)):
+        if name is not None:
+            check_choice(constant, name, faces.classes)
+    usual = [faces.classes.index(name) for name in ("happy", "sad") if name in faces.classes]
+    if len(usual) < 2:
+        usual = np.argsort(-np.bincount(faces.labels[faces.labels >= 0], minlength=1), kind="stable")[:2].tolist()
+    if len(faces.classes) < 2:
+        return None
+    a, b = (given if name is None else faces.classes.index(name) for given, name in zip(usual, (start, end)))
+    return (a, b) if a != b else None
+
+
+def score_edits(latents, judge, identifier, metric, faces, device, pair=None, steps=10, paths=50, seed=0):
     """What the judge says of reconstructions, edits, interpolations and samples, and what the truth is where known.
 
     frechet is that of samples from the density of the latents, frechet_prior of those from the prior N(0, I);
-    judge_on_samples: the share of the density's samples of an expression that the judge takes for it.
+    judge_on_samples: the share of the density's samples of a class that the judge takes for it.
 
-    identifier: a network with layers(x) whose second-last layer tells people apart, or None; steps: of an
+    identifier: a network with layers(x) whose second-last layer tells people apart, or None; pair: the labels of the
+    classes between which faces are interpolated, by default pair_of(faces); steps: of an
     interpolation, its ends included; paths: how many interpolations at most; seed: of what is drawn.
     """
     probabilities = lambda x: apply(lambda x: judge.layers(x)["softmax"], x, device)
     features = lambda x: apply(lambda x: judge.layers(x)["second_last"], x, device)
+    pair = pair or pair_of(faces)
     targets = np.flatnonzero(np.isfinite(latents.means[:, 0]))
     known = np.flatnonzero(np.isin(latents.labels, targets))
-    scores = score_expressions(latents.edit, latents.rows, known, latents.decode(latents.mu[known]), targets, judge,
-                               identifier, faces, device, seed)
+    scores = score_editing(latents.edit, latents.rows, known, latents.decode(latents.mu[known]), targets, judge,
+                               identifier, faces, device, pair, seed)
     of_all = features(latents.x)
     for score, source in (("frechet", "density"), ("frechet_prior", "prior")):
         if source == "prior" or latents.density is not None:
@@ -128,12 +144,12 @@ def score_edits(latents, judge, identifier, metric, faces, device, steps=10, pat
         if len(asked):
             scores["judge_on_samples"] = statistics.accuracy(probabilities(np.concatenate(samples)), asked)
     people = faces.identities[latents.rows]
-    starts, ends = pairs_of(latents, people, HAPPY, SAD, paths, seed)
+    starts, ends = pairs_of(latents, people, *pair, paths, seed) if pair else ([], [])
     if len(starts):
         path = statistics.interpolate(latents.mu[starts], latents.mu[ends], steps)
         decoded = latents.decode(path.reshape(-1, path.shape[2]))
         scores["interpolation_monotonicity"] = statistics.monotonicity(
-            probabilities(decoded)[:, SAD].reshape(path.shape[:2]))
+            probabilities(decoded)[:, pair[1]].reshape(path.shape[:2]))
         if isinstance(metric, Function) and metric.norm != "cosine":
             points = apply(lambda x: metric.points(x).flatten(1), decoded, device)
             scores["interpolation_path_ratio"] = statistics.path_ratio(
@@ -141,9 +157,9 @@ def score_edits(latents, judge, identifier, metric, faces, device, steps=10, pat
     return statistics.finite(scores)
 
 
-def other_expressions(labels, possible, rng):
-    """One of the possible expressions for each of labels (n,), all of them possible, drawn at random but never its own;
-    None where there are no labels or no other expression.
+def other_classes(labels, possible, rng):
+    """One of the possible classes for each of labels (n,), all of them possible, drawn at random but never its own;
+    None where there are no labels or no other class.
     """
     if len(possible) < 2 or not len(labels):
         return None
@@ -151,25 +167,26 @@ def other_expressions(labels, possible, rng):
     return possible[(places + rng.integers(1, len(possible), len(labels))) % len(possible)]
 
 
-def score_expressions(edit, rows, known, x_hat, targets, judge, identifier, faces, device, seed=0):
+def score_editing(edit, rows, known, x_hat, targets, judge, identifier, faces, device, pair=None, seed=0):
     """The scores of reconstructions and edits that need no latents, so that other models can be compared by them.
 
     rows: of the data, (n,); known: the places among them of the faces that can be edited; x_hat: their reconstructions;
-    targets: the expressions that they can get; edit: a function of places and targets, one or one a face, to faces. All
+    targets: the classes that they can get; edit: a function of places and targets, one or one a face, to faces. All
     faces are float (., H, W) in 0..1. judge, identifier, seed: see score_edits.
     """
     probabilities = lambda x: apply(lambda x: judge.layers(x)["softmax"], x, device)
     x, labels = faces.images[rows[known]] / np.float32(255), faces.labels[rows[known]]
     of_faces = probabilities(x)
-    hits = statistics.edit_hits(lambda places, target: edit(known[places], target), probabilities, labels, targets)
+    hits = statistics.edit_hits(lambda places, target: edit(known[places], target), probabilities, labels, targets,
+                                len(faces.classes))
     scores = {"judge_on_faces": statistics.accuracy(of_faces, labels),
               "judge_on_faces_balanced": statistics.balanced_accuracy(of_faces, labels),
               "judge_on_reconstructions": statistics.accuracy(probabilities(x_hat), labels),
               "edit_success": statistics.edit_success(hits, labels)}
-    happy = hits[labels == HAPPY, SAD]
-    if len(happy):
-        scores["edit_success_happy_to_sad"] = statistics.mean_score(happy)
-    target = other_expressions(labels, targets, np.random.default_rng(seed))
+    if pair is not None and pair[1] in targets and (labels == pair[0]).any():
+        name = "edit_success_{}_to_{}".format(*(faces.classes[label] for label in pair))
+        scores[name] = statistics.mean_score(hits[labels == pair[0], pair[1]])
+    target = other_classes(labels, targets, np.random.default_rng(seed))
     if target is not None:
         edits = edit(known, target)
         scores["high_frequencies_of_edits"] = statistics.high_frequencies(edits, x)
@@ -196,7 +213,7 @@ def score_identity(edit, rows, known, targets, identifier, faces, device):
 
 
 def pairs_of(latents, people, a, b, count, seed=0):
-    """Places of up to count faces of expression a and as many of b, drawn at random, no face twice.
+    """Places of up to count faces of class a and as many of b, drawn at random, no face twice.
 
     people int64 (n,): whose faces the latents are, -1 unknown. Pairs of one person come first.
     """

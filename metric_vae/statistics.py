@@ -5,17 +5,15 @@ bootstrap interval over faces: a face that is drawn twice counts twice, by itsel
 but never makes a pair with itself.
 
 Symbols: n faces; e (n, n) latent and d (n, n) given distances, symmetric with a zero diagonal; labels int64 (n,), -1
-unlabelled; w (n,) how often each face counts; judge: a function of faces float (n, H, W) to probabilities (n, 7).
+unlabelled; w (n,) how often each face counts; judge: a function of faces float (n, H, W) to probabilities (n, classes).
 """
 import numpy as np
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.distance import cdist, pdist, squareform
 
-from data.faces import EXPRESSIONS
-
 RESAMPLES = 200         # bootstrap draws of n faces
 NEIGHBOURS = 12         # of trustworthiness and continuity
-VOTERS = 15             # neighbours, at most, that vote for an expression
+VOTERS = 15             # neighbours, at most, that vote for a class
 TRIPLETS = 100_000      # drawn at random
 ACTIVE = 0.01           # variance of mu above which a unit is active
 SSIM_SIGMA, SSIM_RADIUS = 1.5, 5        # pixels; an 11x11 window
@@ -29,7 +27,7 @@ def interval(score, count, seed=0, resamples=RESAMPLES):
     """[value, low, high]: score(w) with each of count faces once, and the 2.5 and 97.5 % points of its bootstrap.
 
     score: a function of w, float (count,), whose sum is count, to a number (Efron 1979; the percentile interval).
-    Draws that give NaN, for lack of a rare expression, are left out.
+    Draws that give NaN, for lack of a rare class, are left out.
     """
     rng = np.random.default_rng(seed)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -201,7 +199,7 @@ def neighbours_agree(e, labels, voters):
     Of labels with as many votes the smallest wins.
     """
     votes = labels[_neighbours(e)[:, :voters]]
-    return (votes[:, :, None] == np.arange(len(EXPRESSIONS))).sum(1).argmax(1) == labels
+    return (votes[:, :, None] == np.arange(labels.max() + 1)).sum(1).argmax(1) == labels
 
 
 def _neighbours(distances):
@@ -233,7 +231,7 @@ def distance_scores(e, d, labels, resamples=RESAMPLES):
     """All scores of latent distances e against given ones d, both (n, n): a dict of [value, low, high].
 
     resamples: bootstrap draws of the scores of pairs, which take the longest. spearman_within and spearman_between
-    take pairs of the same and of different expressions. What cannot be computed, for lack of faces or labels, is left
+    take pairs of the same and of different classes. What cannot be computed, for lack of faces or labels, is left
     out.
     """
     n = len(e)
@@ -260,13 +258,13 @@ def distance_scores(e, d, labels, resamples=RESAMPLES):
 
 
 def knn_accuracy(e, labels):
-    """The share of labelled faces whose nearest other labelled faces vote for their expression.
+    """The share of labelled faces whose nearest other labelled faces vote for their class.
 
-    As many vote as the rarest expression has other faces, but at most VOTERS: with more, the other expressions would
-    outvote it however well it is separated. An expression of a single face has no other face to vote for it: that
+    As many vote as the rarest class has other faces, but at most VOTERS: with more, the other classes would
+    outvote it however well it is separated. An class of a single face has no other face to vote for it: that
     face is left out. NaN where no face is left.
     """
-    counts = np.bincount(labels[labels >= 0], minlength=len(EXPRESSIONS))
+    counts = np.bincount(labels[labels >= 0], minlength=1)
     if counts.max() < 2:
         return [float("nan")] * 3
     labelled = np.flatnonzero(labels >= 0)
@@ -277,10 +275,10 @@ def knn_accuracy(e, labels):
 
 # --- edits
 
-def expression_means(mu, labels):
-    """m_a: the mean of mu (n, Z) over the faces of each expression, (7, Z); NaN where there is none."""
-    rows = [mu[labels == a] for a in range(len(EXPRESSIONS))]
-    return np.stack([some.mean(0) if len(some) else np.full(mu.shape[1], np.nan) for some in rows])
+def class_means(mu, labels, classes):
+    """m_a: the mean of mu (n, Z) over the faces of each class, (classes, Z); NaN where there is none."""
+    rows = [mu[labels == a] for a in range(classes)]
+    return np.array([some.mean(0) if len(some) else np.full(mu.shape[1], np.nan) for some in rows])
 
 
 def edit(mu, source, target, means, dims=slice(None)):
@@ -296,13 +294,13 @@ def interpolate(start, end, steps):
     return (1 - t) * start[:, None] + t * end[:, None]
 
 
-def edit_hits(edit, judge, labels, targets):
-    """Whether the judge takes each face's edit to each of targets for that expression, float (n, 7).
+def edit_hits(edit, judge, labels, targets, classes):
+    """Whether the judge takes each face's edit to each of targets for that class, float (n, classes).
 
-    NaN for a face's own expression, and for those that are not among targets. edit: a function of places int64 (m,)
-    among the n faces and an expression to faces (m, H, W).
+    NaN for a face's own class, and for those that are not among targets. edit: a function of places int64 (m,)
+    among the n faces and a class to faces (m, H, W).
     """
-    hits = np.full((len(labels), len(EXPRESSIONS)), np.nan)
+    hits = np.full((len(labels), classes), np.nan)
     for target in targets:
         places = np.flatnonzero(labels != target)
         if len(places):
@@ -311,11 +309,11 @@ def edit_hits(edit, judge, labels, targets):
 
 
 def edit_success(hits, labels):
-    """The share of edits that the judge recognises as the target expression, averaged over pairs of expressions.
+    """The share of edits that the judge recognises as the target class, averaged over pairs of classes.
 
     hits from edit_hits; labels (n,) of the faces before. Each pair weighs the same, whatever the number of its faces.
     """
-    faces_of = _faces_of(labels)
+    faces_of = _faces_of(labels, hits.shape[1])
     possible = np.isfinite(hits).astype(float)
     found = np.where(possible > 0, hits, 0)
 
@@ -326,27 +324,27 @@ def edit_success(hits, labels):
 
 
 def accuracy(probabilities, labels):
-    """The share of faces whose largest of probabilities (n, 7) is that of their label."""
+    """The share of faces whose largest of probabilities (n, classes) is that of their label."""
     return mean_score(probabilities.argmax(1) == labels)
 
 
 def balanced_accuracy(probabilities, labels):
-    """The mean over expressions of the share of their faces that is recognised: each weighs the same, as each pair does
+    """The mean over classes of the share of their faces that is recognised: each weighs the same, as each pair does
     in edit_success.
     """
-    faces_of, right = _faces_of(labels), probabilities.argmax(1) == labels
+    faces_of, right = _faces_of(labels, probabilities.shape[1]), probabilities.argmax(1) == labels
     return interval(lambda w: np.nanmean(faces_of @ (w * right) / (faces_of @ w)), len(labels))
 
 
-def _faces_of(labels):
-    """Which faces have each expression: float (7, n)."""
-    return (labels == np.arange(len(EXPRESSIONS))[:, None]).astype(float)
+def _faces_of(labels, classes):
+    """Which faces have each class: float (classes, n)."""
+    return (labels == np.arange(classes)[:, None]).astype(float)
 
 
 def edit_error_to_truth(edits, truth, x_hat, x):
     """Squared error of edits to the true faces, as a multiple of that of the reconstructions of the same faces.
 
-    All (n, H, W) in 0..1: the edit, that person rendered with that expression, reconstruction and face before.
+    All (n, H, W) in 0..1: the edit, that person rendered with that class, reconstruction and face before.
     """
     return ratio(squared_errors(edits, truth), squared_errors(x_hat, x))
 

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from data.batches import Images, batches, join
-from data.faces import EXPRESSIONS
 from metric_vae import density
 from metric_vae.loss import Loss, Terms
 from metric_vae.metrics import Matrix, check_norm
@@ -199,7 +198,7 @@ def latent_density(vae, name, faces, settings, folder, seed, device):
         rows = rows[stratified_rows(faces.labels[rows], density.FACES, seed)]
         mu, sigma = encode(vae, faces, rows, device)
         z = mu + sigma * np.random.default_rng(seed).standard_normal(mu.shape, np.float32)
-        density.fit(z, faces.labels[rows], len(EXPRESSIONS)).save(path)
+        density.fit(z, faces.labels[rows], len(faces.classes)).save(path)
         print(f"{name}: fitted the density of its latents in {time.perf_counter() - start:.1f} s")
     return density.load(path)
 

@@ -28,7 +28,7 @@ def trained(small_faces, tmp_path):
 @pytest.mark.parametrize("size", [16, 48])
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_every_architecture_has_seven_outputs_and_named_layers(name, size):
-    model = ARCHITECTURES[name](size).eval()
+    model = ARCHITECTURES[name](size, 7).eval()
     x = torch.rand(3, 1, size, size)
     layers = model.layers(x)
     assert layers["last"].shape == (3, 7) and layers["second_last"].ndim == 2
@@ -37,12 +37,12 @@ def test_every_architecture_has_seven_outputs_and_named_layers(name, size):
 
 
 def test_the_original_has_the_layers_of_the_reference():
-    kernels = [tuple(m.weight.shape) for m in ARCHITECTURES["original"](48).modules()
+    kernels = [tuple(m.weight.shape) for m in ARCHITECTURES["original"](48, 7).modules()
                if hasattr(m, "weight") and m.weight.ndim > 1]
     assert kernels == [(64, 1, 5, 5), (128, 64, 5, 5), (192, 128, 5, 5), (192, 192, 5, 5), (64, 192, 5, 5),
                        (1024, 64 * 36), (1024, 1024), (7, 1024)]
     order = [[type(m).__name__ for m in block if not isinstance(m, torch.nn.Identity)]
-             for block in ARCHITECTURES["original"](48).blocks]
+             for block in ARCHITECTURES["original"](48, 7).blocks]
     plain, pooled = ["Conv2d", "BatchNorm2d", "ReLU"], ["Conv2d", "MaxPool2d", "BatchNorm2d", "ReLU"]
     assert order == [pooled, pooled, plain, plain, pooled]
 

@@ -6,7 +6,7 @@ from PIL import Image
 
 from data import __main__ as command
 from data import faces as module
-from data.faces import Faces, checked, resized, split_faces, summary
+from data.faces import EXPRESSIONS, Faces, checked, named_labels, resized, split_faces, summary
 from data.figures import contact_sheet
 from data.sources import load
 from layouts import memory_mapped
@@ -39,17 +39,45 @@ def test_images_that_are_not_uint8_are_refused_and_nan_is_counted(images, labels
     user_error(lambda: check(images.astype(int), labels), "int64")
 
 
-@pytest.mark.parametrize("bad, found", [(7, "7 in row 5"), (-2, "-2 in row 5"), (2.5, "not whole"),
-                                        (np.nan, "not whole"), (np.inf, "not whole")])
+@pytest.mark.parametrize("bad, found", [(-2, "-2 in row 5"), (2.5, "not whole"), (np.nan, "not whole"),
+                                        (np.inf, "not whole")])
 def test_labels_out_of_range_are_refused(bad, found, images, labels, user_error):
     labels = labels.astype(type(bad))
     labels[5] = bad
-    user_error(lambda: check(images, labels), "some/path.npz", "labels (70,), whole numbers -1 to 6", found)
+    user_error(lambda: check(images, labels), "some/path.npz", "labels (70,), whole numbers >= -1", found)
 
 
-def test_labels_of_the_wrong_length_or_type_are_refused(images, labels, user_error):
+def test_labels_of_the_wrong_length_or_shape_are_refused(images, labels, user_error):
     user_error(lambda: check(images, labels[:-1]), "labels (70,)", "(69,)")
-    user_error(lambda: check(images, np.array(["happy"] * 70)), "labels (70,)", "<U5")
+    user_error(lambda: check(images, np.array(["happy"] * 69)), "labels (70,)", "(69,)")
+    user_error(lambda: check(images, np.ones((70, 2, 2), int)), "labels (70,)", "(70, 2, 2)")
+
+
+@pytest.mark.parametrize("values, classes, expected", [
+    ([3, 4, -1], None, ("happy", "sad")),                       # numbers of expressions, those that are there
+    ([0, 7, 7], None, ("anger", "contempt")),
+    ([0, 10, 2], None, ("0", "2", "10")),                       # more than the expressions: classes by themselves
+    ([0, 1, -1], ("cat", "dog"), ("cat", "dog")),
+    (["Sadness", "joy", "unknown"], None, ("happy", "sad")), (["b", "a", "10", "9"], None, ("9", "10", "a", "b")),
+    (["dog", "happy", "dog"], None, ("happy", "dog")),
+    ([[1, 0, 0], [0, 0, 1], [0, 0, 0]], ("x", "y", "z"), ("x", "z"))])                     # one-hot
+def test_classes_come_from_the_labels(values, classes, expected):
+    labels, found = named_labels(np.array(values), classes or EXPRESSIONS, len(values), "here")
+    assert found == expected and labels.dtype == np.int64
+
+
+def test_each_face_keeps_the_class_that_it_was_given():
+    names = np.array(["b", "unlabelled", "a", "b", "happiness"])
+    labels, classes = named_labels(names, EXPRESSIONS, 5, "here")
+    assert [classes[label] if label >= 0 else None for label in labels] == ["b", None, "a", "b", "happy"]
+    labels, classes = named_labels(np.array([[0, 1], [1, 0], [0, 0]]), ("x", "y"), 3, "here")
+    assert labels.tolist() == [1, 0, -1]
+    labels, classes = named_labels(np.array([12, 3, -1, 12]), EXPRESSIONS, 4, "here")
+    assert classes == ("3", "12") and labels.tolist() == [1, 0, -1, 1]
+
+
+def test_a_label_that_the_named_classes_do_not_have_is_refused(user_error):
+    user_error(lambda: named_labels(np.array([0, 2]), ("cat", "dog"), 2, "here"), "2 in row 1", "2 classes")
 
 
 def test_identities_below_minus_one_are_refused(images, labels, identities, user_error):

@@ -13,17 +13,19 @@ import expr_classifier.model
 import expr_classifier.run
 import metric_vae.figures as vae_figures
 import metric_vae.run
-from data.faces import EXPRESSIONS, checked
-from data.figures import COLOURS, face_grid, tsne
+from conftest import EXPRESSIONS
+from data.faces import checked
+from data.figures import COLOURS, face_grid, largest, style, tsne
 from expr_classifier import judges
 from metric_vae import statistics
 from metric_vae import train as vae
 from metric_vae.model import ARCHITECTURES
-from metric_vae.scores import HAPPY, SAD, Latents, latents_of, other_expressions, pairs_of, score_reconstructions
+from metric_vae.scores import Latents, latents_of, other_classes, pair_of, pairs_of, score_reconstructions
 from training import storage
 from training.settings import default_settings
 
 CPU = torch.device("cpu")
+HAPPY, SAD = 3, 4
 pytestmark = pytest.mark.usefixtures("one_thread")
 CLASSIFIER = replace(default_settings(expr_classifier.run), BATCH=16, STEPS=4)
 VAE = replace(default_settings(metric_vae.run), METRIC_DIMS=4, Z_DIM=8)
@@ -85,7 +87,7 @@ def test_an_empty_place_in_a_grid_is_white(tmp_path):
 @pytest.mark.parametrize("name", ["last", "second_last", "softmax"])
 def test_a_map_of_a_layer_has_points_of_each_expression_that_there_is(tmp_path, name):
     labels = np.where(LABELS == 2, 1, LABELS)
-    classifier_figures.layer_map(tmp_path / "map.png", name, RNG.standard_normal((70, 7)), labels)
+    classifier_figures.layer_map(tmp_path / "map.png", name, RNG.standard_normal((70, 7)), labels, EXPRESSIONS)
     read(tmp_path / "map.png", 750, 720)
     for label, expression in enumerate(EXPRESSIONS):
         assert has_points(tmp_path / "map.png", COLOURS[expression]) == (label != 2)
@@ -105,29 +107,29 @@ def test_spread_takes_each_expressions_own_faces_from_its_lowest_to_its_highest_
 def test_ordered_faces_and_their_intensities_are_drawn_with_few_faces_and_a_missing_expression(tmp_path):
     labels = np.where(LABELS == 2, 1, LABELS)[:20]
     images = (FACES[:20] * 255).astype(np.uint8)
-    classifier_figures.ordered(tmp_path / "ordered.png", images, softmax_of(labels), labels)
-    classifier_figures.intensities(tmp_path / "intensities.png", softmax_of(labels), labels)
+    classifier_figures.ordered(tmp_path / "ordered.png", images, softmax_of(labels), labels, EXPRESSIONS)
+    classifier_figures.intensities(tmp_path / "intensities.png", softmax_of(labels), labels, EXPRESSIONS)
     assert [count_shown(tmp_path / "ordered.png", image) for image in images] == [1] * 20
     read(tmp_path / "intensities.png", 750, 500)
 
 
 def test_confusion_is_drawn_and_refuses_other_lengths(tmp_path):
-    classifier_figures.confusion(tmp_path / "confusion.png", LABELS, softmax_of(LABELS).argmax(1))
+    classifier_figures.confusion(tmp_path / "confusion.png", LABELS, softmax_of(LABELS).argmax(1), EXPRESSIONS)
     read(tmp_path / "confusion.png", 800, 680)
     with pytest.raises((ValueError, IndexError)):
-        classifier_figures.confusion(tmp_path / "wrong.png", LABELS, LABELS[:-1])
+        classifier_figures.confusion(tmp_path / "wrong.png", LABELS, LABELS[:-1], EXPRESSIONS)
     assert not (tmp_path / "wrong.png").exists()
 
 
 # --- the VAE's figures
 
 def test_a_latent_map_is_written_for_unlabelled_faces_and_few_faces_and_refuses_nan(tmp_path):
-    vae_figures.latent(tmp_path / "latent.png", "dist_reg", RNG.standard_normal((40, 8)), np.full(40, -1))
+    vae_figures.latent(tmp_path / "latent.png", "dist_reg", RNG.standard_normal((40, 8)), np.full(40, -1), EXPRESSIONS)
     read(tmp_path / "latent.png", 750, 720)
     for shape in ((1, 3), (3, 1), (5, 3), (30, 1)):
         assert tsne(RNG.standard_normal(shape)).shape == (shape[0], 2)
     with pytest.raises(ValueError):
-        vae_figures.latent(tmp_path / "wrong.png", "dist_reg", np.full((40, 8), np.nan), np.zeros(40, int))
+        vae_figures.latent(tmp_path / "wrong.png", "dist_reg", np.full((40, 8), np.nan), np.zeros(40, int), EXPRESSIONS)
     assert not (tmp_path / "wrong.png").exists()
 
 
@@ -139,7 +141,8 @@ def test_grids_show_every_face_that_they_are_given(tmp_path):
     for draw, count in (
             (lambda path: vae_figures.interpolations(path, "dist_reg", FACES[60:66], way, FACES[64:70],
                                                      ("happy", "sad"), same), 70),
-            (lambda path: vae_figures.edits(path, "dist_reg", FACES[42:48], FACES[48:54], edited, LABELS[:6]), 54),
+            (lambda path: vae_figures.edits(path, "dist_reg", FACES[42:48], FACES[48:54], edited, EXPRESSIONS[:6],
+                                            EXPRESSIONS), 54),
             (lambda path: vae_figures.changes(path, "dist_reg", blocks), 30),
             (lambda path: vae_figures.reconstructions(path, "dist_reg", FACES[:13], FACES[13:26], FACES[26:39],
                                                       "density"), 39),
@@ -153,7 +156,7 @@ def test_grids_show_every_face_that_they_are_given(tmp_path):
 def test_a_grid_refuses_faces_that_do_not_belong_together(tmp_path):
     with pytest.raises(ValueError):
         vae_figures.edits(tmp_path / "wrong.png", "dist_reg", FACES[:6], FACES[:5], np.stack([FACES[:6]] * 7, 1),
-                          LABELS[:6])
+                          EXPRESSIONS[:6], EXPRESSIONS)
     assert not (tmp_path / "wrong.png").exists()
 
 
@@ -187,7 +190,7 @@ def run_folder(tmp_path, monkeypatch):
     def make(stages):
         torch.manual_seed(0)
         for stage in stages:
-            model = expr_classifier.model.light(16) if stage == "classifier" else ARCHITECTURES["light"](16, 8, 4)
+            model = expr_classifier.model.light(16, 7) if stage == "classifier" else ARCHITECTURES["light"](16, 8, 4)
             storage.save_checkpoint(tmp_path / f"{stage}.pt", model, torch.optim.Adam(model.parameters()),
                                     torch.Generator(), 1, architecture="light", size=16, classes=7, z_dim=8,
                                     metric_dims=4)
@@ -250,7 +253,7 @@ def test_samples_are_drawn_a_row_an_expression_from_the_density_and_in_one_block
     density = vae.latent_density(model, "dist_reg", small_faces, VAE, folder, 0, CPU)
     latents = latents_of("dist_reg", model, small_faces, small_faces.rows("test"), CPU, density=density)
     monkeypatch.setattr(vae_figures, "samples", lambda path, of, faces, names, source: drawn.update(locals()))
-    experiments.draw_samples(None, latents, settings)
+    experiments.draw_samples(None, latents, EXPRESSIONS, settings)
     assert drawn["faces"].shape == (7, settings.SHOWN, 16, 16) and drawn["source"] == source
     assert drawn["names"] == (list(EXPRESSIONS) if source == "density" else None)
     if source == "density":
@@ -365,10 +368,10 @@ def test_pairs_are_of_one_person_first_and_take_no_face_twice(small_faces):
 
 def test_every_other_possible_expression_is_drawn_and_never_the_own_one():
     labels = np.resize([1, 4, 6], 300)
-    drawn = other_expressions(labels, np.array([1, 4, 6]), np.random.default_rng(0))
+    drawn = other_classes(labels, np.array([1, 4, 6]), np.random.default_rng(0))
     assert set(zip(labels, drawn)) == {(a, b) for a in (1, 4, 6) for b in (1, 4, 6) if a != b}
-    assert other_expressions(labels, np.array([1]), None) is None
-    assert other_expressions(labels[:0], np.array([1, 4]), None) is None
+    assert other_classes(labels, np.array([1]), None) is None
+    assert other_classes(labels[:0], np.array([1, 4]), None) is None
 
 
 def test_high_frequencies_of_reconstructions_are_those_of_the_faces_in_one_go_and_in_chunks(
@@ -386,6 +389,28 @@ def test_high_frequencies_of_reconstructions_are_those_of_the_faces_in_one_go_an
 
 def test_people_to_edit_are_of_all_expressions(small_faces):
     latents = Latents("dist_reg", np.arange(70), None, small_faces.labels, None, None, None, None, None)
-    chosen = experiments.people_to_edit(latents, 10, np.random.default_rng(0))
+    chosen = experiments.people_to_edit(latents, range(7), 10, np.random.default_rng(0))
     assert len(chosen) == 10
     assert set(small_faces.labels[chosen]) == set(range(len(EXPRESSIONS)))
+
+
+@pytest.mark.parametrize("classes, counts, expected", [
+    (EXPRESSIONS, [5, 5, 5, 1, 2, 5, 5], (3, 4)), (("a", "b", "c"), [1, 3, 2], (1, 2)),
+    (("happy", "x", "y"), [1, 2, 3], (2, 1)), (("a",), [3], None), ((), [], None)])
+def test_the_example_goes_from_happy_to_sad_or_between_the_two_largest_classes(small_faces, classes, counts, expected):
+    labels = np.resize(np.repeat(np.arange(len(counts)), counts), sum(counts)) if counts else np.full(70, -1)
+    faces = replace(small_faces, labels=labels, classes=classes)
+    assert pair_of(faces) == expected
+    if classes == ("a", "b", "c"):
+        assert pair_of(faces, "a", "b") == (0, 1)
+
+
+def test_many_classes_have_their_own_colours_and_marks_and_the_largest_are_shown(tmp_path):
+    names = tuple(f"class {k}" for k in range(30))
+    assert len({style(label, names) for label in range(20)}) == 20
+    labels = np.repeat(np.arange(30), np.arange(1, 31))
+    assert largest(labels) == list(range(10, 30))
+    classifier_figures.layer_map(tmp_path / "map.png", "last", RNG.standard_normal((len(labels), 7)), labels, names)
+    assert has_points(tmp_path / "map.png", style(29, names)[0], legend=150)
+    classifier_figures.confusion(tmp_path / "confusion.png", labels, labels, names)
+    assert read(tmp_path / "confusion.png").shape[0] > 1000

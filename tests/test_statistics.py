@@ -307,14 +307,14 @@ def test_interpolations_begin_and_end_at_the_ends():
 def test_edits_that_work_always_score_1_and_those_that_change_nothing_score_0():
     labels = np.repeat(np.arange(7), 5)
     mu = np.eye(7)[labels] + .01 * points(35, 7)
-    means = statistics.expression_means(mu, labels)
+    means = statistics.class_means(mu, labels, 7)
 
     def edit(places, target):
         return decode(statistics.edit(mu[places], labels[places], target, means))
-    hits = statistics.edit_hits(edit, judge, labels, range(7))
+    hits = statistics.edit_hits(edit, judge, labels, range(7), 7)
     assert np.isnan(hits[np.arange(35), labels]).all() and np.isfinite(hits).sum() == 35 * 6
     assert statistics.edit_success(hits, labels) == [1, 1, 1]
-    hits = statistics.edit_hits(lambda places, target: decode(mu[places]), judge, labels, range(7))
+    hits = statistics.edit_hits(lambda places, target: decode(mu[places]), judge, labels, range(7), 7)
     assert statistics.edit_success(hits, labels) == [0, 0, 0]
 
 
@@ -322,14 +322,14 @@ def test_edit_success_weighs_pairs_of_expressions_alike_and_takes_missing_ones()
     labels = np.array([0, 0, 0, 1])
     found = np.array([[9, 1], [9, 1], [9, 0], [0, 9]])          # what the judge sees in each face's edit to 0 and to 1
     hits = statistics.edit_hits(lambda places, target: found[places, target], lambda faces: np.eye(7)[faces], labels,
-                              [0, 1])
+                                [0, 1], 7)
     assert np.array_equal(hits[:, :2], [[np.nan, 1], [np.nan, 1], [np.nan, 0], [1, np.nan]], equal_nan=True)
     assert np.isnan(hits[:, 2:]).all()
     assert statistics.edit_success(hits, labels)[0] == pytest.approx((2 / 3 + 1) / 2)
 
 
 def test_an_expression_without_faces_has_no_mean():
-    means = statistics.expression_means(points(3), np.array([0, 0, -1]))
+    means = statistics.class_means(points(3), np.array([0, 0, -1]), 7)
     assert means[0] == pytest.approx(points(3)[:2].mean(0)) and np.isnan(means[1:]).all()
 
 
