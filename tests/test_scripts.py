@@ -82,3 +82,29 @@ def test_edits_move_the_chosen_part_of_z(small_faces, part, moved):
     latents.decode = lambda z: z
     change = latents.edit(np.arange(7), 6)[:6] - latents.mu[:6]
     assert np.flatnonzero(np.abs(change).max(0) > 0).tolist() == moved
+
+
+@pytest.mark.parametrize("names, example", [("ba", "a_to_b"), (("cat", "sad", "happy"), "happy_to_sad")])
+def test_other_classes_go_through_both_scripts(home, names, example):
+    labels = np.array(names)[np.arange(70) % 7 % len(names)] if isinstance(names, tuple) else np.array(list(names))[
+        np.arange(70) % 2]
+    np.savez(home / "other.npz", images=draw_small_images(), labels=labels, identities=np.arange(70) // 7)
+    run.main(["DATA=other.npz", *QUICK])
+    experiments.main(list(SCORED))
+    folder = home / "experiments" / "0"
+    scores = json.loads((folder / "scores.json").read_text())
+    assert np.load(folder / "embeddings.npy").shape == (70, len(names))
+    assert f"edit_success_{example}" in scores["dist_reg"] and "ceiling" in scores
+    assert (folder / "figures" / "dist_reg" / "edits.png").exists()
+
+
+def test_faces_without_labels_get_a_vae_that_keeps_their_pixels(home, capsys):
+    np.savez(home / "bare.npz", images=draw_small_images(), labels=np.full(70, -1))
+    run.main(["DATA=bare.npz", *QUICK])
+    assert "no labels: no classifier, so METRIC=pixels" in capsys.readouterr().out
+    experiments.main(list(SCORED))
+    folder = home / "experiments" / "0"
+    assert json.loads((folder / "settings.json").read_text())["vae"]["METRIC"] == "pixels"
+    assert not (folder / "classifier.pt").exists()
+    scores = json.loads((folder / "scores.json").read_text())
+    assert "spearman" in scores["dist_reg"] and "edit_success" not in scores["dist_reg"]
