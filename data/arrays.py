@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data.faces import EXPRESSIONS, checked, resized
+from data.faces import EXPRESSIONS, checked
+from data.pixels import grey_squares
 from training.errors import UserError
 
 NEEDED = ("images", "labels")
@@ -41,11 +42,10 @@ def load(path, image_size=48, seed=0):
         raise UserError(path.absolute(), "arrays images and labels", f"no {' and no '.join(missing)}",
                         "save labels too, a number or name for each face, -1 for an unlabelled one")
     name = path.stem if path.is_file() else path.resolve().name
+    images = grey_squares(content["images"], image_size, path)
     classes = tuple(map(str, content["classes"].ravel())) if "classes" in content else EXPRESSIONS
-    faces = checked(content["images"], content["labels"], content.get("identities"), content.get("split"), name, path,
-                    seed, classes=classes)
-    faces.images = resized(faces.images, image_size)
-    return faces
+    return checked(images, content["labels"], content.get("identities"), content.get("split"), name, path, seed,
+                   classes=classes)
 
 
 def _read_npz(path):

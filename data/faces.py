@@ -9,8 +9,6 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from torch.nn import functional
-
 from training.errors import UserError
 
 EXPRESSIONS = ("anger", "disgust", "fear", "happy", "sad", "surprise", "neutral", "contempt")
@@ -203,19 +201,6 @@ def _split_numbers(split, count, where):
 def _some(rows, count=8):
     """The first few rows, for a message."""
     return ", ".join(map(str, rows[:count])) + (", ..." if len(rows) > count else "")
-
-
-def resized(images, size):
-    """uint8 (N, H, W) resized to (N, size, size) with antialiasing."""
-    if images.shape[1] == size:
-        return images
-    print(f"resized {len(images)} faces from {images.shape[1]}x{images.shape[2]} to {size}x{size}")
-    out = np.empty((len(images), size, size), np.uint8)
-    for start in range(0, len(images), CHUNK):
-        x = torch.from_numpy(np.array(images[start:start + CHUNK])).unsqueeze(1).float()
-        x = functional.interpolate(x, (size, size), mode="bilinear", antialias=True)
-        out[start:start + CHUNK] = x.round_().clamp_(0, 255)[:, 0].byte().numpy()
-    return out
 
 
 def split_faces(labels, identities, seed, where="data"):

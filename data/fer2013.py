@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data.faces import checked, resized
+from data.faces import checked
+from data.pixels import grey_squares
 from training.errors import UserError
 
 FILES = ("fer2013.csv", "icml_face_data.csv")
@@ -48,7 +49,7 @@ def load(path, image_size=48, seed=0):
         print(f"warning: {file.name} is not the public file (its checksum differs), read all the same")
     images, labels, split = _read(file)
     faces = checked(images, labels, None, split, "FER2013", file, seed, constant="leave out")
-    faces.images = resized(faces.images, image_size)
+    faces.images = grey_squares(faces.images, image_size, file)
     return faces
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data.faces import checked, resized
+from data.faces import checked
+from data.pixels import grey_squares
 from training.errors import UserError
 
 RAW = {"TFD_ranzato_48x48.mat": 48, "TFD_ranzato_96x96.mat": 96, "TFD_48x48.mat": 48, "TFD_96x96.mat": 96}  # pixels
@@ -49,7 +50,7 @@ def load(path, image_size=48, fold=0, seed=0):
     name = "TFD, split by position" if file.name == PROCESSED[0] else \
            "TFD, drawn split" if split is None else f"TFD, fold {fold}"
     faces = checked(images, labels, identities, split, name, file, seed, constant="leave out")
-    faces.images = resized(faces.images, image_size)
+    faces.images = grey_squares(faces.images, image_size, file)
     return faces
 
 

@@ -6,7 +6,7 @@ from PIL import Image
 
 from data import __main__ as command
 from data import faces as module
-from data.faces import EXPRESSIONS, Faces, checked, named_labels, resized, split_faces, summary
+from data.faces import EXPRESSIONS, Faces, checked, named_labels, split_faces, summary
 from data.figures import contact_sheet
 from data.sources import load
 from layouts import memory_mapped
@@ -189,26 +189,6 @@ def test_rows_are_those_of_a_split_and_of_labelled_faces(small_faces):
     assert small_faces.rows("val").tolist() == list(range(56, 63))
     assert small_faces.rows("val", labelled=True).tolist() == [56, 57, 58, 59, 61, 62]
     assert small_faces.rows(labelled=True).tolist() == [*range(1, 60), *range(61, 70)]
-
-
-# --- sizes
-
-def test_resizing_to_the_same_size_returns_the_same_array(images):
-    assert resized(images, 16) is images
-
-
-@pytest.mark.parametrize("size", [8, 24])
-def test_resizing_equals_pillows_antialiased_bilinear_filter(size, images):
-    out = resized(images, size)
-    slow = np.stack([np.array(Image.fromarray(face).resize((size, size), Image.BILINEAR)) for face in images])
-    assert out.shape == (70, size, size) and out.dtype == np.uint8
-    assert np.abs(out.astype(int) - slow).max() <= 1
-
-
-def test_resizing_in_chunks_equals_resizing_at_once(images, monkeypatch):
-    once = resized(images, 24)
-    monkeypatch.setattr(module, "CHUNK", 11)
-    assert np.array_equal(resized(images, 24), once)
 
 
 # --- fingerprint and summary

@@ -1,0 +1,79 @@
+"""Pictures in the forms that people have, as grey squares of one size.
+
+In: arrays of any usual shape and type. Out: uint8 (N, size, size).
+"""
+import numpy as np
+import torch
+from torch.nn import functional
+
+from training.errors import UserError
+
+CHUNK = 4096                    # pictures looked at in one go
+LUMA = (.299, .587, .114)       # of red, green and blue in a grey level (ITU-R BT.601)
+GROUND = 127.5                  # grey level that is laid under transparent pixels
+RANGES = (255, 1023, 4095, 65535)       # the largest values of 8, 10, 12 and 16 bits
+
+
+def grey_squares(images, size, where):
+    """uint8 (N, size, size) of images (N, H, W), (N, H, W, C) or (N, C, H, W) with C = 1, 3 or 4 channels.
+
+    Their values: whole numbers of 8, 10, 12 or 16 bits, by the largest one that they have; or floats in 0..1 or 0..255.
+    Pictures that are not square are cut to their middle, and resized with antialiasing. uint8 squares of this size are
+    returned as they are, memory-mapped or not. where: the path shown in errors. Raises UserError for any other shape,
+    type or value.
+    """
+    channels_last = images.ndim == 4 and images.shape[3] in (1, 3, 4)
+    channels_first = images.ndim == 4 and not channels_last and images.shape[1] in (1, 3, 4)
+    if not images.size or not (images.ndim == 3 or channels_last or channels_first):
+        raise UserError(where, "images (N, H, W), (N, H, W, C) or (N, C, H, W) with 1, 3 or 4 channels",
+                        f"shape {images.shape}", "save the pictures in one of these shapes")
+    height, width = images.shape[2:] if channels_first else images.shape[1:3]
+    if images.dtype == np.uint8 and images.shape[1:] == (size, size):
+        return images
+    scale = _scale(images, where)
+    side = min(height, width)
+    if height != width:
+        print(f"{where}: cut {len(images)} images of {width}x{height} pixels to the square in their middle")
+    if images.ndim == 4 and images.shape[1 if channels_first else 3] > 1:
+        print(f"{where}: colours become grey")
+    if side != size:
+        print(f"{where}: resized {len(images)} images from {side}x{side} to {size}x{size} pixels")
+    out = np.empty((len(images), size, size), np.uint8)
+    top, left = (height - side) // 2, (width - side) // 2
+    for start in range(0, len(images), CHUNK):
+        x = torch.from_numpy(np.array(images[start:start + CHUNK], np.float32)) * scale          # 0..255
+        if channels_last:
+            x = x.movedim(3, 1)
+        x = _grey(x.reshape(len(x), -1, height, width)[:, :, top:top + side, left:left + side])
+        if side != size:
+            x = functional.interpolate(x, (size, size), mode="bilinear", antialias=True)
+        out[start:start + CHUNK] = x[:, 0].round().clamp(0, 255).byte().numpy()
+    return out
+
+
+def _grey(x):
+    """Grey levels (N, 1, H, W) of pictures (N, C, H, W) in 0..255: C = 1, 3 (red, green, blue) or 4 (and opacity)."""
+    if x.shape[1] == 1:
+        return x
+    grey = sum(weight * x[:, c:c + 1] for c, weight in enumerate(LUMA))
+    if x.shape[1] == 3:
+        return grey
+    opacity = x[:, 3:] / 255
+    return opacity * grey + (1 - opacity) * GROUND
+
+
+def _scale(images, where):
+    """What the images' values are multiplied by to lie in 0..255."""
+    expected = "values of 8, 10, 12 or 16 bits, or floats in 0..1 or 0..255"
+    if images.dtype.kind not in "buif":
+        raise UserError(where, f"images: {expected}", images.dtype, "save them as uint8")
+    parts = [images[start:start + CHUNK] for start in range(0, len(images), CHUNK)]
+    if images.dtype.kind == "f" and not all(np.isfinite(part).all() for part in parts):
+        count = sum(int((~np.isfinite(part)).sum()) for part in parts)
+        raise UserError(where, f"images: {expected}", f"{count} NaN or infinite", "drop these pictures")
+    low, high = float(min(part.min() for part in parts)), float(max(part.max() for part in parts))
+    ranges = {"b": (1,), "f": (1, 255)}.get(images.dtype.kind, RANGES)
+    if low < 0 or high > ranges[-1]:
+        raise UserError(where, f"images: {expected}", f"{images.dtype} from {low:g} to {high:g}",
+                        "scale them to 0..255 and save images.round().astype(numpy.uint8)")
+    return 255 / next(largest for largest in ranges if high <= largest)
