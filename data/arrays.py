@@ -5,6 +5,7 @@ with images.npy (read from the disk as needed, so it may be larger than the memo
 identities.npy, split.npy and classes.npy.
 Out: Faces, in the order of the rows. Shapes and values: see checked in data/faces.py.
 """
+import os
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ OPTIONAL = ("identities", "split", "classes")
 def found(path):
     """Whether path is an .npz, a folder with images.npy, or images.npy itself."""
     path = Path(path)
-    return path.is_file() and (path.suffix == ".npz" or path.name == "images.npy") or (path / "images.npy").is_file()
+    return path.suffix.lower() == ".npz" or path.name == "images.npy" or os.path.lexists(path / "images.npy")
 
 
 def load(path, image_size=48, seed=0):
@@ -31,12 +32,12 @@ def load(path, image_size=48, seed=0):
     Raises UserError for an array that is missing, damaged, pickled, misshapen or out of range, and for black faces.
     """
     path = Path(path)
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         content = _read_npz(path)
     else:
         path = path if path.is_dir() else path.parent
         content = {name: _read_npy(path / f"{name}.npy", "r" if name == "images" else None)
-                   for name in NEEDED + OPTIONAL if (path / f"{name}.npy").exists()}
+                   for name in NEEDED + OPTIONAL if os.path.lexists(path / f"{name}.npy")}
     missing = [name for name in NEEDED if name not in content]
     if missing:
         raise UserError(path.absolute(), "arrays images and labels", f"no {' and no '.join(missing)}",
@@ -64,9 +65,13 @@ def _read_npz(path):
 def _read_npy(path, mmap_mode):
     """One .npy."""
     try:
-        return np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
+        array = np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
     except Exception as error:
         raise _damaged(path, error) from None
+    if not isinstance(array, np.ndarray):
+        raise UserError(path.absolute(), "one array, as numpy.save saves it", "several, as in an .npz",
+                        f"save it with numpy.save, or rename it to {path.stem}.npz and give its path")
+    return array
 
 
 def _damaged(path, error):

@@ -45,7 +45,11 @@ def load(path, image_size=48, seed=0):
                         "put one there (data/README.md says where it comes from); where the faces are image files, "
                         "give the folder that holds train/ and test/")
     print(f"reading {file}")
-    if hashlib.md5(file.read_bytes()).hexdigest() not in CHECKSUMS:
+    try:
+        checksum = hashlib.md5(file.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(file, "a csv that can be read", error.strerror, "change its permissions") from None
+    if checksum not in CHECKSUMS:
         print(f"warning: {file.name} is not the public file (its checksum differs), read all the same")
     images, labels, split = _read(file)
     faces = checked(images, labels, None, split, "FER2013", file, seed, constant="leave out")

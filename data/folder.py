@@ -1,8 +1,8 @@
 """Faces that are image files in folders named after their classes (FER2013 in folders, RAF-DB, AffectNet, CK+, ...).
 
-In: a folder with train|val|test/<class>/*, or with only <class>/*. Out: Faces, in the order of the paths.
+In: a folder with train|val|test/<class>/*, with only <class>/*, or with pictures alone, which are unlabelled; or a
+folder that holds just one such. Out: Faces, in the order of the paths.
 """
-import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from data.faces import SPLITS, checked, class_name, split_faces
+from data.pixels import GROUND, RANGES
 from training.errors import UserError
 
 # What folders named 0, 1, ... hold, {number: expression}; it differs between data sets, so None refuses them.
@@ -38,6 +39,7 @@ def load(path, image_size=48, seed=0):
         raise UserError(path.absolute(), "a folder, .npz, images.npy, .csv or .mat",
                         "an archive" if archive else "a file of another kind",
                         "unpack it and give the folder" if archive else "data/README.md lists what can be read")
+    path = _descend(path)
     files, labels, split = _list(path)
     images, read = _read(path, files, image_size)
     labels, split = labels[read], split[read]
@@ -48,6 +50,36 @@ def load(path, image_size=48, seed=0):
     return checked(images, labels, None, split, path.resolve().name, path, seed, constant="leave out")
 
 
+def _descend(path):
+    """The folder itself, or if it holds no pictures and only one folder, which has train|val|test, that one."""
+    inside = _folders(path)
+    if len(inside) == 1 and not any(map(_may_be_image, path.iterdir())) and any(
+            folder.name.lower() in PARTS for folder in _folders(inside[0])):
+        print(f"{path}: taken: {inside[0].name}/")
+        return inside[0]
+    return path
+
+
+def _files(folder, above=()):
+    """The files in a folder and in those below it, sorted. Links are followed, but not in circles."""
+    real = folder.resolve()
+    if real in above:
+        return []
+    files = []
+    for entry in _entries(folder):
+        files += _files(entry, (*above, real)) if entry.is_dir() else [entry]
+    return files
+
+
+def _entries(folder):
+    """What is in a folder, sorted. Raises UserError where it may not be read."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise UserError(folder.absolute(), "a folder that can be read", error.strerror,
+                        "change its permissions, or move it away") from None
+
+
 def _list(path):
     """Files, names of their classes (N,) and split int64 (N,), -1 where there are no folders train|val|test."""
     parts = {folder: PARTS[folder.name.lower()] for folder in _folders(path) if folder.name.lower() in PARTS}
@@ -56,12 +88,16 @@ def _list(path):
     for top, part in (parts or {path: -1}).items():
         stray += sum(_may_be_image(file) for file in top.iterdir())
         for folder in _folders(top):
-            inside = sorted(Path(root, name) for root, _, names in os.walk(folder) for name in names)
-            inside = [file for file in inside if _may_be_image(file)]
+            inside = [file for file in _files(folder) if _may_be_image(file)]
             if inside:
                 files += inside
                 labels += [_class(folder)] * len(inside)
                 split += [part] * len(inside)
+    if not files and stray:                                     # pictures alone
+        files = [file for top in parts or [path] for file in _entries(top) if _may_be_image(file)]
+        split = [parts.get(file.parent, -1) for file in files]
+        labels, stray = ["unlabelled"] * len(files), 0
+        print(f"{path}: no folders of classes: {len(files)} pictures without labels")
     if not files:
         raise UserError(path.absolute(), "image files in folders named after their classes",
                         f"{', '.join(sorted(file.name for file in path.iterdir())[:6]) or 'an empty folder'}",
@@ -76,7 +112,7 @@ def _list(path):
 
 def _folders(path):
     """The folders in a folder, sorted, without those that LEFT_OUT names."""
-    return sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith((".", "__"))
+    return sorted(folder for folder in _entries(path) if folder.is_dir() and not folder.name.startswith((".", "__"))
                   and folder.name.lower() not in LEFT_OUT)
 
 
@@ -128,10 +164,14 @@ def _read_one(file, size):
             image = ImageOps.exif_transpose(image)
             if image.mode == "F":
                 raise ValueError("floating-point pixels")
-            if image.mode.startswith("I"):                          # 16 bits a pixel, which convert would cut at 255
+            if image.mode.startswith("I"):                          # up to 16 bits a pixel
                 pixels = np.asarray(image)
-                scale = 257 if pixels.max() > 255 else 1            # or 8 bits in a wider file
-                image = Image.fromarray((pixels / scale).round().clip(0, 255).astype(np.uint8))
+                largest = next((largest for largest in RANGES if pixels.max() <= largest), pixels.max())
+                image = Image.fromarray((pixels * (255 / largest)).round().clip(0, 255).astype(np.uint8))
+            if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
+                image = image.convert("RGBA")                       # hidden pixels must not show
+                ground = Image.new("RGBA", image.size, (round(GROUND),) * 3 + (255,))
+                image = Image.alpha_composite(ground, image)
             image = image.convert("L")
     except Exception as error:                                      # Pillow raises half a dozen kinds here
         return None, None, str(error).split(" '")[0].split(" <")[0] or type(error).__name__

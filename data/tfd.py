@@ -23,7 +23,8 @@ RESAVE = ("in MATLAB: s = load('{0}'); save('{0}', '-struct', 's', '-v7'); or re
 def found(path):
     """Whether TFD lies in the folder path, or path is one of its files."""
     path = Path(path)
-    return path.suffix == ".mat" or path.name == PROCESSED[0] or _choose(path, None) is not None
+    return (path.suffix.lower() == ".mat" or path.name == PROCESSED[0] or _choose(path, None) is not None
+            or any((path / folder / name).is_file() for folder in SUBFOLDERS for name in PROCESSED[:2]))
 
 
 def load(path, image_size=48, fold=0, seed=0):
@@ -39,6 +40,9 @@ def load(path, image_size=48, fold=0, seed=0):
     if fold not in range(FOLDS):
         raise UserError("FOLD", f"0 to {FOLDS - 1}", fold, "set it to one of TFD's five folds")
     file = path if path.is_file() else _choose(path, image_size)
+    if file is None and found(path):
+        raise UserError(path.absolute(), "all of " + ", ".join(PROCESSED), "only some of them",
+                        "put the others there too")
     if file is None:
         raise UserError(path.absolute(), "one of " + ", ".join(RAW), "none of them",
                         "put one there (data/README.md says where TFD comes from)")
@@ -123,6 +127,7 @@ def _labels(path, content, count):
 def _read_mat(path, fields, optional=()):
     """A dict of the named arrays of a .mat file."""
     from scipy.io import loadmat
+    from scipy.sparse import issparse
     try:
         content = loadmat(path, variable_names=(*fields, *optional))
     except NotImplementedError:
@@ -137,6 +142,11 @@ def _read_mat(path, fields, optional=()):
         raise UserError(path, "fields " + ", ".join(fields),
                         f"no {', '.join(missing)}" + (f" among {', '.join(names)}" if names else ""),
                         "take a .mat file of TFD, or give your own arrays as .npz (data/README.md)")
+    content = {name: array.toarray() if issparse(array) else array for name, array in content.items()}
+    for name in fields:
+        if not isinstance(content[name], np.ndarray) or content[name].dtype.kind not in "buif":
+            raise UserError(path, f"{name}: an array of numbers", getattr(content[name], "dtype", type(content[name])),
+                            "get the file anew")
     return content
 
 
@@ -144,6 +154,9 @@ def _read_npz(path, key):
     """One array of an .npz."""
     try:
         with np.load(path, allow_pickle=False) as content:
-            return content[key]
+            array = content[key]
     except Exception as error:                                      # numpy and zipfile raise half a dozen kinds here
         raise UserError(path, f"an .npz with {key}", f"{type(error).__name__}: {error}", "get the file anew") from None
+    if array.ndim == 0 or array.dtype.kind not in "buif":
+        raise UserError(path, f"{key}: an array of numbers", f"{array.dtype}, shape {array.shape}", "get the file anew")
+    return array

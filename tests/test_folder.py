@@ -189,7 +189,7 @@ def test_images_beside_the_folders_are_not_read_and_said_so(images, tmp_path, ca
     assert "not read: 2 files" in (out := capsys.readouterr().out) and "raw" in out
 
 
-@pytest.mark.parametrize("content", [(), ("fer2013.zip",), ("face.png",)])
+@pytest.mark.parametrize("content", [(), ("fer2013.zip",)])
 def test_a_folder_without_folders_of_images_is_refused_with_what_is_there(content, tmp_path, user_error):
     for name in content:
         (tmp_path / name).touch()
@@ -201,3 +201,52 @@ def test_a_folder_without_folders_of_images_is_refused_with_what_is_there(conten
 def test_a_file_of_another_kind_is_refused(name, found, tmp_path, user_error):
     (tmp_path / name).touch()
     user_error(lambda: folder.load(tmp_path / name), tmp_path / name, found)
+
+
+def test_pictures_alone_are_unlabelled_faces(images, tmp_path, capsys):
+    for n, image in enumerate(images[:30]):
+        Image.fromarray(image).save(tmp_path / f"{n:02d}.png")
+    faces = folder.load(tmp_path, 16)
+    assert faces.classes == () and (faces.labels == -1).all() and np.array_equal(faces.images, images[:30])
+    assert "30 pictures without labels" in capsys.readouterr().out and set(faces.split) == {0, 1, 2}
+
+
+def test_a_data_set_one_level_down_is_found_and_named(images, tmp_path, capsys):
+    write_folder(tmp_path / "DATASET", images)
+    assert len(folder.load(tmp_path, 16)) == 70 and "taken: DATASET/" in capsys.readouterr().out
+
+
+def test_links_are_followed_but_not_in_circles(images, tmp_path):
+    write_folder(tmp_path / "real", images)
+    (tmp_path / "mine").mkdir()
+    for part in ("train", "val", "test"):
+        (tmp_path / "mine" / part).symlink_to(tmp_path / "real" / part)
+    (tmp_path / "real" / "train" / "sad" / "circle").symlink_to(tmp_path / "real" / "train" / "sad")
+    assert len(folder.load(tmp_path / "mine", 16)) == 70
+
+
+def test_a_folder_that_cannot_be_read_is_named(images, tmp_path, user_error, monkeypatch):
+    write_folder(tmp_path, images)
+    iterdir = type(tmp_path).iterdir
+
+    def refused(path):
+        if path.name == "sad":
+            raise PermissionError(13, "Permission denied")
+        return iterdir(path)
+    monkeypatch.setattr(type(tmp_path), "iterdir", refused)
+    user_error(lambda: folder.load(tmp_path, 16), "sad", "can be read", "Permission denied")
+
+
+def test_hidden_pixels_of_transparent_pictures_show_the_ground(images, tmp_path):
+    opacity = np.zeros((16, 16), np.uint8)
+    opacity[:8] = 255
+    picture = Image.merge("LA", (Image.fromarray(images[0]), Image.fromarray(opacity)))
+    pixels, _ = read_one(tmp_path, picture)
+    assert np.abs(pixels[:8].astype(int) - images[0, :8]).max() <= 1 and (pixels[8:] == 128).all()
+
+
+def test_ten_bits_in_a_16_bit_file_are_not_black(images, tmp_path):
+    wide = (images[0] / 255 * 1023).astype(np.uint16)
+    wide[0, 0] = 1023
+    pixels, _ = read_one(tmp_path, Image.fromarray(wide))
+    assert np.abs(pixels.astype(int) - (wide / 1023 * 255)).max() <= 1

@@ -1,7 +1,10 @@
 """Which source a path means."""
 import json
 
+import numpy as np
+import pytest
 from scipy.io import savemat
+from scipy.sparse import csc_matrix
 
 from data import sources, synthetic
 from layouts import fer_rows, save_arrays, write_fer, write_folder
@@ -27,3 +30,46 @@ def test_auto_takes_tfd_before_fer2013_before_synthetic_faces(toronto, fer_image
     assert sources.load("auto").name == "FER2013"
     savemat(tmp_path / "TFD_ranzato_48x48.mat", toronto)
     assert sources.load("auto").name == "TFD, fold 0" and sources.load("fer2013").name == "FER2013"
+
+
+@pytest.mark.parametrize("data, found", [("~nosuchuser/x", "~nosuchuser"), ("x" * 300, "name too long"),
+                                         ("a\0b", "null"), ("nowhere", "nothing there")])
+def test_a_path_that_cannot_be_is_refused(data, found, user_error):
+    user_error(lambda: sources.load(data), found, "check DATA")
+
+
+def broken(tmp_path, name):
+    """A path with one thing wrong, and what the message must say."""
+    labels, images = np.zeros(20, int), np.full((20, 16, 16), np.arange(16), np.uint8)
+    if name == "text":
+        np.savez(tmp_path / "a.npz", images=images.astype(str), labels=labels)
+        return tmp_path / "a.npz", "<U"
+    if name == "npz as npy":
+        np.savez(tmp_path / "a.npz", images=images)
+        (tmp_path / "a.npz").rename(tmp_path / "images.npy")
+        np.save(tmp_path / "labels.npy", labels)
+        return tmp_path, "as in an .npz"
+    if name == "dangling":
+        (tmp_path / "images.npy").symlink_to(tmp_path / "gone.npy")
+        return tmp_path, "images.npy"
+    if name == "sparse":
+        content = dict(labs_ex=csc_matrix(np.full((20, 1), 9)), labs_id=np.arange(20)[:, None])
+        savemat(tmp_path / "TFD_48x48.mat", content | dict(images=images.repeat(3, 1).repeat(3, 2)))
+        return tmp_path, "others, e.g. 9"
+    if name == "scalar":
+        for file, key in (("tfd_data_array.npz", "images"), ("fau_levels.npz", "inds")):
+            np.savez(tmp_path / file, **{key: np.array(3)})
+        savemat(tmp_path / "TFD_ranzato_96x96.mat", dict(labs_ex=np.ones((20, 1)), labs_id=np.ones((20, 1))))
+        return tmp_path / "tfd_data_array.npz", "shape ()"
+    if name == "two of three":
+        np.savez(tmp_path / "tfd_data_array.npz", images=images)
+        np.savez(tmp_path / "fau_levels.npz", inds=labels)
+        return tmp_path, "only some of them"
+    (tmp_path / "A.NPZ").write_bytes(b"no archive")
+    return tmp_path / "A.NPZ", "A.NPZ"
+
+
+@pytest.mark.parametrize("name", ["text", "npz as npy", "dangling", "sparse", "scalar", "two of three", "capitals"])
+def test_a_broken_data_set_is_refused_with_what_is_wrong(tmp_path, name, user_error):
+    path, found = broken(tmp_path, name)
+    user_error(lambda: sources.load(path), found)

@@ -27,6 +27,8 @@ def run_script(main, when_stopped=""):
     and Slurm send, with exit code 130 and the text when_stopped.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for stream in (sys.stdout, sys.stderr):                     # names of files that the terminal has no letters for
+        stream.reconfigure(errors="backslashreplace")
     try:
         main()
     except UserError as error:
