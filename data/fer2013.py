@@ -12,13 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
-from data.faces import checked
+from data.faces import EXPRESSIONS, checked, class_name
 from data.pixels import grey_squares
 from training.errors import UserError
 
 FILES = ("fer2013.csv", "icml_face_data.csv")
 CHECKSUMS = ("f8428a1edbd21e88f42c73edd2a14f95", "b114b9e04e6949e5fe8b6a98b3892b1d",     # of FILES and of Kaggle's
              "3f0dfb3d3fd99c811a1299cb947e3131")                                        # train.csv, as in torchvision
+FER_PLUS = "fer2013new.csv"             # ten votes a face, beside one of FILES, row by row (Barsoum et al. 2016)
+VOTED = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")
 SUBFOLDERS = ("", "fer2013")            # of the given folder, looked at in this order
 SIZE = 48                               # pixels
 CLASSES = 7                             # the first of EXPRESSIONS, in that order
@@ -28,7 +30,16 @@ USAGE = {"Training": 0, "PublicTest": 1, "PrivateTest": 2}      # an index of SP
 def found(path):
     """Whether path is a csv, or a folder with FER2013's."""
     path = Path(path)
-    return path.is_file() and path.suffix.lower() == ".csv" or _choose(path) is not None
+    return path.is_file() and (path.suffix.lower() == ".csv" or _has_header(path)) or _choose(path) is not None
+
+
+def _has_header(path):
+    """Whether a file begins as these csv files do, whatever its name."""
+    try:
+        with open(path, "rb") as file:
+            return b"pixels" in file.read(64).lower().split(b"\n")[0]
+    except OSError:
+        return False
 
 
 def load(path, image_size=48, seed=0):
@@ -52,9 +63,32 @@ def load(path, image_size=48, seed=0):
     if checksum not in CHECKSUMS:
         print(f"warning: {file.name} is not the public file (its checksum differs), read all the same")
     images, labels, split = _read(file)
+    votes = file.with_name(FER_PLUS)
+    if votes.is_file():
+        labels = _majority(votes, len(images))
+        kept = labels >= 0
+        print(f"{votes}: labels of FER+, the majority of ten votes; left out {(~kept).sum()} of {len(kept)} faces "
+              "without one")
+        images, labels, split = images[kept], labels[kept], None if split is None else split[kept]
     faces = checked(images, labels, None, split, "FER2013", file, seed, constant="leave out")
     faces.images = grey_squares(faces.images, image_size, file)
     return faces
+
+
+def _majority(path, count):
+    """Labels int64 (count,) into EXPRESSIONS: the expression with more than half of the votes; -1 where none has."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+        votes = np.array([[int(row[name]) for name in VOTED] for row in rows]).reshape(-1, len(VOTED))
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise UserError(path, "the votes of FER+: columns " + ", ".join(VOTED), f"{type(error).__name__}: {error}",
+                        "get the file anew, or move it away for FER2013's own labels") from None
+    if len(votes) != count:
+        raise UserError(path, f"{count} rows, as many as faces", len(votes),
+                        "get the file anew, or move it away for FER2013's own labels")
+    labels = np.array([EXPRESSIONS.index(class_name(name)) for name in VOTED[:8]] + [-1, -1])
+    return np.where(votes.max(1) > votes.sum(1) / 2, labels[votes.argmax(1)], -1)
 
 
 def _choose(path):
@@ -71,7 +105,7 @@ def _read(path):
             warnings.simplefilter("error", DeprecationWarning)      # what older numpy says of text that is no number
             reader = csv.reader(file)
             header = [name.strip().lower() for name in next(reader, [])]    # icml_face_data.csv has blanks there
-            if not {"emotion", "pixels"} <= set(header):
+            if "pixels" not in header:
                 raise UserError(path, "columns emotion, pixels, Usage", f"columns {', '.join(header)[:80] or 'none'}",
                                 "take fer2013.csv or icml_face_data.csv as it comes")
             for row in filter(None, reader):
@@ -100,8 +134,8 @@ def _parse(row, header, where):
         span = f" from {pixels.min()} to {pixels.max()}" if len(pixels) else ""
         raise UserError(where, f"{SIZE * SIZE} pixels from 0 to 255", f"{len(pixels)}{span}",
                         "correct the line or get the file anew, it may be cut off")
-    label = row["emotion"].strip()
-    if label not in map(str, range(CLASSES)):
+    label = row.get("emotion", "-1").strip()                    # a test.csv has no labels
+    if label not in map(str, range(CLASSES)) and "emotion" in row:
         raise UserError(where, f"emotion 0 to {CLASSES - 1}", repr(label), "correct the line")
     usage = row.get("usage", "Training").strip()
     if usage not in USAGE:

@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from data.faces import SPLITS, checked, class_name, split_faces
+from data.layouts import recognise
 from data.pixels import GROUND, RANGES
 from training.errors import UserError
 
@@ -40,23 +41,31 @@ def load(path, image_size=48, seed=0):
                         "an archive" if archive else "a file of another kind",
                         "unpack it and give the folder" if archive else "data/README.md lists what can be read")
     path = _descend(path)
-    files, labels, split = _list(path)
+    layout = recognise(path, [file for file in _files(path) if _may_be_image(file)])
+    people = None
+    if layout is not None:
+        files, labels, name = layout.files, np.array([class_name(of) or "" for of in layout.classes]), layout.name
+        split = np.array([PARTS[part] for part in layout.parts or ()] or [-1] * len(files))
+        people = None if layout.people is None else np.unique(layout.people, return_inverse=True)[1]
+        print(f"{path}: recognised as {name}")
+    else:
+        (files, labels, split), name = _list(path), path.resolve().name
     images, read = _read(path, files, image_size)
-    labels, split = labels[read], split[read]
+    labels, split, people = labels[read], split[read], None if people is None else people[read]
     if (split < 0).all():
         split = None
     else:
         _draw_missing_parts(path, np.unique(labels, return_inverse=True)[1], split, seed)
-    return checked(images, labels, None, split, path.resolve().name, path, seed, constant="leave out")
+    return checked(images, labels, people, split, name, path, seed, constant="leave out")
 
 
 def _descend(path):
-    """The folder itself, or if it holds no pictures and only one folder, which has train|val|test, that one."""
+    """The folder itself, or if it holds no pictures and only one folder, in which there are folders, that one."""
     inside = _folders(path)
-    if len(inside) == 1 and not any(map(_may_be_image, path.iterdir())) and any(
-            folder.name.lower() in PARTS for folder in _folders(inside[0])):
+    if len(inside) == 1 and inside[0].name.lower() not in PARTS and not any(map(_may_be_image, _entries(path))) and (
+            _folders(inside[0])):
         print(f"{path}: taken: {inside[0].name}/")
-        return inside[0]
+        return _descend(inside[0])
     return path
 
 

@@ -99,3 +99,29 @@ def test_black_fer2013_faces_are_left_out_with_a_count(fer_images, tmp_path, cap
     fer_images[2] = 0
     faces = fer2013.load(write_fer(tmp_path / "fer2013.csv", fer_rows(fer_images)))
     assert len(faces) == 69 and faces.labels[2] == 3 and "left out 1 of 70" in capsys.readouterr().out
+
+
+def test_votes_of_fer_plus_beside_the_csv_are_the_labels(fer_images, tmp_path, capsys, user_error):
+    write_fer(tmp_path / "fer2013.csv", fer_rows(fer_images))
+    names = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")
+    votes = np.zeros((70, 10), int)
+    votes[np.arange(70), np.arange(70) % 8] = 10
+    votes[3] = [0, 5, 5, 0, 0, 0, 0, 0, 0, 0]                   # no majority
+    votes[4] = [0] * 9 + [10]                                   # no face
+    lines = [",".join(("Usage", "Image name", *names))] + [f"Training,f{n}.png," + ",".join(map(str, row))
+                                                           for n, row in enumerate(votes)]
+    (tmp_path / "fer2013new.csv").write_text("\n".join(lines))
+    faces = fer2013.load(tmp_path)
+    assert len(faces) == 68 and "left out 2 of 70" in capsys.readouterr().out and faces.classes[-1] == "contempt"
+    assert [faces.classes[label] for label in faces.labels[:3]] == ["neutral", "happy", "surprise"]
+    (tmp_path / "fer2013new.csv").write_text("\n".join(lines[:-1]))
+    user_error(lambda: fer2013.load(tmp_path), "70 rows", "69")
+
+
+def test_a_csv_without_extension_or_labels_is_read(fer_images, tmp_path):
+    rows = fer_rows(fer_images)
+    write_fer(tmp_path / "fer2013.csv", rows).rename(tmp_path / "fer2013")
+    assert fer2013.found(tmp_path / "fer2013") and len(fer2013.load(tmp_path / "fer2013")) == 70
+    (tmp_path / "test.csv").write_text("pixels\n" + "\n".join(pixels for _, pixels, _ in rows))
+    faces = fer2013.load(tmp_path / "test.csv")
+    assert faces.classes == () and (faces.labels == -1).all() and len(faces) == 70

@@ -1,0 +1,84 @@
+"""data/layouts.py: data sets of the field are recognised, with their classes, people and split."""
+import numpy as np
+from PIL import Image
+
+from data import folder
+from data.faces import EXPRESSIONS
+from data.sources import load
+
+RAF_DB = ("surprise", "fear", "disgust", "happy", "sad", "anger", "neutral")
+AFFECTNET = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")
+
+
+def write(path, names, images):
+    """Pictures of these names, one an image in turn."""
+    for n, name in enumerate(names):
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(images[n % len(images)]).save(path / name)
+    return path
+
+
+def assert_people_stay_together(faces):
+    assert all(len(set(faces.split[faces.identities == person])) == 1 for person in np.unique(faces.identities))
+
+
+def test_ck_has_contempt_no_neutral_and_the_person_in_the_name(images, tmp_path):
+    names = [f"{name}/S{n % 10:03d}_{k:03d}_{frame:08d}.png" for k, name in enumerate(("happy", "contempt", "sadness"))
+             for n in range(10) for frame in range(3)]
+    faces = load(write(tmp_path, names, images), 16)
+    assert faces.name == "CK+" and faces.classes == ("happy", "sad", "contempt") and len(faces) == 90
+    assert len(set(faces.identities)) == 10
+    assert_people_stay_together(faces)
+
+
+def test_jaffe_is_one_folder_with_person_and_expression_in_the_name(images, tmp_path):
+    codes, people = ("AN", "DI", "FE", "HA", "NE", "SA", "SU"), ("KA", "KL", "KM", "KR")
+    names = [f"{person}.{code}{k}.{n}.tiff" for n, (person, code) in enumerate(
+        (person, code) for person in people for code in codes) for k in (1, 2)]
+    faces = load(write(tmp_path, names, images), 16)
+    assert faces.name == "JAFFE" and faces.classes == EXPRESSIONS[:7] and len(set(faces.identities)) == 4
+    assert np.bincount(faces.labels).tolist() == [8] * 7
+    assert_people_stay_together(faces)
+
+
+def test_kdef_gives_its_straight_views_and_both_sessions_one_person(images, tmp_path):
+    names = [f"{session}{person}/{session}{person}{code}{angle}.JPG" for session in "AB"
+             for person in ("F01", "M01", "F02") for code in ("AF", "HA", "SA") for angle in ("S", "HL", "FR")]
+    faces = load(write(tmp_path, names, images), 16)
+    assert faces.name == "KDEF" and len(faces) == 18 and faces.classes == ("fear", "happy", "sad")
+    assert len(set(faces.identities)) == 3
+    assert_people_stay_together(faces)
+
+
+def test_raf_db_as_its_authors_ship_it_has_labels_in_a_list_and_the_split_in_the_name(images, tmp_path):
+    stems = [f"{part}_{n:05d}" for part, count in (("train", 56), ("test", 14)) for n in range(count)]
+    write(tmp_path, [f"Image/aligned/{stem}_aligned.jpg" for stem in stems], images)
+    (tmp_path / "EmoLabel").mkdir()
+    (tmp_path / "EmoLabel" / "list_patition_label.txt").write_text(
+        "".join(f"{stem}.jpg {n % 7 + 1}\n" for n, stem in enumerate(stems)))
+    faces = load(tmp_path, 16)
+    assert faces.name == "RAF-DB" and (faces.split == 2).sum() == 14 and (faces.split == 1).any()
+    tested = [faces.classes[label] for label in faces.labels[faces.split == 2]]            # sorted: test comes first
+    assert tested == [RAF_DB[n % 7] for n in range(14)]
+
+
+def test_raf_db_in_numbered_folders_is_known_by_its_lists(images, tmp_path):
+    names = [f"DATASET/{part}/{number}/{n}.jpg" for part in ("train", "test") for number in range(1, 8)
+             for n in range(5)]
+    write(tmp_path, names, images)
+    (tmp_path / "train_labels.csv").write_text("image,label\n")
+    faces = load(tmp_path, 16)
+    assert faces.name == "RAF-DB" and set(faces.classes) == set(RAF_DB) and (faces.split == 2).sum() == 35
+
+
+def test_affectnet_has_eight_numbered_folders_in_train_and_val(images, tmp_path):
+    names = [f"{part}/{number}/{n}.jpg" for part in ("train", "val") for number in range(8) for n in range(5)]
+    faces = load(write(tmp_path, names, images), 16)
+    assert faces.name == "AffectNet" and set(faces.classes) == set(AFFECTNET) and (faces.split == 1).sum() == 40
+    of_first = faces.classes[faces.labels[0]]
+    assert of_first == "neutral"                                # train/0/0.jpg
+
+
+def test_numbered_folders_that_no_layout_explains_are_refused(images, tmp_path, user_error):
+    names = [f"{part}/{number}/{n}.jpg" for part in ("train", "val") for number in range(6) for n in range(5)]
+    user_error(lambda: folder.load(write(tmp_path, names, images), 16), "FOLDER_ORDER")
