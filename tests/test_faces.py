@@ -286,3 +286,12 @@ def test_a_user_error_is_no_traceback(capsys):
     with pytest.raises(SystemExit) as caught:
         run_script(fail)
     assert str(caught.value) == "error: here\n  expected: this\n  found:    that\n  remedy:   do so"
+
+
+def test_training_faces_that_are_also_held_out_are_counted(images, labels, capsys):
+    split = np.array([0] * 56 + [1] * 7 + [2] * 7)
+    check(images, labels, None, split)
+    assert "byte-identical" not in capsys.readouterr().out
+    images[[3, 4]], images[5] = images[60], images[69]
+    check(images, labels, None, split)
+    assert "3 training faces are byte-identical to held-out ones" in capsys.readouterr().out
