@@ -119,8 +119,8 @@ def checked(images, labels, identities, split, name, where, seed, constant="refu
         print(f"warning: {where}: {shared} identities of test are also in train or val: scores will be too good")
     copies = _copies(images, split)
     if copies:
-        print(f"warning: {where}: {copies} training faces are byte-identical to held-out ones: scores will be too good; "
-              "remove them")
+        print(f"warning: {where}: {copies} training faces are byte-identical to held-out ones: scores will be too "
+              "good; remove them")
     return Faces(images, labels, identities, split, name, classes)
 
 

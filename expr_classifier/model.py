@@ -5,6 +5,7 @@ In: faces (B, 1, H, W) in 0..1. Out: the last layer (B, classes), one value per 
 from torch import nn
 
 from data.batches import contrast_normalization
+from training.plugins import choose
 
 LAYERS = ("last", "second_last", "softmax")
 
@@ -109,3 +110,11 @@ def judge(size, classes, dropout=0.4):
 
 
 ARCHITECTURES = {"light": light, "residual": residual, "original": original, "judge": judge}
+
+
+def make_classifier(architecture, size, classes):
+    """The classifier of an architecture: a name of ARCHITECTURES, or "my_file.py:function" of (size, classes) to a
+    Classifier. Raises UserError for an unknown name.
+    """
+    return choose(architecture, ARCHITECTURES, "ARCHITECTURE", "a function of (size, classes) to a Classifier")(
+        size, classes)

@@ -3,7 +3,6 @@ synthetic faces, or a function.
 
 A metric is called with the faces of a batch, by their row numbers and their pixels, and answers with Given.
 """
-import importlib.util
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ from torch.nn import functional
 from data.batches import Images
 from metric_vae.regularizers import pairwise_distances
 from training.errors import UserError
+from training.plugins import is_plugin, load_function
 from training.distributed import gather, own_part
 from training.storage import read_json
 
@@ -127,9 +127,8 @@ def _load_any(name, faces, device, norm):
             raise UserError("METRIC=action_units", "synthetic faces, whose action units are known", faces.name,
                             "DATA=synthetic, or another METRIC")
         return Points(faces.factors["action_units"], norm, device)
-    path, colon, function = str(name).partition(".py:")
-    if colon:
-        points = _load_function(Path(path + ".py"), function)
+    if is_plugin(str(name)):
+        points = load_function(str(name), "METRIC", "a function of faces (B, 1, H, W) to points (B, k)")
         x = Images(faces, device)(torch.arange(2))
         with torch.no_grad():
             found = points(x)
@@ -142,18 +141,6 @@ def _load_any(name, faces, device, norm):
                             "correct the function")
         return Function(points, norm)
     return _load_array(Path(name).expanduser(), faces, device, norm)
-
-
-def _load_function(path, name):
-    """The function called name in a Python file."""
-    try:
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return getattr(module, name)
-    except (OSError, AttributeError, ImportError, SyntaxError) as error:
-        raise UserError(f"METRIC={path}:{name}", "a function of faces (B, 1, H, W) to points (B, k)", error,
-                        "check the path and the function's name") from None
 
 
 def _load_array(path, faces, device, norm):

@@ -5,6 +5,7 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from data.batches import contrast_normalization
+from training.plugins import choose
 
 SIGMA_MIN = 1e-5        # the reference's clip
 SPREAD = 0.25           # standard deviation of a pixel over faces, about
@@ -174,6 +175,15 @@ def light_decoder(size, inputs):
 
 
 ARCHITECTURES = {"light": light, "original": original}
+
+
+def make_vae(architecture, size, z_dim, metric_dims=None):
+    """The VAE of an architecture: a name of ARCHITECTURES, or "my_file.py:function" of (size, z_dim, metric_dims).
+
+    Raises UserError for an unknown name.
+    """
+    return choose(architecture, ARCHITECTURES, "ARCHITECTURE", "a function of (size, z_dim, metric_dims) to a VAE")(
+        size, z_dim, metric_dims)
 
 
 def squared_error(x_hat, x):

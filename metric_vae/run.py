@@ -17,7 +17,7 @@ from training.errors import UserError, run_script
 from training.settings import parse_one
 
 # --- the network
-ARCHITECTURE = "light"          # one of metric_vae/model.py
+ARCHITECTURE = "light"          # one of metric_vae/model.py, or "my_file.py:function" of (size, z_dim, metric_dims)
 Z_DIM = 128                     # dimensions of the latent space
 
 # --- the metric d_D that is given

@@ -108,3 +108,32 @@ def test_faces_without_labels_get_a_vae_that_keeps_their_pixels(home, capsys):
     assert not (folder / "classifier.pt").exists()
     scores = json.loads((folder / "scores.json").read_text())
     assert "spearman" in scores["dist_reg"] and "edit_success" not in scores["dist_reg"]
+
+
+def test_networks_of_the_users_own_go_through_both_scripts(home):
+    (home / "my_nets.py").write_text("""
+from torch import nn
+from expr_classifier.model import Classifier
+from metric_vae.model import VAE
+
+
+def vae(size, z_dim, metric_dims):
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(size * size, 64), nn.SiLU(), nn.Linear(64, 2 * z_dim))
+    decoder = nn.Sequential(nn.Linear(z_dim, 64), nn.SiLU(), nn.Linear(64, size * size),
+                            nn.Unflatten(1, (1, size, size)))
+    return VAE(encoder, decoder, metric_dims)
+
+
+def classifier(size, classes):
+    return Classifier([nn.Conv2d(1, 4, 3, 2, 1)], nn.Sequential(nn.Linear(size * size, 16), nn.SiLU()), 16, classes)
+""")
+    run.main(["DATA=faces.npz", *QUICK, "vae.ARCHITECTURE=my_nets.py:vae",
+              "classifier.ARCHITECTURE=my_nets.py:classifier"])
+    experiments.main(list(SCORED))
+    model = vae.load_vae(home / "experiments" / "0", "dist_reg", torch.device("cpu"))
+    assert [type(layer).__name__ for layer in model.encoder] == ["Flatten", "Linear", "SiLU", "Linear"]
+
+
+def test_a_network_that_is_not_there_is_refused(home, user_error):
+    user_error(lambda: run.main(["vae.ARCHITECTURE=nowhere.py:vae"]), "nowhere.py")
+    user_error(lambda: run.main(["vae.ARCHITECTURE=big"]), "light, original", "my_file.py:function")
