@@ -17,6 +17,7 @@ from metric_vae.train import MODELS
 from training.settings import default_settings
 
 ROOT = Path(__file__).resolve().parents[1]
+REFERENCE = benchmark.SETTINGS["reference"]
 SMALL = {"none": "", "ours": "", "matrix": "METRIC=matrix", "csvae": "", "stress_alone": "CONSISTENCY=0 BETA=100",
          "too_few": "BATCH=500"}
 
@@ -167,7 +168,7 @@ def test_every_point_has_settings_that_can_be(name, settings, monkeypatch):
 
 
 def test_the_reference_point_has_its_regulariser_and_weights():
-    found = benchmark.parse_one(benchmark.SETTINGS["reference"].split(), metric_vae.run)
+    found = benchmark.parse_one(REFERENCE.split(), metric_vae.run)
     assert (found.REGULARIZER, found.BETA, found.ALPHA) == ("batchwise", (1e5, 1e5), (.1, .1))
 
 
