@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from data.faces import SPLITS, checked, class_name, split_faces
-from data.layouts import recognise
+from data.layouts import Layout, recognise
 from data.pixels import GROUND, RANGES
 from training.errors import UserError
 
@@ -41,22 +41,20 @@ def load(path, image_size=48, seed=0):
                         "an archive" if archive else "a file of another kind",
                         "unpack it and give the folder" if archive else "data/README.md lists what can be read")
     path = _descend(path)
-    layout = recognise(path, [file for file in _files(path) if _may_be_image(file)])
-    people = None
-    if layout is not None:
-        files, labels, name = layout.files, np.array([class_name(of) or "" for of in layout.classes]), layout.name
-        split = np.array([PARTS[part] for part in layout.parts or ()] or [-1] * len(files))
-        people = None if layout.people is None else np.unique(layout.people, return_inverse=True)[1]
-        print(f"{path}: recognised as {name}")
+    pictures = [file for file in _files(path) if _may_be_image(file)]
+    layout = recognise(path, pictures)
+    if layout is None:
+        layout = _by_folders(path, pictures)
     else:
-        (files, labels, split), name = _list(path), path.resolve().name
-    images, read = _read(path, files, image_size)
-    labels, split, people = labels[read], split[read], None if people is None else people[read]
-    if (split < 0).all():
-        split = None
-    else:
+        print(f"{path}: recognised as {layout.name}")
+    images, read = _read(path, layout.files, image_size)
+    labels = np.array([class_name(name) or "" for name in layout.classes])[read]
+    people = None if layout.people is None else np.unique(layout.people, return_inverse=True)[1][read]
+    split = None
+    if layout.parts is not None:
+        split = np.array([PARTS[part] for part in layout.parts])[read]
         _draw_missing_parts(path, np.unique(labels, return_inverse=True)[1], split, seed)
-    return checked(images, labels, people, split, name, path, seed, constant="leave out")
+    return checked(images, labels, people, split, layout.name, path, seed, constant="leave out")
 
 
 def _descend(path):
@@ -89,34 +87,34 @@ def _entries(folder):
                         "change its permissions, or move it away") from None
 
 
-def _list(path):
-    """Files, names of their classes (N,) and split int64 (N,), -1 where there are no folders train|val|test."""
-    parts = {folder: PARTS[folder.name.lower()] for folder in _folders(path) if folder.name.lower() in PARTS}
-    files, labels, split = [], [], []
-    stray = sum(_may_be_image(file) for file in path.iterdir()) if parts else 0
-    for top, part in (parts or {path: -1}).items():
-        stray += sum(_may_be_image(file) for file in top.iterdir())
-        for folder in _folders(top):
-            inside = [file for file in _files(folder) if _may_be_image(file)]
-            if inside:
-                files += inside
-                labels += [_class(folder)] * len(inside)
-                split += [part] * len(inside)
-    if not files and stray:                                     # pictures alone
-        files = [file for top in parts or [path] for file in _entries(top) if _may_be_image(file)]
-        split = [parts.get(file.parent, -1) for file in files]
-        labels, stray = ["unlabelled"] * len(files), 0
+def _by_folders(path, pictures):
+    """The Layout of part/class/*, of only class/*, or of pictures without folders, which are unlabelled."""
+    folders = _folders(path)
+    parts = {folder: folder.name.lower() for folder in folders if folder.name.lower() in PARTS}
+    tops = list(parts) or [path]
+    inside = {folder: [] for top in tops for folder in _folders(top)}           # a class each: its pictures
+    for file in pictures:
+        for folder in file.parents:
+            if folder in inside:
+                inside[folder].append(file)
+    files = [file for of_class in inside.values() for file in of_class]
+    classes = [_class(folder) for folder, of_class in inside.items() for _ in of_class]
+    of_parts = [parts.get(folder.parent) for folder, of_class in inside.items() for _ in of_class]
+    stray = [file for file in pictures if file.parent in (path, *tops)]
+    if not files and stray:
+        files = [file for top in tops for file in stray if file.parent == top]
+        classes, of_parts, stray = ["unlabelled"] * len(files), [parts.get(file.parent) for file in files], []
         print(f"{path}: no folders of classes: {len(files)} pictures without labels")
     if not files:
         raise UserError(path.absolute(), "image files in folders named after their classes",
                         f"{', '.join(sorted(file.name for file in path.iterdir())[:6]) or 'an empty folder'}",
                         "give the folder that holds train/, val/ and test/, or angry/, happy/, ...; unpack archives; "
                         "or save an .npz of arrays (data/README.md)")
-    others = [folder.name for folder in _folders(path) if parts and folder not in parts]
+    others = [folder.name for folder in folders if parts and folder not in parts]
     if stray or others:
-        print(f"warning: {path}: not read: {stray} files outside the folders of classes"
+        print(f"warning: {path}: not read: {len(stray)} files outside the folders of classes"
               + (f"; folders next to train: {', '.join(others)}" if others else ""))
-    return files, np.array(labels), np.array(split)
+    return Layout(path.resolve().name, files, classes, None, of_parts if parts else None)
 
 
 def _folders(path):
@@ -132,7 +130,7 @@ def _may_be_image(file):
 
 
 def _class(folder):
-    """The class that a folder's name means."""
+    """The name of the class in a folder: that of the folder, or what its number means."""
     name = folder.name
     if name.isdecimal():
         name = (FOLDER_ORDER or {}).get(int(name))
@@ -140,7 +138,7 @@ def _class(folder):
             raise UserError(folder.absolute(), "a folder named after its class", f"{folder.name}, which means another "
                             "class in each data set" if FOLDER_ORDER is None else f"no {folder.name} in FOLDER_ORDER",
                             "set FOLDER_ORDER at the top of data/folder.py to your data set's order, or rename them")
-    return class_name(name) or "unlabelled"
+    return name
 
 
 def _read(path, files, size):

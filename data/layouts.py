@@ -17,7 +17,7 @@ KDEF = re.compile(r"^[AB]([FM]\d\d)(AF|AN|DI|HA|NE|SA|SU)(FL|FR|HL|HR|S)\.jpe?g$
 @dataclass
 class Layout:
     """name: of the data set; files, a list of paths, with the name of each one's class, of its person (None: unknown)
-    and of its part (train, val, test; None: to be drawn).
+    and of its part (train, val or test, or another name for it; None: to be drawn).
     """
     name: str
     files: list
