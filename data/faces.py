@@ -9,6 +9,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+
 from training.errors import UserError
 
 EXPRESSIONS = ("anger", "disgust", "fear", "happy", "sad", "surprise", "neutral", "contempt")
@@ -93,11 +94,10 @@ def checked(images, labels, identities, split, name, where, seed, constant="refu
                         "drop faces with NaN, scale to 0..255 and save images.round().astype(numpy.uint8)")
     count = len(images)
     labels, classes = named_labels(labels, classes, count, where)
-    identities = _whole_numbers(identities, count, "identities", -1, None, where)
+    identities = _whole_numbers(identities, count, "identities", where)
     if split is not None:
         split = _split_numbers(split, count, where)
-    flat = np.concatenate([np.ptp(images[i:i + CHUNK].reshape(-1, images[0].size), axis=1) == 0
-                           for i in range(0, count, CHUNK)])
+    flat, digests = _look_at(images)
     if flat.any() and constant == "refuse":
         rows = np.flatnonzero(flat)
         raise UserError(where, "faces that are not black or of one grey level", f"{len(rows)}, rows {_some(rows)}",
@@ -106,7 +106,7 @@ def checked(images, labels, identities, split, name, where, seed, constant="refu
         raise UserError(where, "faces", f"{count} images, each of one grey level", "look at the file: it is empty")
     if flat.any():
         print(f"{where}: left out {flat.sum()} of {count} faces that are black or of one grey level")
-        images, labels, identities = images[~flat], labels[~flat], identities[~flat]
+        images, labels, identities, digests = images[~flat], labels[~flat], identities[~flat], digests[~flat]
         split = None if split is None else split[~flat]
     if split is None:
         split = split_faces(labels, identities, seed, where)
@@ -117,18 +117,24 @@ def checked(images, labels, identities, split, name, where, seed, constant="refu
     shared = len(np.intersect1d(identities[(split < 2) & (identities >= 0)], identities[split == 2]))
     if shared:
         print(f"warning: {where}: {shared} identities of test are also in train or val: scores will be too good")
-    copies = _copies(images, split)
+    copies = np.isin(digests[split == 0], digests[split > 0]).sum()
     if copies:
         print(f"warning: {where}: {copies} training faces are byte-identical to held-out ones: scores will be too "
               "good; remove them")
     return Faces(images, labels, identities, split, name, classes)
 
 
-def _copies(images, split):
-    """How many training faces are byte for byte the same as a face of val or test."""
-    digests = lambda rows: (hashlib.blake2b(np.ascontiguousarray(images[row]), digest_size=8).digest() for row in rows)
-    held_out = set(digests(np.flatnonzero(split > 0)))
-    return sum(digest in held_out for digest in digests(np.flatnonzero(split == 0)))
+def _look_at(images):
+    """Which images (N, H, W) are of one grey level, bool (N,), and a hash of each, int64 (N,).
+
+    Reads them once: they may be on the disk.
+    """
+    flat, digests = [], []
+    for start in range(0, len(images), CHUNK):
+        part = np.ascontiguousarray(images[start:start + CHUNK])
+        flat.append(np.ptp(part.reshape(len(part), -1), axis=1) == 0)
+        digests += [hash(image.tobytes()) for image in part]
+    return np.concatenate(flat), np.array(digests, np.int64)
 
 
 def class_name(name):
@@ -164,7 +170,7 @@ def named_labels(labels, classes, count, where):
         names = np.array([class_name(name) or "" for name in labels.reshape(-1).astype(str)])
         classes = ordered_classes(names[names != ""].tolist())
         return np.array([classes.index(name) if name else -1 for name in names], np.int64), classes
-    labels = _whole_numbers(labels, count, "labels", -1, None, where)
+    labels = _whole_numbers(labels, count, "labels", where)
     if labels.max(initial=-1) >= len(classes):
         if classes is not EXPRESSIONS:
             bad = np.flatnonzero(labels >= len(classes))
@@ -177,19 +183,19 @@ def named_labels(labels, classes, count, where):
     return there[labels], tuple(str(classes[label]) for label in found)
 
 
-def _whole_numbers(values, count, what, low, high, where):
-    """values as int64 (count,) within low..high; -1 for all where values is None."""
+def _whole_numbers(values, count, what, where):
+    """values as int64 (count,) of at least -1; -1 for all where values is None."""
     if values is None:
         return np.full(count, -1)
     values = np.asarray(values)
-    span = f"{what} ({count},), whole numbers {low} to {high}" if high else f"{what} ({count},), whole numbers >= {low}"
+    span = f"{what} ({count},), whole numbers >= -1"
     if values.shape == (count, 1):
         values = values[:, 0]
     if values.shape != (count,):
         raise UserError(where, span, f"shape {values.shape}", "give one number a face")
     if values.dtype.kind not in "iuf" or not np.isfinite(values).all() or (values != np.round(values)).any():
         raise UserError(where, span, f"{values.dtype} that are not whole numbers", "save them as int64")
-    bad = np.flatnonzero((values < low) | (values > (high or 2 ** 63 - 1)))
+    bad = np.flatnonzero((values < -1) | (values > 2 ** 63 - 1))
     if len(bad):
         raise UserError(where, span, f"{len(bad)} out of range, e.g. {values[bad[0]]} in row {bad[0]}",
                         f"use -1 for {'unlabelled' if what == 'labels' else 'unknown'}")

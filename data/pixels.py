@@ -67,11 +67,13 @@ def _scale(images, where):
     expected = "values of 8, 10, 12 or 16 bits, or floats in 0..1 or 0..255"
     if images.dtype.kind not in "buif":
         raise UserError(where, f"images: {expected}", images.dtype, "save them as uint8")
-    parts = [images[start:start + CHUNK] for start in range(0, len(images), CHUNK)]
-    if images.dtype.kind == "f" and not all(np.isfinite(part).all() for part in parts):
-        count = sum(int((~np.isfinite(part)).sum()) for part in parts)
+    if images.dtype == np.uint8:
+        return 1.0
+    extremes = [(part.min(), part.max()) for part in np.array_split(images, -(-len(images) // CHUNK))]
+    low, high = float(np.min(extremes)), float(np.max(extremes))                # NaN if there is one
+    if not np.isfinite([low, high]).all():
+        count = sum(int((~np.isfinite(image)).sum()) for image in images)
         raise UserError(where, f"images: {expected}", f"{count} NaN or infinite", "drop these pictures")
-    low, high = float(min(part.min() for part in parts)), float(max(part.max() for part in parts))
     ranges = {"b": (1,), "f": (1, 255)}.get(images.dtype.kind, RANGES)
     if low < 0 or high > ranges[-1]:
         raise UserError(where, f"images: {expected}", f"{images.dtype} from {low:g} to {high:g}",

@@ -32,11 +32,11 @@ def load(data="auto", image_size=48, fold=0, seed=0):
     else:
         try:
             path = Path(data).expanduser()
-            there = "something" if path.exists() else "nothing there"
+            problem = None if path.exists() else "nothing there"
         except (OSError, RuntimeError, ValueError) as error:        # no permission, too long, no such user, a null byte
-            path, there = data, getattr(error, "strerror", None) or str(error)
-        if there != "something":
-            raise UserError(path, '"auto", "synthetic", "tfd", "fer2013" or a path that exists', there, "check DATA")
+            path, problem = data, getattr(error, "strerror", None) or str(error)
+        if problem:
+            raise UserError(path, '"auto", "synthetic", "tfd", "fer2013" or a path that exists', problem, "check DATA")
     if data == "tfd" or data != "fer2013" and tfd.found(path):
         return tfd.load(path, image_size, fold, seed)
     if data == "fer2013" or fer2013.found(path):

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from data.faces import EXPRESSIONS, Faces, split_faces
+from data.faces import Faces, split_faces
 from data.rendering import draw
 from training.errors import UserError
 from training.storage import write_atomically
@@ -223,8 +223,8 @@ def load(image_size=48, seed=0, count=COUNT, identities=IDENTITIES, cache=None):
             print(f"{path}: cannot be written, so these faces are drawn again next time")
     labels, people = arrays["labels"], arrays["identities"]
     factors = {name: arrays[name] for name in ("identity", "action_units", "nuisance")}
-    return Faces(arrays["images"], labels, people, split_faces(labels, people, seed), "synthetic", EXPRESSIONS[:7],
-                 factors)
+    return Faces(arrays["images"], labels, people, split_faces(labels, people, seed), "synthetic",
+                 factors=factors)
 
 
 def make(image_size, seed, count, identities):

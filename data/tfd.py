@@ -144,9 +144,7 @@ def _read_mat(path, fields, optional=()):
                         "take a .mat file of TFD, or give your own arrays as .npz (data/README.md)")
     content = {name: array.toarray() if issparse(array) else array for name, array in content.items()}
     for name in fields:
-        if not isinstance(content[name], np.ndarray) or content[name].dtype.kind not in "buif":
-            raise UserError(path, f"{name}: an array of numbers", getattr(content[name], "dtype", type(content[name])),
-                            "get the file anew")
+        _check_numbers(path, name, content[name])
     return content
 
 
@@ -157,6 +155,12 @@ def _read_npz(path, key):
             array = content[key]
     except Exception as error:                                      # numpy and zipfile raise half a dozen kinds here
         raise UserError(path, f"an .npz with {key}", f"{type(error).__name__}: {error}", "get the file anew") from None
-    if array.ndim == 0 or array.dtype.kind not in "buif":
-        raise UserError(path, f"{key}: an array of numbers", f"{array.dtype}, shape {array.shape}", "get the file anew")
+    _check_numbers(path, key, array)
     return array
+
+
+def _check_numbers(path, name, array):
+    """Raise UserError unless this is an array of numbers."""
+    if not isinstance(array, np.ndarray) or array.ndim == 0 or array.dtype.kind not in "buif":
+        found = f"{array.dtype}, shape {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+        raise UserError(path, f"{name}: an array of numbers", found, "get the file anew")
