@@ -23,7 +23,7 @@ from data.faces import EXPRESSIONS
 from data.figures import save
 from data.sources import load
 from expr_classifier import train as classifier
-from expr_classifier.model import make_classifier
+from expr_classifier.model import find_architecture
 from metric_vae.train import train
 from run import metric_of
 from training import storage
@@ -112,7 +112,7 @@ def measure(path, steps, seed, device):
     keep_memory()
     device, settings = choose_device(device), default_settings(vae_script)
     of_classifier = default_settings(classifier_script)
-    model = make_classifier(of_classifier.ARCHITECTURE, 48, len(EXPRESSIONS)).to(device).eval().requires_grad_(False)
+    model = find_architecture(of_classifier.ARCHITECTURE)(48, len(EXPRESSIONS)).to(device).eval().requires_grad_(False)
     metric = metric_of(model, of_classifier.LAYER)
     memory = Memory()
     start = time.perf_counter()

@@ -24,7 +24,7 @@ from benchmarks.contenders import OurLoop, PlainLoop, few, our_log, pythae_epoch
 from data import synthetic
 from data.figures import tsne
 from expr_classifier import train as classifier
-from expr_classifier.model import make_classifier
+from expr_classifier.model import find_architecture
 from metric_vae.train import MODELS
 from training import storage
 from training.devices import choose_device, choose_precision, keep_memory
@@ -182,7 +182,7 @@ def seconds_until(loss, curve):
 def measure_others(settings, faces, device, precision):
     """Faces a second of embedding, t-SNE and drawing synthetic faces."""
     architecture = default_settings(classifier_script).ARCHITECTURE
-    model = make_classifier(architecture, faces.size, len(faces.classes)).to(device).eval()
+    model = find_architecture(architecture)(faces.size, len(faces.classes)).to(device).eval()
     rows = np.arange(len(faces))[:settings.EMBEDDED_FACES]
     drawn, points = settings.DRAWN_FACES, np.random.default_rng(settings.SEED).normal(size=(settings.TSNE_FACES, 16))
     calls = dict(embedding=(len(rows), lambda: classifier.layer_of(model, faces, rows, device)),

@@ -112,9 +112,9 @@ def judge(size, classes, dropout=0.4):
 ARCHITECTURES = {"light": light, "residual": residual, "original": original, "judge": judge}
 
 
-def make_classifier(architecture, size, classes):
-    """The classifier of an architecture: a name of ARCHITECTURES, or "my_file.py:function" of (size, classes) to a
-    Classifier. Raises UserError for an unknown name.
+def find_architecture(name):
+    """The function of (size, classes) to a Classifier of a name in ARCHITECTURES, or of "my_file.py:function".
+
+    Raises UserError for an unknown name.
     """
-    return choose(architecture, ARCHITECTURES, "ARCHITECTURE", "a function of (size, classes) to a Classifier")(
-        size, classes)
+    return choose(name, ARCHITECTURES, "ARCHITECTURE", "a function of (size, classes) to a Classifier")

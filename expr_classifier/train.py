@@ -10,18 +10,17 @@ import torch
 from torch.nn import functional
 
 from data.batches import Images, batches, join
-from expr_classifier.model import ARCHITECTURES, LAYERS, make_classifier
+from expr_classifier.model import LAYERS, find_architecture
 from training import storage
 from training.devices import autocast, layout
 from training.distributed import add_up, add_up_gradients, average_buffers, gather, own_part
 from training.errors import UserError, check_at_least, check_batch, check_choice, check_schedules
 from training.loops import check_finite, epochs, epochs_for, least_batch, set_learning_rate
-from training.plugins import choose
 
 
 def check_settings(settings):
     """Raise UserError for a constant of expr_classifier/run.py with an impossible value."""
-    choose(settings.ARCHITECTURE, ARCHITECTURES, "ARCHITECTURE", "a function of (size, classes) to a Classifier")
+    find_architecture(settings.ARCHITECTURE)
     check_choice("LOSS", settings.LOSS, ("cross_entropy", "squared_error"))
     check_choice("LAYER", settings.LAYER, LAYERS)
     check_at_least(1, settings, "STEPS", "BATCH")
@@ -69,7 +68,7 @@ def train(faces, settings, folder, seed, device, precision):
     torch.manual_seed(seed)
     generator = torch.Generator(device).manual_seed(seed)
     memory_format = layout(settings.ARCHITECTURE, device, precision)
-    model = make_classifier(settings.ARCHITECTURE, faces.size, classes).to(device, memory_format=memory_format)
+    model = find_architecture(settings.ARCHITECTURE)(faces.size, classes).to(device, memory_format=memory_format)
     least = least_batch(model)
     check_at_least(least, settings, "BATCH")
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=settings.WEIGHT_DECAY, fused=True)
@@ -115,7 +114,7 @@ def train(faces, settings, folder, seed, device, precision):
 def load_classifier(path, device):
     """The trained classifier of a checkpoint, in eval mode."""
     state = storage.load_checkpoint(path, device)
-    model = make_classifier(state["architecture"], state["size"], state["classes"])
+    model = find_architecture(state["architecture"])(state["size"], state["classes"])
     model.load_state_dict(state["model"])
     return model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
 

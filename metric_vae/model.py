@@ -177,13 +177,12 @@ def light_decoder(size, inputs):
 ARCHITECTURES = {"light": light, "original": original}
 
 
-def make_vae(architecture, size, z_dim, metric_dims=None):
-    """The VAE of an architecture: a name of ARCHITECTURES, or "my_file.py:function" of (size, z_dim, metric_dims).
+def find_architecture(name):
+    """The function of (size, z_dim, metric_dims) to a VAE of a name in ARCHITECTURES, or of "my_file.py:function".
 
     Raises UserError for an unknown name.
     """
-    return choose(architecture, ARCHITECTURES, "ARCHITECTURE", "a function of (size, z_dim, metric_dims) to a VAE")(
-        size, z_dim, metric_dims)
+    return choose(name, ARCHITECTURES, "ARCHITECTURE", "a function of (size, z_dim, metric_dims) to a VAE")
 
 
 def squared_error(x_hat, x):

@@ -12,7 +12,7 @@ from data.batches import Images, batches, join
 from metric_vae import density
 from metric_vae.loss import Loss, Terms
 from metric_vae.metrics import Matrix, check_norm
-from metric_vae.model import ARCHITECTURES, make_vae
+from metric_vae.model import find_architecture
 from metric_vae.regularizers import REGULARIZERS
 from metric_vae.statistics import stratified_rows
 from training import storage
@@ -20,7 +20,6 @@ from training.devices import autocast, layout
 from training.distributed import PROCESS, add_up, add_up_gradients, average_buffers, own_part
 from training.errors import UserError, check_at_least, check_batch, check_choice, check_schedules
 from training.loops import check_finite, epochs, epochs_for, least_batch, set_learning_rate
-from training.plugins import choose
 
 MODELS = ("no_dist_reg", "dist_reg")        # without and with the regulariser: the names of their files
 LEAST = 4               # faces of a batch; a smaller last one joins the one before: if both faces of two get nearly
@@ -30,7 +29,7 @@ LEAST = 4               # faces of a batch; a smaller last one joins the one bef
 def check_settings(settings):
     """Raise UserError for a constant of metric_vae/run.py with an impossible value."""
     s = settings
-    choose(s.ARCHITECTURE, ARCHITECTURES, "ARCHITECTURE", "a function of (size, z_dim, metric_dims) to a VAE")
+    find_architecture(s.ARCHITECTURE)
     check_choice("REGULARIZER", s.REGULARIZER, ("none", *REGULARIZERS))
     check_choice("REGULARIZE_ON", s.REGULARIZE_ON, (None, "mu", "z", "expected"))
     check_at_least(1, s, "STEPS", "Z_DIM", "MEAN_OF")
@@ -95,7 +94,7 @@ def train(name, faces, metric, settings, folder, seed, device, precision):
     torch.manual_seed(seed)
     generator = torch.Generator(device).manual_seed(seed)
     memory_format = layout(settings.ARCHITECTURE, device, precision)
-    vae = make_vae(settings.ARCHITECTURE, faces.size, settings.Z_DIM, settings.METRIC_DIMS)
+    vae = find_architecture(settings.ARCHITECTURE)(faces.size, settings.Z_DIM, settings.METRIC_DIMS)
     vae.to(device, memory_format=memory_format)
     least = max(least_batch(vae), LEAST)
     check_at_least(least, settings, "BATCH")
@@ -179,7 +178,7 @@ def validate(vae, loss, images, rows, seed, precision):
 def load_vae(folder, name, device):
     """The trained VAE of a run folder, in eval mode; name "no_dist_reg" or "dist_reg"."""
     state = storage.load_checkpoint(folder / f"{name}.pt", device)
-    vae = make_vae(state["architecture"], state["size"], state["z_dim"], state["metric_dims"])
+    vae = find_architecture(state["architecture"])(state["size"], state["z_dim"], state["metric_dims"])
     vae.load_state_dict(state["model"])
     return vae.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
 

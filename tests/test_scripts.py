@@ -8,14 +8,13 @@ import torch
 
 import experiments
 import run
-from conftest import draw_small_images
+from conftest import SCRIPTS, draw_small_images
 from metric_vae import train as vae
+from metric_vae.model import light
 from metric_vae.scores import latents_of
 from training import storage
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-SCRIPTS = ("run", "experiments", "expr_classifier.run", "metric_vae.run", "benchmarks.regularizers", "benchmarks.seeds",
-           "benchmarks.speed", "benchmarks.scale")
 QUICK = ("IMAGE_SIZE=16", "DEVICE=cpu", "PRECISION=fp32", "classifier.STEPS=1", "vae.STEPS=1")
 SCORED = ("JUDGE_STEPS=1", "JUDGE_BATCH=16", "IDENTITY_STEPS=0", "SAMPLE=20", "SHOWN=2", "DEVICE=cpu")
 
@@ -77,7 +76,7 @@ def test_two_calls_do_not_see_each_others_arguments(home):
 @pytest.mark.parametrize("part, moved", [("metric", [0, 1, 2]), ("rest", [3, 4, 5]), ("both", [0, 1, 2, 3, 4, 5])])
 def test_edits_move_the_chosen_part_of_z(small_faces, part, moved):
     torch.manual_seed(0)
-    model, cpu = vae.ARCHITECTURES["light"](16, 6, 3).eval(), torch.device("cpu")
+    model, cpu = light(16, 6, 3).eval(), torch.device("cpu")
     latents = latents_of("dist_reg", model, small_faces, np.arange(8), cpu, part)
     latents.decode = lambda z: z
     change = latents.edit(np.arange(7), 6)[:6] - latents.mu[:6]

@@ -2,7 +2,7 @@
 import importlib.util
 from pathlib import Path
 
-from training.errors import UserError
+from training.errors import UserError, check_choice
 
 
 def is_plugin(name):
@@ -30,7 +30,5 @@ def choose(name, known, where, expected):
     """The function of this name in the dict known, or in a file. Raises UserError where there is neither."""
     if is_plugin(name):
         return load_function(name, where, expected)
-    if name not in known:
-        raise UserError(where, f"one of {', '.join(known)}, or my_file.py:function", repr(name),
-                        "set it to one of these")
+    check_choice(where, name, (*known, "my_file.py:function"))
     return known[name]
