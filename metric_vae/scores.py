@@ -107,11 +107,11 @@ def pair_of(faces, start=None, end=None):
     for constant, name in (("FROM", start), ("TO", end)):
         if name is not None:
             check_choice(constant, name, faces.classes)
+    if len(faces.classes) < 2:
+        return None
     usual = [faces.classes.index(name) for name in ("happy", "sad") if name in faces.classes]
     if len(usual) < 2:
         usual = np.argsort(-np.bincount(faces.labels[faces.labels >= 0], minlength=1), kind="stable")[:2].tolist()
-    if len(faces.classes) < 2:
-        return None
     a, b = (given if name is None else faces.classes.index(name) for given, name in zip(usual, (start, end)))
     return (a, b) if a != b else None
 
@@ -123,8 +123,8 @@ def score_edits(latents, judge, identifier, metric, faces, device, pair=None, st
     judge_on_samples: the share of the density's samples of a class that the judge takes for it.
 
     identifier: a network with layers(x) whose second-last layer tells people apart, or None; pair: the labels of the
-    classes between which faces are interpolated, by default pair_of(faces); steps: of an
-    interpolation, its ends included; paths: how many interpolations at most; seed: of what is drawn.
+    classes between which faces are interpolated, by default pair_of(faces); steps: of an interpolation, its
+    ends included; paths: how many interpolations at most; seed: of what is drawn.
     """
     probabilities = lambda x: apply(lambda x: judge.layers(x)["softmax"], x, device)
     features = lambda x: apply(lambda x: judge.layers(x)["second_last"], x, device)
@@ -132,7 +132,7 @@ def score_edits(latents, judge, identifier, metric, faces, device, pair=None, st
     targets = np.flatnonzero(np.isfinite(latents.means[:, 0]))
     known = np.flatnonzero(np.isin(latents.labels, targets))
     scores = score_editing(latents.edit, latents.rows, known, latents.decode(latents.mu[known]), targets, judge,
-                               identifier, faces, device, pair, seed)
+                           identifier, faces, device, pair, seed)
     of_all = features(latents.x)
     for score, source in (("frechet", "density"), ("frechet_prior", "prior")):
         if source == "prior" or latents.density is not None:

@@ -13,6 +13,8 @@ from training.errors import UserError           # noqa: E402
 
 EXPRESSIONS = ALL_EXPRESSIONS[:7]
 PEOPLE = 10
+SCRIPTS = ("run", "experiments", "expr_classifier.run", "metric_vae.run", "benchmarks.regularizers", "benchmarks.seeds",
+           "benchmarks.speed", "benchmarks.scale")
 
 
 def draw_small_images(size=16, people=PEOPLE, seed=0):

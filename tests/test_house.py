@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from conftest import SCRIPTS
 from training.settings import constants
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("training", "data", "expr_classifier", "metric_vae", "benchmarks")
-SCRIPTS = ("run", "experiments", "expr_classifier.run", "metric_vae.run", "benchmarks.regularizers", "benchmarks.seeds",
-           "benchmarks.speed", "benchmarks.scale")
 MODULES = ["run", "experiments", *sorted(f"{package}.{path.stem}" for package in PACKAGES
                                          for path in (ROOT / package).glob("*.py") if not path.stem.startswith("__"))]
 MAY_IMPORT = {                  # besides itself

@@ -8,15 +8,13 @@ import pytest
 import expr_classifier.run
 import metric_vae.run
 import run
+from conftest import SCRIPTS
 from training.settings import constants, parse, parse_one
 
 ROOT = Path(__file__).resolve().parents[1]
 READMES = ["README.md", "benchmarks/README.md", "data/README.md"]
 RESULTS = {"synthetic": "synthetic_*_test", "photographs": "photos_*_test"}
-SCRIPTS = {"run.py": run, "experiments.py": importlib.import_module("experiments"),
-           "expr_classifier.run": expr_classifier.run, "metric_vae.run": metric_vae.run,
-           **{f"benchmarks.{name}": importlib.import_module(f"benchmarks.{name}")
-              for name in ("regularizers", "seeds", "speed", "scale")}}
+MODULES = {name if "." in name else f"{name}.py": importlib.import_module(name) for name in SCRIPTS}
 
 
 def words(name):
@@ -62,7 +60,7 @@ def test_every_link_and_path_exists(readme):
 
 @pytest.mark.parametrize("readme", READMES)
 def test_every_constant_exists(readme):
-    known = {name for script in SCRIPTS.values() for name in constants(script)} | {"LEFT_OUT", "FOLDER_ORDER"}
+    known = {name for script in MODULES.values() for name in constants(script)} | {"LEFT_OUT", "FOLDER_ORDER"}
     text = re.sub(r"```(?!\n(?:python|torchrun)).*?```", "", (ROOT / readme).read_text(), flags=re.DOTALL)
     for name in re.findall(r"`([A-Z][A-Z_0-9]{2,})(?:=[^`]*)?`", text):
         assert name in known, name
@@ -74,7 +72,7 @@ def test_every_command_has_arguments_that_its_script_takes(readme):
         script, *arguments = line.removeprefix("-m ").rstrip(".").split()
         if script == "run.py":
             parse(arguments, {"": run, "classifier": expr_classifier.run, "vae": metric_vae.run})
-        elif script in SCRIPTS:
-            parse_one(arguments, SCRIPTS[script])
+        elif script in MODULES:
+            parse_one(arguments, MODULES[script])
         else:
             assert script in ("data", "pytest"), line
