@@ -182,12 +182,14 @@ class Bench:
 
     def identity_of(self, name):
         """All that a point's result depends on, as JSON gives it back; name None: what the classifiers depend on."""
+        def constants_of(settings):                             # without those of which run.py has its own
+            return {key: value for key, value in asdict(settings).items() if not hasattr(run, key)}
         of_judges = {key: value for key, value in asdict(self.sample).items()
                      if key.startswith(("JUDGE", "SECOND", "IDENTITY"))}
         identity = dict(fingerprint=self.faces.fingerprint, device=self.device.type, precision=self.precision,
-                        split=self.settings.SPLIT, classifier=asdict(self.classifier), judges=of_judges)
+                        split=self.settings.SPLIT, classifier=constants_of(self.classifier), judges=of_judges)
         if name is not None:
-            identity |= dict(model=model_of(name), sample=self.sample.SAMPLE, vae=asdict(vae_settings(name)))
+            identity |= dict(model=model_of(name), sample=self.sample.SAMPLE, vae=constants_of(vae_settings(name)))
         if name in BASELINES:
             of_script = asdict(self.settings)
             identity |= dict(baselines={key: of_script[key] for key in BASELINE_SETTINGS})
