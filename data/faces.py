@@ -1,23 +1,21 @@
-"""The Faces record, its checks and splits.
+"""The Faces record and its checks.
 
 In: arrays of one source. Out: Faces.
 """
 import hashlib
-import warnings
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
 
+from data.splits import SPLITS, split_faces
 from training.errors import UserError
 
 EXPRESSIONS = ("anger", "disgust", "fear", "happy", "sad", "surprise", "neutral", "contempt")
 SYNONYMS = {"angry": "anger", "disgusted": "disgust", "fearful": "fear", "afraid": "fear", "scared": "fear",
             "happiness": "happy", "joy": "happy", "sadness": "sad", "surprised": "surprise"}
 UNLABELLED = ("unlabelled", "unlabeled", "unknown")         # names of no class
-SPLITS = ("train", "val", "test")
-FRACTION = 10                       # one part in FRACTION each for val and test, where the data has no split
 CHUNK = 4096                        # faces looked at in one go by checks and the fingerprint
 
 
@@ -218,37 +216,6 @@ def _split_numbers(split, count, where):
 def _some(rows, count=8):
     """The first few rows, for a message."""
     return ", ".join(map(str, rows[:count])) + (", ..." if len(rows) > count else "")
-
-
-def split_faces(labels, identities, seed, where="data"):
-    """Split int64 (N,) into train, val and test, 8 : 1 : 1, stratified by label.
-
-    Faces of one known identity stay together; faces of unknown identity (-1) are taken one by one.
-    Raises UserError with fewer than three identities and fewer than three faces of unknown identity.
-    """
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-    split = np.zeros(len(labels), np.int64)
-    known, unknown = np.flatnonzero(identities >= 0), np.flatnonzero(identities < 0)
-    people = len(np.unique(identities[known]))
-    for rows, units, method in ((known, people, StratifiedGroupKFold), (unknown, len(unknown), StratifiedKFold)):
-        folds = min(FRACTION, units)
-        if folds < len(SPLITS):
-            continue                                            # too few to hold any out: they train
-        strata = labels[rows]
-        if np.bincount(strata + 1).max() < folds:
-            strata = np.zeros(len(rows), np.int64)              # too few of each label to stratify
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)        # a label with fewer faces than folds
-            parts = [part for _, part in method(folds, shuffle=True, random_state=seed)
-                     .split(rows, strata, identities[rows]) if len(part)]
-        if folds < FRACTION or max(map(len, parts[:2])) > 2 * len(rows) / FRACTION:
-            parts.sort(key=len)                                 # few people, or some with many faces: these train
-        split[rows[parts[0]]], split[rows[parts[1]]] = 2, 1
-    if len(np.unique(split)) < len(SPLITS):
-        raise UserError(where, "at least three identities or three faces of unknown identity, to hold some out",
-                        f"{people} identities and {len(unknown)} faces of unknown identity",
-                        "add faces, give a split of your own, or set identities to -1 (unknown)")
-    return split
 
 
 def summary(faces):

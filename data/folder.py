@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from data.faces import SPLITS, checked, class_name, split_faces
+from data.faces import checked, class_name
+from data.splits import SPLITS, split_faces
 from data.layouts import Layout, recognise
 from data.pixels import GROUND, RANGES
 from training.errors import UserError

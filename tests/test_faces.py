@@ -6,7 +6,7 @@ from PIL import Image
 
 from data import __main__ as command
 from data import faces as module
-from data.faces import EXPRESSIONS, Faces, checked, named_labels, split_faces, summary
+from data.faces import EXPRESSIONS, Faces, checked, named_labels, summary
 from data.figures import contact_sheet
 from data.sources import load
 from layouts import memory_mapped
@@ -123,74 +123,6 @@ def test_constant_faces_are_found_in_every_chunk(images, labels, user_error, mon
     user_error(lambda: check(images, labels), "rows 0, 8, 9, 69")
 
 
-# --- splits
-
-def test_a_drawn_split_shares_no_identity(labels, identities):
-    split = split_faces(labels, identities, seed=0)
-    people = [set(identities[split == part]) for part in range(3)]
-    assert not (people[0] & people[1] or people[0] & people[2] or people[1] & people[2])
-    assert [len(p) for p in people] == [8, 1, 1]
-
-
-def test_a_drawn_split_without_identities_is_stratified(labels):
-    split = split_faces(labels, np.full(70, -1), seed=0)
-    for label in range(7):
-        assert np.bincount(split[labels == label]).tolist() == [8, 1, 1]
-
-
-def test_a_drawn_split_depends_on_the_seed_alone(labels):
-    unknown = np.full(70, -1)
-    assert (split_faces(labels, unknown, 3) == split_faces(labels, unknown, 3)).all()
-    assert (split_faces(labels, unknown, 3) != split_faces(labels, unknown, 4)).any()
-
-
-@pytest.mark.parametrize("people", [1, 2])
-def test_too_few_identities_to_hold_any_out_are_refused(people, images, labels, user_error):
-    user_error(lambda: check(images, labels, np.arange(70) % people), "some/path.npz", "three identities",
-               f"{people} identities", "split of your own")
-
-
-def test_two_faces_are_too_few(user_error):
-    user_error(lambda: split_faces(np.array([0, 1]), np.array([-1, -1]), 0), "2 faces")
-
-
-def test_three_faces_go_one_to_each_part():
-    assert sorted(split_faces(np.array([0, 1, 2]), np.full(3, -1), 0)) == [0, 1, 2]
-
-
-def test_fewer_faces_of_every_label_than_parts_still_split(labels):
-    people = np.arange(63) // 3                                 # 9 faces of each label, 21 people, 10 parts
-    split = split_faces(labels[:63], people, 0)
-    assert set(split) == {0, 1, 2} and not set(people[split == 0]) & set(people[split == 2])
-
-
-def test_few_faces_of_unknown_identity_beside_known_ones_train(labels, identities):
-    identities[[0, 69]] = -1
-    assert (split_faces(labels, identities, 0)[[0, 69]] == 0).all()
-
-
-def test_with_few_people_the_one_with_the_most_faces_trains(labels):
-    people = np.repeat([0, 1, 2], [10, 50, 10])
-    assert (split_faces(labels, people, 0)[people == 1] == 0).all()
-
-
-@pytest.mark.parametrize("sizes", [[500] + [9] * 14, [200, 200] + [20] * 14])
-def test_of_many_people_those_with_far_more_faces_than_a_part_train(sizes):
-    people = np.repeat(np.arange(len(sizes)), sizes)
-    split = split_faces(np.arange(len(people)) % 7, people, 0)
-    assert (split[people == 0] == 0).all() and set(split) == {0, 1, 2}
-    assert max((split == 1).sum(), (split == 2).sum()) <= .2 * len(people)
-    assert not set(people[split == 0]) & set(people[split == 2])
-
-
-def test_rows_are_those_of_a_split_and_of_labelled_faces(small_faces):
-    small_faces.labels[[0, 60]] = -1
-    assert small_faces.rows().tolist() == list(range(70))
-    assert small_faces.rows("val").tolist() == list(range(56, 63))
-    assert small_faces.rows("val", labelled=True).tolist() == [56, 57, 58, 59, 61, 62]
-    assert small_faces.rows(labelled=True).tolist() == [*range(1, 60), *range(61, 70)]
-
-
 # --- fingerprint and summary
 
 def test_the_fingerprint_is_that_of_the_content(small_faces, tmp_path):
@@ -295,3 +227,19 @@ def test_training_faces_that_are_also_held_out_are_counted(images, labels, capsy
     images[[3, 4]], images[5] = images[60], images[69]
     check(images, labels, None, split)
     assert "3 training faces are byte-identical to held-out ones" in capsys.readouterr().out
+
+
+# --- splits
+
+@pytest.mark.parametrize("people", [1, 2])
+def test_too_few_identities_to_hold_any_out_are_refused(people, images, labels, user_error):
+    user_error(lambda: check(images, labels, np.arange(70) % people), "some/path.npz", "three identities",
+               f"{people} identities", "split of your own")
+
+
+def test_rows_are_those_of_a_split_and_of_labelled_faces(small_faces):
+    small_faces.labels[[0, 60]] = -1
+    assert small_faces.rows().tolist() == list(range(70))
+    assert small_faces.rows("val").tolist() == list(range(56, 63))
+    assert small_faces.rows("val", labelled=True).tolist() == [56, 57, 58, 59, 61, 62]
+    assert small_faces.rows(labelled=True).tolist() == [*range(1, 60), *range(61, 70)]
