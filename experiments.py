@@ -18,6 +18,7 @@ import expr_classifier.run as classifier_script
 import metric_vae.figures as vae_figures
 import metric_vae.run as vae_script
 import run as main_script
+from data import options as data_options
 from data.faces import Faces
 from data.sources import load
 from expr_classifier import judges, train as classifier
@@ -97,10 +98,10 @@ class Run:
 
 def open_run(folder, device):
     """The Run in a folder. Raises UserError where the data is not what the run saw."""
-    scripts = {"": main_script, "classifier": classifier_script, "vae": vae_script}
+    scripts = {"": main_script, "classifier": classifier_script, "vae": vae_script, "faces": data_options}
     settings = storage.read_settings(folder, scripts)
     started = next(iter(settings.values()))                     # of the script that was started
-    faces = load(started.DATA, started.IMAGE_SIZE, started.FOLD, started.SEED)
+    faces = load(started.DATA, started.IMAGE_SIZE, started.FOLD, started.SEED, settings["faces"])
     storage.check_same_data(folder, faces.about())
     return Run(folder, faces, started.SEED, storage.read_json(folder / "settings.json")["precision"],
                settings.get("classifier"), settings.get("vae"), device)

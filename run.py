@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import expr_classifier.run as classifier_script
 import metric_vae.run as vae_script
+from data import options as data_options
 from data.sources import load
 from expr_classifier import train as classifier
 from metric_vae import train as vae
@@ -42,7 +43,8 @@ REFERENCE = """
 
 
 def main(arguments):
-    scripts = {"": sys.modules[__name__], "classifier": classifier_script, "vae": vae_script}
+    scripts = {"": sys.modules[__name__], "classifier": classifier_script, "vae": vae_script,
+               "faces": data_options}
     settings = parse(arguments, scripts)
     check_choice("RECIPE", settings[""].RECIPE, ("ours", "reference"))
     if settings[""].RECIPE == "reference":
@@ -61,7 +63,7 @@ def main(arguments):
         device, precision = start(*storage.stored_device(folder, of_run.DEVICE))
     began = time.perf_counter()
     with first_process_first():
-        faces = load(of_run.DATA, of_run.IMAGE_SIZE, of_run.FOLD, of_run.SEED)
+        faces = load(of_run.DATA, of_run.IMAGE_SIZE, of_run.FOLD, of_run.SEED, settings["faces"])
     print(f"{faces.name}: {len(faces)} faces of {faces.size}x{faces.size} pixels; {device}, {precision}")
     missing = classifier.missing_classes(faces)
     if missing and of_vae.METRIC == "embeddings":

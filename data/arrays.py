@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from data.faces import EXPRESSIONS, checked
+from data.layouts import names_of
 from data.pixels import grey_squares
 from training.errors import UserError
 
@@ -24,11 +25,11 @@ def found(path):
     return path.suffix.lower() == ".npz" or path.name == "images.npy" or os.path.lexists(path / "images.npy")
 
 
-def load(path, image_size=48, seed=0):
+def load(path, image_size, seed, options):
     """Faces of the arrays at path; images of another size are resized to image_size pixels.
 
     A missing split is drawn from the seed, without sharing identities where they are known. No face is left out, so
-    that rows stay those of a metric file.
+    that rows stay those of a metric file. options: see data/options.py.
     Raises UserError for an array that is missing, damaged, pickled, misshapen or out of range, and for black faces.
     """
     path = Path(path)
@@ -44,9 +45,21 @@ def load(path, image_size=48, seed=0):
                         "save labels too, a number or name for each face, -1 for an unlabelled one")
     name = path.stem if path.is_file() else path.resolve().name
     images = grey_squares(content["images"], image_size, path)
-    classes = tuple(map(str, content["classes"].ravel())) if "classes" in content else EXPRESSIONS
-    return checked(images, content["labels"], content.get("identities"), content.get("split"), name, path, seed,
-                   classes=classes)
+    labels, classes = content["labels"], EXPRESSIONS
+    if "classes" in content:
+        classes = tuple(map(str, content["classes"].ravel()))
+    if options.CLASS_NAMES is not None:
+        labels = _named(labels, options.CLASS_NAMES, path)
+    return checked(images, labels, content.get("identities"), content.get("split"), name, path, seed, classes=classes)
+
+
+def _named(labels, class_names, where):
+    """The names that CLASS_NAMES gives to labels, whole numbers (N,) or (N, 1), -1 unlabelled."""
+    if labels.dtype.kind not in "iu":
+        raise UserError(where, "labels that are whole numbers, which CLASS_NAMES names", labels.dtype,
+                        "leave CLASS_NAMES out")
+    named = names_of(class_names, np.unique(labels[labels != -1]).tolist() or [0], where) | {-1: "unlabelled"}
+    return np.array([named[label] for label in labels.ravel().tolist()])
 
 
 def _read_npz(path):

@@ -135,6 +135,24 @@ def _look_at(images):
     return np.concatenate(flat), np.array(digests, np.int64)
 
 
+def without_classes(faces, names):
+    """The faces without those of these classes, names with commas between. Raises UserError for an unknown name, and
+    where too few faces are left.
+    """
+    out, where = {class_name(name) for name in names.split(",")}, f"LEFT_OUT={names}"
+    unknown = sorted(map(str, out - set(faces.classes)))
+    if unknown:
+        raise UserError(where, "some of " + ", ".join(faces.classes), ", ".join(unknown), "correct the names")
+    numbers = [number for number, name in enumerate(faces.classes) if name in out]
+    rows = np.flatnonzero(~np.isin(faces.labels, numbers))
+    print(f"{where}: left out {len(faces) - len(rows)} of {len(faces)} faces")
+    left = checked(faces.images[rows], faces.labels[rows], faces.identities[rows], faces.split[rows], faces.name, where,
+                   seed=0, classes=faces.classes)
+    if faces.factors is not None:
+        left.factors = {name: values[rows] for name, values in faces.factors.items()}
+    return left
+
+
 def class_name(name):
     """The name of a class: for synonyms that of the expression, else the name itself; None for unlabelled faces."""
     lower = str(name).strip().lower()

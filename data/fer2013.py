@@ -42,11 +42,11 @@ def _has_header(path):
         return False
 
 
-def load(path, image_size=48, seed=0):
+def load(path, image_size, seed, options):
     """Faces of FER2013; image_size in pixels, PublicTest is val and PrivateTest is test.
 
     A csv without a Usage column (Kaggle's train.csv) gets a split drawn from the seed. Faces of one grey level, of
-    which FER2013 has a few, are left out.
+    which FER2013 has a few, are left out. options: see data/options.py.
     Raises UserError where there is no csv, a column is missing, or a row is malformed (it names the line).
     """
     path = Path(path)
@@ -64,7 +64,7 @@ def load(path, image_size=48, seed=0):
         print(f"warning: {file.name} is not the public file (its checksum differs), read all the same")
     images, labels, split = _read(file)
     votes = file.with_name(FER_PLUS)
-    if votes.is_file():
+    if options.FER_PLUS and votes.is_file():
         labels = _majority(votes, len(images))
         kept = labels >= 0
         print(f"{votes}: labels of FER+, the majority of ten votes; left out {(~kept).sum()} of {len(kept)} faces "
@@ -83,10 +83,10 @@ def _majority(path, count):
         votes = np.array([[int(row[name]) for name in VOTED] for row in rows]).reshape(-1, len(VOTED))
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise UserError(path, "the votes of FER+: columns " + ", ".join(VOTED), f"{type(error).__name__}: {error}",
-                        "get the file anew, or move it away for FER2013's own labels") from None
+                        "get the file anew, or FER_PLUS=False for FER2013's own labels") from None
     if len(votes) != count:
         raise UserError(path, f"{count} rows, as many as faces", len(votes),
-                        "get the file anew, or move it away for FER2013's own labels")
+                        "get the file anew, or FER_PLUS=False for FER2013's own labels")
     labels = np.array([EXPRESSIONS.index(class_name(name)) for name in VOTED[:8]] + [-1, -1])
     return np.where(votes.max(1) > votes.sum(1) / 2, labels[votes.argmax(1)], -1)
 

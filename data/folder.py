@@ -3,6 +3,7 @@
 In: a folder with train|val|test/<class>/*, with only <class>/*, or with pictures alone, which are unlabelled; or a
 folder that holds just one such. Out: Faces, in the order of the paths.
 """
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,14 +13,9 @@ from tqdm import tqdm
 
 from data.faces import checked, class_name
 from data.splits import SPLITS, split_faces
-from data.layouts import Layout, recognise
+from data.layouts import NUMBERS, Layout, names_of, recognise
 from data.pixels import GROUND, RANGES
 from training.errors import UserError
-
-# What folders named 0, 1, ... hold, {number: expression}; it differs between data sets, so None refuses them.
-# RAF-DB: dict(enumerate(("surprise", "fear", "disgust", "happy", "sad", "anger", "neutral"), start=1))
-FOLDER_ORDER = None
-LEFT_OUT = ()                           # folders to pass over, in lower case, e.g. ("contempt",)
 
 PARTS = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "test": 2, "testing": 2}
 ARCHIVES = (".zip", ".gz", ".tgz", ".tar", ".rar", ".7z")
@@ -27,13 +23,13 @@ NO_IMAGES = (".txt", ".csv", ".json", ".md", ".db", ".ini", ".html", ".xml", ".p
              ".pts", ".pkl", *ARCHIVES)
 
 
-def load(path, image_size=48, seed=0):
+def load(path, image_size, seed, options):
     """Faces of image files of any size, format and colour, made grey, square and image_size pixels large.
 
     Where there is no val or no test folder it is drawn from train, a tenth of it, stratified, from the seed; where
     there is none of the three the whole split is drawn. Files that cannot be read and faces of one grey level are
-    left out with a count.
-    Raises UserError for a numbered folder that FOLDER_ORDER does not explain, and where no images or no train are.
+    left out with a count. options: see data/options.py.
+    Raises UserError for a numbered folder that CLASS_NAMES does not explain, and where no images or no train are.
     """
     path = Path(path)
     if not path.is_dir():
@@ -43,18 +39,24 @@ def load(path, image_size=48, seed=0):
                         "unpack it and give the folder" if archive else "data/README.md lists what can be read")
     path = _descend(path)
     pictures = [file for file in _files(path) if _may_be_image(file)]
-    layout = recognise(path, pictures)
+    layout = recognise(path, pictures, options)
     if layout is None:
-        layout = _by_folders(path, pictures)
+        layout = _by_folders(path, pictures, options.CLASS_NAMES)
     else:
         print(f"{path}: recognised as {layout.name}")
+    if options.IDENTITY_PATTERN is not None:
+        layout.people = _people(path, layout.files, options.IDENTITY_PATTERN)
     images, read = _read(path, layout.files, image_size)
     labels = np.array([class_name(name) or "" for name in layout.classes])[read]
-    people = None if layout.people is None else np.unique(layout.people, return_inverse=True)[1][read]
+    people = np.full(len(labels), -1)
+    if layout.people is not None:
+        names = sorted({name for name in layout.people if name is not None})
+        numbers = {None: -1} | {name: number for number, name in enumerate(names)}
+        people = np.array([numbers[name] for name in layout.people])[read]
     split = None
     if layout.parts is not None:
         split = np.array([PARTS[part] for part in layout.parts])[read]
-        _draw_missing_parts(path, np.unique(labels, return_inverse=True)[1], split, seed)
+        _draw_missing_parts(path, np.unique(labels, return_inverse=True)[1], people, split, seed)
     return checked(images, labels, people, split, layout.name, path, seed, constant="leave out")
 
 
@@ -88,7 +90,7 @@ def _entries(folder):
                         "change its permissions, or move it away") from None
 
 
-def _by_folders(path, pictures):
+def _by_folders(path, pictures, class_names):
     """The Layout of part/class/*, of only class/*, or of pictures without folders, which are unlabelled."""
     folders = _folders(path)
     parts = {folder: folder.name.lower() for folder in folders if folder.name.lower() in PARTS}
@@ -99,7 +101,8 @@ def _by_folders(path, pictures):
             if folder in inside:
                 inside[folder].append(file)
     files = [file for of_class in inside.values() for file in of_class]
-    classes = [_class(folder) for folder, of_class in inside.items() for _ in of_class]
+    names = _names([folder for folder, of_class in inside.items() if of_class], class_names)
+    classes = [names[folder] for folder, of_class in inside.items() for _ in of_class]
     of_parts = [parts.get(folder.parent) for folder, of_class in inside.items() for _ in of_class]
     stray = [file for file in pictures if file.parent in (path, *tops)]
     if not files and stray:
@@ -119,9 +122,8 @@ def _by_folders(path, pictures):
 
 
 def _folders(path):
-    """The folders in a folder, sorted, without those that LEFT_OUT names."""
-    return sorted(folder for folder in _entries(path) if folder.is_dir() and not folder.name.startswith((".", "__"))
-                  and folder.name.lower() not in LEFT_OUT)
+    """The folders in a folder, sorted, without hidden ones."""
+    return sorted(folder for folder in _entries(path) if folder.is_dir() and not folder.name.startswith((".", "__")))
 
 
 def _may_be_image(file):
@@ -130,16 +132,32 @@ def _may_be_image(file):
     return not hidden and file.suffix.lower() not in NO_IMAGES and file.is_file()
 
 
-def _class(folder):
-    """The name of the class in a folder: that of the folder, or what its number means."""
-    name = folder.name
-    if name.isdecimal():
-        name = (FOLDER_ORDER or {}).get(int(name))
-        if name is None:
-            raise UserError(folder.absolute(), "a folder named after its class", f"{folder.name}, which means another "
-                            "class in each data set" if FOLDER_ORDER is None else f"no {folder.name} in FOLDER_ORDER",
-                            "set FOLDER_ORDER at the top of data/folder.py to your data set's order, or rename them")
-    return name
+def _names(folders, class_names):
+    """{folder: name of its class}: its name, or what its number means."""
+    numbered = [folder for folder in folders if folder.name.isdecimal()]
+    if numbered and class_names is None:
+        raise UserError(numbered[0].absolute(), "folders named after their classes",
+                        "numbers, which mean other classes in each data set",
+                        "say which: CLASS_NAMES=" + " or ".join(NUMBERS) + ', or CLASS_NAMES="anger,disgust,..."')
+    named = names_of(class_names, [int(folder.name) for folder in numbered], numbered[0].parent) if numbered else {}
+    return {folder: named[int(folder.name)] if folder in numbered else folder.name for folder in folders}
+
+
+def _people(path, files, pattern):
+    """The name of the person in each file, by IDENTITY_PATTERN, None where it does not match."""
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise UserError(f"IDENTITY_PATTERN={pattern}", "a regular expression", error, r'for example "^(S\d+)_"') from None
+    found = [compiled.search(file.name) or compiled.search(file.relative_to(path).as_posix()) for file in files]
+    people = [match and match[min(1, compiled.groups)] for match in found]
+    missing = [file for file, person in zip(files, people) if person is None]
+    if len(missing) == len(files):
+        raise UserError(f"IDENTITY_PATTERN={pattern}", "a pattern in names of files", f"none in {len(files)}, e.g. "
+                        f"{files[0].relative_to(path)}", r'for example "^(S\d+)_" for S010_1.png')
+    print(f"{path}: {len(set(people) - {None})} people, by IDENTITY_PATTERN"
+          + (f"; {len(missing)} files without, e.g. {missing[0].relative_to(path)}" if missing else ""))
+    return people
 
 
 def _read(path, files, size):
@@ -191,15 +209,15 @@ def _read_one(file, size):
     return np.asarray(image), square, None
 
 
-def _draw_missing_parts(path, labels, split, seed):
-    """Fill, in split, a val or test that no face is in with a tenth of train each."""
+def _draw_missing_parts(path, labels, people, split, seed):
+    """Fill, in split, a val or test that no face is in with a tenth of train each. people: -1 unknown."""
     train = np.flatnonzero(split == 0)
     if not len(train):
         raise UserError(path.absolute(), "a folder train with faces", "none",
                         "add one, or give a folder of classes without train, val and test")
     missing = [part for part in (1, 2) if not (split == part).any()]
     if missing:
-        drawn = split_faces(labels[train], np.full(len(train), -1), seed, path)
+        drawn = split_faces(labels[train], people[train], seed, path)
         for part in missing:
             rows = train[drawn == part]
             split[rows] = part

@@ -5,12 +5,17 @@ In: a folder. Out: which pictures it holds, with their classes, people and split
 import re
 from dataclasses import dataclass
 
+from data.faces import EXPRESSIONS
+from training.errors import UserError
+
 NUMBERS = {                             # what numbered folders or labels mean
+    "FER2013": dict(enumerate(EXPRESSIONS[:7])),
     "RAF-DB": dict(enumerate(("surprise", "fear", "disgust", "happy", "sad", "anger", "neutral"), start=1)),
     "AffectNet": dict(enumerate(("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")))}
 CODES = dict(AN="anger", DI="disgust", FE="fear", AF="fear", HA="happy", NE="neutral", SA="sad", SU="surprise")
 CK = re.compile(r"^(S\d{3})_\d{3}_\d{8}\.", re.IGNORECASE)                      # person, sequence, frame
 JAFFE = re.compile(r"^([A-Z]{2})\.(AN|DI|FE|HA|NE|SA|SU)\d+\.\d+\.tiff?$", re.IGNORECASE)     # person, expression
+KDEF_ANGLES = ("S", "HL", "HR", "FL", "FR")
 KDEF = re.compile(r"^[AB]([FM]\d\d)(AF|AN|DI|HA|NE|SA|SU)(FL|FR|HL|HR|S)\.jpe?g$", re.IGNORECASE)     # ..., angle
 
 
@@ -26,9 +31,28 @@ class Layout:
     parts: list | None = None
 
 
-def recognise(path, files):
-    """The Layout of a folder with these image files in it and below it, or None."""
-    for layout in (_ck, _jaffe, _kdef, _raf_db, _raf_db_folders, _affectnet):
+def names_of(text, numbers, where):
+    """{number: name} for these numbers by CLASS_NAMES: a name in NUMBERS, or names with commas between.
+
+    Raises UserError where a number has no name.
+    """
+    known = {name.lower(): named for name, named in NUMBERS.items()}
+    names = [name.strip() for name in text.split(",")]
+    first = 1 if min(numbers) == 1 and max(numbers) == len(names) else 0
+    named = known.get(text.strip().lower(), dict(enumerate(names, first)))
+    unnamed = sorted(set(numbers) - set(named))
+    if unnamed:
+        raise UserError(where, "numbers that CLASS_NAMES names: " + ", ".join(f"{k} {v}" for k, v in named.items()),
+                        ", ".join(map(str, unnamed[:8])), "name them all, or LEFT_OUT")
+    return {number: named[number] for number in numbers}
+
+
+def recognise(path, files, options):
+    """The Layout of a folder with these image files in it and below it, or None. options: see data/options.py."""
+    layouts = [_ck, _jaffe, lambda path, files: _kdef(path, files, options.ANGLES), _raf_db]
+    if options.CLASS_NAMES is None:
+        layouts += [_raf_db_folders, _affectnet]
+    for layout in layouts:
         found = layout(path, files)
         if found:
             return found
@@ -53,13 +77,16 @@ def _jaffe(path, files):
                       [match[1].upper() for match in found])
 
 
-def _kdef(path, files):
-    """KDEF: AF01/AF01ANS.JPG: session, person, expression, angle; straight views only."""
+def _kdef(path, files, angles):
+    """KDEF: AF01/AF01ANS.JPG: session, person, expression, angle."""
     if _all_match(KDEF, files):
-        straight = [file for file in files if KDEF.match(file.name)[3].upper() == "S"]
-        print(f"{path}: KDEF: took {len(straight)} straight views of {len(files)} pictures")
-        found = [KDEF.match(file.name) for file in straight]
-        return Layout("KDEF", straight, [CODES[match[2].upper()] for match in found],
+        wanted = {angle.strip().upper() for angle in angles.split(",")}
+        if not wanted <= set(KDEF_ANGLES):
+            raise UserError(f"ANGLES={angles}", "some of " + ",".join(KDEF_ANGLES), angles, "ANGLES=S,HL,HR")
+        taken = [file for file in files if KDEF.match(file.name)[3].upper() in wanted]
+        print(f"{path}: KDEF: took {len(taken)} of {len(files)} pictures: ANGLES={angles}")
+        found = [KDEF.match(file.name) for file in taken]
+        return Layout("KDEF", taken, [CODES[match[2].upper()] for match in found],
                       [match[1].upper() for match in found])
 
 

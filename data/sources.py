@@ -1,22 +1,33 @@
 """Which source a data set's name or path means.
 
 In: a name or a path. Out: Faces, read by one of the other files in this folder, each with found(path) and load(path,
-image_size, seed): a new kind of source is such a file, and a line in load below.
+image_size, seed, options): a new kind of source is such a file, and a line in load below.
 """
 from pathlib import Path
 
-from data import arrays, fer2013, folder, synthetic, tfd
+from data import arrays, fer2013, folder, options as options_script, synthetic, tfd
+from data.faces import without_classes
 from training.errors import UserError
+from training.settings import default_settings
 
 FOLDER = Path(__file__).parent      # where "auto", "tfd" and "fer2013" look
 
 
-def load(data="auto", image_size=48, fold=0, seed=0):
+def load(data="auto", image_size=48, fold=0, seed=0, options=None):
     """Faces of "auto", "synthetic", "tfd", "fer2013" or a path (see data/README.md).
 
     image_size: pixels, a multiple of 8. fold: 0..4 of TFD's five. seed: of the synthetic faces and of drawn splits.
+    options: the settings of data/options.py, None: as they stand there.
     Raises UserError for anything that cannot be used.
     """
+    options = options or default_settings(options_script)
+    faces = _load(data, image_size, fold, seed, options)
+    if options.LEFT_OUT is not None:
+        faces = without_classes(faces, options.LEFT_OUT)
+    return faces
+
+
+def _load(data, image_size, fold, seed, options):
     if image_size < 8 or image_size % 8:
         raise UserError("IMAGE_SIZE", "a multiple of 8", image_size, "set it to 48, 64, ...")
     if not 0 <= seed < 2 ** 32:
@@ -26,6 +37,7 @@ def load(data="auto", image_size=48, fold=0, seed=0):
         print(f'DATA="auto": {data}, ' + (f"found in {FOLDER}" if data != "synthetic" else
               f"since neither TFD nor FER2013 lies in {FOLDER} (data/README.md says how to get them)"))
     if data == "synthetic":
+        refuse(options, "synthetic faces", "CLASS_NAMES", "IDENTITY_PATTERN")
         return synthetic.load(image_size, seed)
     if data in ("tfd", "fer2013"):
         path = FOLDER
@@ -38,9 +50,21 @@ def load(data="auto", image_size=48, fold=0, seed=0):
         if problem:
             raise UserError(path, '"auto", "synthetic", "tfd", "fer2013" or a path that exists', problem, "check DATA")
     if data == "tfd" or data != "fer2013" and tfd.found(path):
+        refuse(options, "TFD", "CLASS_NAMES", "IDENTITY_PATTERN")
         return tfd.load(path, image_size, fold, seed)
     if data == "fer2013" or fer2013.found(path):
-        return fer2013.load(path, image_size, seed)
+        refuse(options, "FER2013", "CLASS_NAMES", "IDENTITY_PATTERN")
+        return fer2013.load(path, image_size, seed, options)
     if arrays.found(path):
-        return arrays.load(path, image_size, seed)
-    return folder.load(path, image_size, seed)
+        refuse(options, "arrays", "IDENTITY_PATTERN")
+        return arrays.load(path, image_size, seed, options)
+    return folder.load(path, image_size, seed, options)
+
+
+def refuse(options, source, *constants):
+    """Raise UserError where one of these constants of data/options.py is set, which have no meaning for this source."""
+    for constant in constants:
+        value = getattr(options, constant)
+        if value is not None:
+            raise UserError(f"{constant}={value}", "pictures in folders" if constant == "IDENTITY_PATTERN" else
+                            "numbered folders, or arrays", source, "leave it out")

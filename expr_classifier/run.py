@@ -6,13 +6,14 @@ Alone: python -m expr_classifier.run DATA=data/my_faces STEPS=500
 import sys
 from dataclasses import asdict
 
+from data import options as data_options
 from data.sources import load
 from expr_classifier.train import check_settings, layer_of, measure_accuracy, train, write_embeddings
 from training import storage
 from training.devices import start
 from training.distributed import first_process_first
 from training.errors import run_script
-from training.settings import parse_one
+from training.settings import parse
 
 # --- the network and its loss
 ARCHITECTURE = "light"          # one of expr_classifier/model.py, or "my_file.py:function" of (size, classes); on all
@@ -45,14 +46,15 @@ PRECISION = "auto"              # "auto", "fp32", "bf16"
 
 def main(arguments):
     from expr_classifier import figures                 # here: matplotlib is slow to import
-    settings = parse_one(arguments, sys.modules[__name__])
+    parsed = parse(arguments, {"": sys.modules[__name__], "faces": data_options})
+    settings, options = parsed[""], parsed["faces"]
     check_settings(settings)
     device, precision = start(settings.DEVICE, settings.PRECISION)
     with first_process_first():
-        faces = load(settings.DATA, settings.IMAGE_SIZE, settings.FOLD, settings.SEED)
+        faces = load(settings.DATA, settings.IMAGE_SIZE, settings.FOLD, settings.SEED, options)
     folder = storage.new_run_folder()
-    storage.start_settings(folder, data=faces.about(), classifier=asdict(settings), device=str(device),
-                           precision=precision)
+    storage.start_settings(folder, data=faces.about(), classifier=asdict(settings), faces=asdict(options),
+                           device=str(device), precision=precision)
     model = train(faces, settings, folder, settings.SEED, device, precision)
     write_embeddings(model, faces, settings.LAYER, folder, device)
     written = "embeddings.npy"

@@ -7,6 +7,7 @@ Alone, with points or distances of your own: python -m metric_vae.run DATA=data/
 import sys
 from dataclasses import asdict
 
+from data import options as data_options
 from data.sources import load
 from metric_vae.metrics import load_metric
 from metric_vae.train import MODELS, check_metric, check_settings, train
@@ -14,7 +15,7 @@ from training import storage
 from training.devices import start
 from training.distributed import first_process_first
 from training.errors import UserError, run_script
-from training.settings import parse_one
+from training.settings import parse
 
 # --- the network
 ARCHITECTURE = "light"          # one of metric_vae/model.py, or "my_file.py:function" of (size, z_dim, metric_dims)
@@ -64,18 +65,20 @@ PRECISION = "auto"              # "auto", "fp32", "bf16"
 
 
 def main(arguments):
-    settings = parse_one(arguments, sys.modules[__name__])
+    parsed = parse(arguments, {"": sys.modules[__name__], "faces": data_options})
+    settings, options = parsed[""], parsed["faces"]
     check_settings(settings)
     if settings.METRIC == "embeddings":
         raise UserError("METRIC", 'when run alone: "pixels", "labels", "action_units", an .npy or "file.py:function"',
                         "embeddings", "METRIC=experiments/0/embeddings.npy, or python run.py")
     device, precision = start(settings.DEVICE, settings.PRECISION)
     with first_process_first():
-        faces = load(settings.DATA, settings.IMAGE_SIZE, settings.FOLD, settings.SEED)
+        faces = load(settings.DATA, settings.IMAGE_SIZE, settings.FOLD, settings.SEED, options)
     metric = load_metric(settings.METRIC, faces, device, settings.METRIC_NORM)
     check_metric(settings, metric)
     folder = storage.new_run_folder()
-    storage.start_settings(folder, data=faces.about(), vae=asdict(settings), device=str(device), precision=precision)
+    storage.start_settings(folder, data=faces.about(), vae=asdict(settings), faces=asdict(options), device=str(device),
+                           precision=precision)
     for name in MODELS:
         train(name, faces, metric, settings, folder, settings.SEED, device, precision)
     storage.finish_settings(folder)

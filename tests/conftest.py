@@ -15,6 +15,7 @@ EXPRESSIONS = ALL_EXPRESSIONS[:7]
 PEOPLE = 10
 SCRIPTS = ("run", "experiments", "expr_classifier.run", "metric_vae.run", "benchmarks.regularizers", "benchmarks.seeds",
            "benchmarks.speed", "benchmarks.scale")
+WITH_CONSTANTS = (*SCRIPTS, "data.options")
 
 
 def draw_small_images(size=16, people=PEOPLE, seed=0):

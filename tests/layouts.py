@@ -1,8 +1,12 @@
 """Small files in the layouts that users have, for the tests of several sources."""
+from dataclasses import replace
+
 import numpy as np
 from PIL import Image
 
+from data import options
 from data.faces import Faces
+from training.settings import default_settings
 
 NAMES = ("angry", "disgusted", "Fear", "happiness", "sad", "Surprise", "neutral")      # as folders may be called
 
@@ -40,3 +44,8 @@ def memory_mapped(faces, path):
     """These faces, their images read from path, an .npy."""
     np.save(path, faces.images)
     return Faces(np.load(path, mmap_mode="r"), faces.labels, faces.identities, faces.split, faces.name)
+
+
+def loaded(source, path, size=48, seed=0, **changes):
+    """Faces of a path, by one of the sources in data/, with these constants of data/options.py."""
+    return source.load(path, size, seed, replace(default_settings(options), **changes))

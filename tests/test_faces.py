@@ -188,15 +188,17 @@ def test_the_check_prints_the_summary_and_draws_the_faces(small_faces, tmp_path,
 
 
 def test_the_check_says_so_where_it_may_not_write(small_faces, tmp_path, monkeypatch, user_error):
-    monkeypatch.setattr(command, "load", lambda path: small_faces)
+    monkeypatch.setattr(command, "load", lambda path, options: small_faces)
     monkeypatch.setattr(command, "FOLDER", tmp_path / "nowhere")
     user_error(lambda: command.main(["synthetic"]), tmp_path / "nowhere" / "contact_sheet.png", "can be written")
 
 
 def test_the_check_wants_one_argument_or_shows_its_help(user_error, capsys):
-    user_error(lambda: command.main([]), "python -m data PATH", "0 arguments")
-    command.main(["--help"])
-    assert "python -m data PATH" in capsys.readouterr().out
+    user_error(lambda: command.main([]), "python -m data PATH", "no arguments")
+    with pytest.raises(SystemExit):
+        command.main(["--help"])
+    printed = capsys.readouterr().out
+    assert "python -m data PATH" in printed and "LEFT_OUT" in printed
 
 
 # --- load

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from data import fer2013
-from layouts import USAGES, fer_rows, write_fer
+from data.faces import EXPRESSIONS
+from layouts import USAGES, fer_rows, loaded, write_fer
 
 
 @pytest.mark.parametrize("place", ["fer2013.csv", "fer2013/fer2013.csv", "mine.csv"])
@@ -15,14 +16,14 @@ def test_fer2013_is_read_from_where_users_put_it(place, fer_images, tmp_path):
     write_fer(tmp_path / place, fer_rows(fer_images))
     path = tmp_path / place if place == "mine.csv" else tmp_path
     assert fer2013.found(path)
-    faces = fer2013.load(path)
+    faces = loaded(fer2013, path)
     assert np.array_equal(faces.images, fer_images) and (faces.labels == np.arange(70) % 7).all()
     assert (faces.identities == -1).all()
 
 
 def test_fer2013_usage_gives_the_split(fer_images, tmp_path):
     write_fer(tmp_path / "fer2013.csv", fer_rows(fer_images))
-    split = fer2013.load(tmp_path).split
+    split = loaded(fer2013, tmp_path).split
     assert split.tolist() == [{"Training": 0, "PublicTest": 1, "PrivateTest": 2}[USAGES[i // 7 % 7]]
                               for i in range(70)]
 
@@ -33,7 +34,7 @@ def test_icml_face_data_with_its_blanks_and_order_of_columns_gives_the_same_face
     with open(tmp_path / "icml" / "icml_face_data.csv", "w") as file:
         file.write("emotion, Usage, pixels\n")
         file.writelines(f"{emotion},{usage},{pixels}\n" for emotion, pixels, usage in fer_rows(fer_images))
-    assert fer2013.load(tmp_path / "icml").fingerprint == fer2013.load(tmp_path).fingerprint
+    assert loaded(fer2013, tmp_path / "icml").fingerprint == loaded(fer2013, tmp_path).fingerprint
 
 
 def test_quotes_blank_lines_and_windows_line_ends_change_nothing(fer_images, tmp_path):
@@ -41,14 +42,14 @@ def test_quotes_blank_lines_and_windows_line_ends_change_nothing(fer_images, tmp
     with open(tmp_path / "quoted.csv", "w", newline="", encoding="utf-8-sig") as file:
         writer = csv.writer(file, quoting=csv.QUOTE_ALL)
         writer.writerows([("emotion", "pixels", "Usage"), *fer_rows(fer_images), ()])
-    assert fer2013.load(tmp_path / "quoted.csv").fingerprint == fer2013.load(tmp_path).fingerprint
+    assert loaded(fer2013, tmp_path / "quoted.csv").fingerprint == loaded(fer2013, tmp_path).fingerprint
 
 
 def test_a_csv_that_fails_its_checksum_is_read_with_a_warning(fer_images, tmp_path, capsys, monkeypatch):
     path = write_fer(tmp_path / "fer2013.csv", fer_rows(fer_images))
-    assert len(fer2013.load(path)) == 70 and "checksum differs" in capsys.readouterr().out
+    assert len(loaded(fer2013, path)) == 70 and "checksum differs" in capsys.readouterr().out
     monkeypatch.setattr(fer2013, "CHECKSUMS", (hashlib.md5(path.read_bytes()).hexdigest(),))
-    fer2013.load(path)
+    loaded(fer2013, path)
     assert "warning" not in capsys.readouterr().out
 
 
@@ -67,37 +68,37 @@ def test_a_malformed_row_is_refused_with_its_line(row, column, value, found, fer
     rows = [list(r) for r in fer_rows(fer_images)]
     rows[row][column] = value
     path = write_fer(tmp_path / "fer2013.csv", rows)
-    user_error(lambda: fer2013.load(path), f"{path}, line {row + 2}", found)
+    user_error(lambda: loaded(fer2013, path), f"{path}, line {row + 2}", found)
 
 
 def test_a_truncated_csv_is_refused_with_its_last_line(fer_images, tmp_path, user_error):
     path = write_fer(tmp_path / "fer2013.csv", fer_rows(fer_images))
     path.write_bytes(path.read_bytes()[:-40])
-    user_error(lambda: fer2013.load(path), f"{path}, line 71", "3 columns", "cut off")
+    user_error(lambda: loaded(fer2013, path), f"{path}, line 71", "3 columns", "cut off")
 
 
 def test_files_that_are_no_fer2013_csv_are_refused(tmp_path, user_error):
     for content, found in ((b"", "none"), (b"emotion,pixels,Usage\n", "header only"), (b"pixels\n1 2\n", "pixels"),
                            (b"\xff\xfe\x00e", "decode"), (b"version https://git-lfs", "git-lfs")):
         (tmp_path / "fer2013.csv").write_bytes(content)
-        user_error(lambda: fer2013.load(tmp_path), tmp_path / "fer2013.csv", found)
+        user_error(lambda: loaded(fer2013, tmp_path), tmp_path / "fer2013.csv", found)
 
 
 def test_a_folder_without_the_csv_is_refused_with_its_names(tmp_path, user_error):
     assert not fer2013.found(tmp_path)
-    user_error(lambda: fer2013.load(tmp_path), tmp_path, "fer2013.csv or icml_face_data.csv", "train/ and test/")
+    user_error(lambda: loaded(fer2013, tmp_path), tmp_path, "fer2013.csv or icml_face_data.csv", "train/ and test/")
 
 
 def test_a_csv_without_usage_gets_a_drawn_split(fer_images, tmp_path):
     with open(tmp_path / "train.csv", "w") as file:
         file.write("emotion,pixels\n")
         file.writelines(f"{emotion},{pixels}\n" for emotion, pixels, _ in fer_rows(fer_images))
-    assert np.bincount(fer2013.load(tmp_path / "train.csv").split).tolist() == [56, 7, 7]
+    assert np.bincount(loaded(fer2013, tmp_path / "train.csv").split).tolist() == [56, 7, 7]
 
 
 def test_black_fer2013_faces_are_left_out_with_a_count(fer_images, tmp_path, capsys):
     fer_images[2] = 0
-    faces = fer2013.load(write_fer(tmp_path / "fer2013.csv", fer_rows(fer_images)))
+    faces = loaded(fer2013, write_fer(tmp_path / "fer2013.csv", fer_rows(fer_images)))
     assert len(faces) == 69 and faces.labels[2] == 3 and "left out 1 of 70" in capsys.readouterr().out
 
 
@@ -111,17 +112,19 @@ def test_votes_of_fer_plus_beside_the_csv_are_the_labels(fer_images, tmp_path, c
     lines = [",".join(("Usage", "Image name", *names))] + [f"Training,f{n}.png," + ",".join(map(str, row))
                                                            for n, row in enumerate(votes)]
     (tmp_path / "fer2013new.csv").write_text("\n".join(lines))
-    faces = fer2013.load(tmp_path)
+    faces = loaded(fer2013, tmp_path)
     assert len(faces) == 68 and "left out 2 of 70" in capsys.readouterr().out and faces.classes[-1] == "contempt"
     assert [faces.classes[label] for label in faces.labels[:3]] == ["neutral", "happy", "surprise"]
+    own = loaded(fer2013, tmp_path, FER_PLUS=False)
+    assert len(own) == 70 and own.classes == EXPRESSIONS[:7]
     (tmp_path / "fer2013new.csv").write_text("\n".join(lines[:-1]))
-    user_error(lambda: fer2013.load(tmp_path), "70 rows", "69")
+    user_error(lambda: loaded(fer2013, tmp_path), "70 rows", "69")
 
 
 def test_a_csv_without_extension_or_labels_is_read(fer_images, tmp_path):
     rows = fer_rows(fer_images)
     write_fer(tmp_path / "fer2013.csv", rows).rename(tmp_path / "fer2013")
-    assert fer2013.found(tmp_path / "fer2013") and len(fer2013.load(tmp_path / "fer2013")) == 70
+    assert fer2013.found(tmp_path / "fer2013") and len(loaded(fer2013, tmp_path / "fer2013")) == 70
     (tmp_path / "test.csv").write_text("pixels\n" + "\n".join(pixels for _, pixels, _ in rows))
-    faces = fer2013.load(tmp_path / "test.csv")
+    faces = loaded(fer2013, tmp_path / "test.csv")
     assert faces.classes == () and (faces.labels == -1).all() and len(faces) == 70

@@ -7,11 +7,11 @@ from data import folder
 from conftest import EXPRESSIONS
 from data.faces import class_name
 from data.pixels import grey_squares
-from layouts import NAMES, write_folder
+from layouts import NAMES, loaded, write_folder
 
 
 def test_folders_are_mapped_by_name_and_never_by_alphabet(images, tmp_path):
-    faces = folder.load(write_folder(tmp_path, images), 16)
+    faces = loaded(folder, write_folder(tmp_path, images), 16)
     part = lambda n: ("train", "val", "test")[max(n // 7 - 7, 0)]
     order = sorted(range(70), key=lambda n: (part(n), NAMES[n % 7], n))
     assert np.array_equal(faces.images, images[order])
@@ -28,17 +28,17 @@ def test_every_known_name_of_an_expression_is_understood(names):
 
 @pytest.mark.parametrize("parts", [("Training", "validation", "Testing"), ("training", "valid", "test")])
 def test_parts_may_have_their_other_names(parts, images, tmp_path):
-    assert np.bincount(folder.load(write_folder(tmp_path, images, parts), 16).split).tolist() == [56, 7, 7]
+    assert np.bincount(loaded(folder, write_folder(tmp_path, images, parts), 16).split).tolist() == [56, 7, 7]
 
 
 def test_expressions_alone_get_a_drawn_split_from_the_seed(images, tmp_path):
     write_folder(tmp_path, images, parts=())
-    one, same, other = (folder.load(tmp_path, 16, seed).split for seed in (0, 0, 1))
+    one, same, other = (loaded(folder, tmp_path, 16, seed).split for seed in (0, 0, 1))
     assert np.bincount(one).tolist() == [56, 7, 7] and (one == same).all() and (one != other).any()
 
 
 def test_a_missing_val_is_a_tenth_of_train_in_each_expression_and_test_stays(images, tmp_path, capsys):
-    faces = folder.load(write_folder(tmp_path, np.tile(images, (2, 1, 1))[:77], ("train", "test", "test", "test")), 16)
+    faces = loaded(folder, write_folder(tmp_path, np.tile(images, (2, 1, 1))[:77], ("train", "test", "test", "test")), 16)
     train = 7 * 8                                               # persons 0..7
     assert "no val folder: " in capsys.readouterr().out
     assert (faces.split == 2).sum() == 77 - train
@@ -47,41 +47,68 @@ def test_a_missing_val_is_a_tenth_of_train_in_each_expression_and_test_stays(ima
 
 
 def test_a_missing_test_is_drawn_from_train_and_val_stays(images, tmp_path, capsys):
-    faces = folder.load(write_folder(tmp_path, images, ("train", "val", "val")), 16)
+    faces = loaded(folder, write_folder(tmp_path, images, ("train", "val", "val")), 16)
     assert "no test folder: " in capsys.readouterr().out
     assert (faces.split == 1).sum() == 14 and 5 <= (faces.split == 2).sum() <= 7
 
 
 def test_no_train_is_refused(images, tmp_path, user_error):
-    user_error(lambda: folder.load(write_folder(tmp_path, images, ("val", "val", "test")), 16), tmp_path,
+    user_error(lambda: loaded(folder, write_folder(tmp_path, images, ("val", "val", "test")), 16), tmp_path,
                "a folder train")
 
 
 def test_unlabelled_folders_are_faces_without_a_label(images, tmp_path):
     write_folder(tmp_path, images)
     (tmp_path / "train" / "sad").rename(tmp_path / "train" / "unlabelled")
-    faces = folder.load(tmp_path, 16)
+    faces = loaded(folder, tmp_path, 16)
     assert (faces.labels[faces.split == 0] == -1).sum() == 8 and 4 not in faces.labels[faces.split == 0]
 
 
-def test_other_folders_are_classes_after_the_expressions_unless_left_out(images, tmp_path, monkeypatch):
+def test_other_folders_are_classes_after_the_expressions(images, tmp_path):
     write_folder(tmp_path, images, names=(*NAMES[:5], "contempt", "Zebra"))
-    faces = folder.load(tmp_path, 16)
+    faces = loaded(folder, tmp_path, 16)
     assert faces.classes[-2:] == ("contempt", "Zebra") and len(faces.classes) == 7 and len(faces) == 70
-    monkeypatch.setattr(folder, "LEFT_OUT", ("contempt",))
-    assert "contempt" not in folder.load(tmp_path, 16).classes
 
 
-def test_numeric_folders_are_refused_unless_their_order_is_named(images, tmp_path, user_error, monkeypatch):
+ORDER = ("surprise", "fear", "disgust", "happy", "sad", "anger", "neutral")
+
+
+def test_numbered_folders_are_refused_unless_their_names_are_given(images, tmp_path, user_error):
     write_folder(tmp_path, images, names=list("1234567"))
-    user_error(lambda: folder.load(tmp_path, 16), tmp_path / "test" / "1", "FOLDER_ORDER")
-    order = ("surprise", "fear", "disgust", "happy", "sad", "anger", "neutral")
-    monkeypatch.setattr(folder, "FOLDER_ORDER", dict(enumerate(order, start=1)))
-    faces = folder.load(tmp_path, 16)
-    rows = np.flatnonzero(faces.split == 1)                     # one of each folder, in the order of their names
-    assert [EXPRESSIONS[label] for label in faces.labels[rows]] == list(order)
-    monkeypatch.setattr(folder, "FOLDER_ORDER", dict(enumerate(order)))
-    user_error(lambda: folder.load(tmp_path, 16), tmp_path / "test" / "7", "no 7 in FOLDER_ORDER")
+    user_error(lambda: loaded(folder, tmp_path, 16), tmp_path / "test" / "1", "CLASS_NAMES=FER2013 or RAF-DB")
+    for names in ("RAF-DB", "raf-db", ", ".join(ORDER), "surprised,fearful,disgusted,happiness,sadness,angry,neutral"):
+        faces = loaded(folder, tmp_path, 16, CLASS_NAMES=names)
+        rows = np.flatnonzero(faces.split == 1)                 # one of each folder, in the order of their names
+        assert [faces.classes[label] for label in faces.labels[rows]] == list(ORDER)
+    user_error(lambda: loaded(folder, tmp_path, 16, CLASS_NAMES="a,b,c"), tmp_path / "test", "0 a, 1 b, 2 c",
+               "3, 4, 5, 6, 7")
+
+
+def test_people_are_found_by_a_pattern_and_kept_apart(images, tmp_path, capsys, user_error):
+    for row, image in enumerate(images):
+        path = tmp_path / NAMES[row % 7] / f"S{row // 7:02d}_{row}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(image).save(path)
+    for pattern, people in ((r"^(S\d+)_", 10), (r"S\d+", 10), (f"({NAMES[2]}|{NAMES[4]})/", 2)):
+        faces = loaded(folder, tmp_path, 16, IDENTITY_PATTERN=pattern)
+        assert len(np.unique(faces.identities[faces.identities >= 0])) == people
+        assert f"{people} people" in capsys.readouterr().out
+        for a, b in ((0, 1), (0, 2), (1, 2)):
+            shared = np.intersect1d(faces.identities[faces.split == a], faces.identities[faces.split == b])
+            assert not (shared >= 0).any()
+    assert (faces.identities >= 0).sum() == 20                  # those of other classes are unknown
+    user_error(lambda: loaded(folder, tmp_path, 16, IDENTITY_PATTERN="^X"), "none in 70", "/S00_")
+    user_error(lambda: loaded(folder, tmp_path, 16, IDENTITY_PATTERN="("), "a regular expression")
+
+
+def test_a_missing_val_is_drawn_with_people_apart(images, tmp_path):
+    for row, image in enumerate(images):
+        path = tmp_path / ("test" if row // 7 == 9 else "train") / NAMES[row % 7] / f"S{row // 7}_{row}.png"
+        path.parent.mkdir(exist_ok=True, parents=True)
+        Image.fromarray(image).save(path)
+    faces = loaded(folder, tmp_path, 16, IDENTITY_PATTERN=r"^S\d")
+    assert len(np.unique(faces.identities[faces.split == 1])) == 1
+    assert not np.intersect1d(faces.identities[faces.split == 0], faces.identities[faces.split == 1]).size
 
 
 def test_files_that_are_plainly_no_images_are_passed_over_in_silence(images, tmp_path, capsys):
@@ -90,7 +117,7 @@ def test_files_that_are_plainly_no_images_are_passed_over_in_silence(images, tmp
         (tmp_path / "train" / "sad" / name).write_bytes(b"no image")
     (tmp_path / "train" / "sad" / ".cache").mkdir()
     Image.fromarray(images[0]).save(tmp_path / "train" / "sad" / ".cache" / "copy.png")
-    assert len(folder.load(tmp_path, 16)) == 70 and capsys.readouterr().out == ""
+    assert len(loaded(folder, tmp_path, 16)) == 70 and capsys.readouterr().out == ""
 
 
 def test_images_that_cannot_be_read_are_named_and_counted(images, tmp_path, capsys):
@@ -99,7 +126,7 @@ def test_images_that_cannot_be_read_are_named_and_counted(images, tmp_path, caps
     whole = (path / "004.png").read_bytes()
     (path / "cut.png").write_bytes(whole[:len(whole) // 2])
     (path / "fake.jpg").write_bytes(b"not an image")
-    assert len(folder.load(tmp_path, 16)) == 70
+    assert len(loaded(folder, tmp_path, 16)) == 70
     out = capsys.readouterr().out
     assert "left out 2 of 72" in out and "sad/cut.png: " in out and "sad/fake.jpg: cannot identify" in out
 
@@ -107,7 +134,7 @@ def test_images_that_cannot_be_read_are_named_and_counted(images, tmp_path, caps
 def test_only_unreadable_images_are_refused(tmp_path, user_error):
     (tmp_path / "happy").mkdir()
     (tmp_path / "happy" / "a.jpg").write_bytes(b"nothing")
-    user_error(lambda: folder.load(tmp_path), tmp_path, "none of 1", "a.jpg")
+    user_error(lambda: loaded(folder, tmp_path), tmp_path, "none of 1", "a.jpg")
 
 
 def read_one(tmp_path, image, size=16, name="a.png", **save):
@@ -157,7 +184,7 @@ def test_images_that_are_not_square_are_cut_to_their_middle(wide, images, tmp_pa
 
 def test_cut_images_are_counted_once_for_all(images, tmp_path, capsys):
     write_folder(tmp_path, np.pad(images, ((0, 0), (2, 2), (0, 0)), mode="edge"))
-    folder.load(tmp_path, 16)
+    loaded(folder, tmp_path, 16)
     assert capsys.readouterr().out == f"{tmp_path}: cut 70 images that are not square to the square in their middle\n"
 
 
@@ -176,7 +203,7 @@ def test_files_and_arrays_are_resized_alike(images, tmp_path):
 
 def test_black_images_in_folders_are_left_out_with_a_count(images, tmp_path, capsys):
     images[3] = 0
-    assert len(folder.load(write_folder(tmp_path, images), 16)) == 69
+    assert len(loaded(folder, write_folder(tmp_path, images), 16)) == 69
     assert "left out 1 of 70" in capsys.readouterr().out
 
 
@@ -185,7 +212,7 @@ def test_images_beside_the_folders_are_not_read_and_said_so(images, tmp_path, ca
     Image.fromarray(images[0]).save(tmp_path / "train" / "stray.png")
     Image.fromarray(images[0]).save(tmp_path / "beside_train.png")
     (tmp_path / "raw").mkdir()
-    assert len(folder.load(tmp_path, 16)) == 70
+    assert len(loaded(folder, tmp_path, 16)) == 70
     assert "not read: 2 files" in (out := capsys.readouterr().out) and "raw" in out
 
 
@@ -193,27 +220,27 @@ def test_images_beside_the_folders_are_not_read_and_said_so(images, tmp_path, ca
 def test_a_folder_without_folders_of_images_is_refused_with_what_is_there(content, tmp_path, user_error):
     for name in content:
         (tmp_path / name).touch()
-    user_error(lambda: folder.load(tmp_path), tmp_path, *content or ("an empty folder",), "unpack archives")
+    user_error(lambda: loaded(folder, tmp_path), tmp_path, *content or ("an empty folder",), "unpack archives")
 
 
 @pytest.mark.parametrize("name, found", [("fer2013.zip", "an archive"), ("fer2013.tar.gz", "an archive"),
                                          ("faces.h5", "another kind")])
 def test_a_file_of_another_kind_is_refused(name, found, tmp_path, user_error):
     (tmp_path / name).touch()
-    user_error(lambda: folder.load(tmp_path / name), tmp_path / name, found)
+    user_error(lambda: loaded(folder, tmp_path / name), tmp_path / name, found)
 
 
 def test_pictures_alone_are_unlabelled_faces(images, tmp_path, capsys):
     for n, image in enumerate(images[:30]):
         Image.fromarray(image).save(tmp_path / f"{n:02d}.png")
-    faces = folder.load(tmp_path, 16)
+    faces = loaded(folder, tmp_path, 16)
     assert faces.classes == () and (faces.labels == -1).all() and np.array_equal(faces.images, images[:30])
     assert "30 pictures without labels" in capsys.readouterr().out and set(faces.split) == {0, 1, 2}
 
 
 def test_a_data_set_one_level_down_is_found_and_named(images, tmp_path, capsys):
     write_folder(tmp_path / "DATASET", images)
-    assert len(folder.load(tmp_path, 16)) == 70 and "taken: DATASET/" in capsys.readouterr().out
+    assert len(loaded(folder, tmp_path, 16)) == 70 and "taken: DATASET/" in capsys.readouterr().out
 
 
 def test_links_are_followed_but_not_in_circles(images, tmp_path):
@@ -222,7 +249,7 @@ def test_links_are_followed_but_not_in_circles(images, tmp_path):
     for part in ("train", "val", "test"):
         (tmp_path / "mine" / part).symlink_to(tmp_path / "real" / part)
     (tmp_path / "real" / "train" / "sad" / "circle").symlink_to(tmp_path / "real" / "train" / "sad")
-    assert len(folder.load(tmp_path / "mine", 16)) == 70
+    assert len(loaded(folder, tmp_path / "mine", 16)) == 70
 
 
 def test_a_folder_that_cannot_be_read_is_named(images, tmp_path, user_error, monkeypatch):
@@ -234,7 +261,7 @@ def test_a_folder_that_cannot_be_read_is_named(images, tmp_path, user_error, mon
             raise PermissionError(13, "Permission denied")
         return iterdir(path)
     monkeypatch.setattr(type(tmp_path), "iterdir", refused)
-    user_error(lambda: folder.load(tmp_path, 16), "sad", "can be read", "Permission denied")
+    user_error(lambda: loaded(folder, tmp_path, 16), "sad", "can be read", "Permission denied")
 
 
 def test_hidden_pixels_of_transparent_pictures_show_the_ground(images, tmp_path):

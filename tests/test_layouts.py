@@ -5,6 +5,7 @@ from PIL import Image
 from data import folder
 from data.faces import EXPRESSIONS
 from data.sources import load
+from layouts import loaded
 
 RAF_DB = ("surprise", "fear", "disgust", "happy", "sad", "anger", "neutral")
 AFFECTNET = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")
@@ -50,6 +51,13 @@ def test_kdef_gives_its_straight_views_and_both_sessions_one_person(images, tmp_
     assert_people_stay_together(faces)
 
 
+def test_kdef_gives_the_angles_that_are_asked_for(images, tmp_path, user_error):
+    names = [f"A{person}/A{person}HA{angle}.JPG" for person in ("F01", "M01", "F02") for angle in ("S", "HL", "FR")]
+    faces = loaded(folder, write(tmp_path, names, images), 16, ANGLES="S,fr")
+    assert len(faces) == 6 and np.bincount(faces.identities).tolist() == [2, 2, 2]
+    user_error(lambda: loaded(folder, tmp_path, 16, ANGLES="X"), "ANGLES=X", "S,HL,HR,FL,FR")
+
+
 def test_raf_db_as_its_authors_ship_it_has_labels_in_a_list_and_the_split_in_the_name(images, tmp_path):
     stems = [f"{part}_{n:05d}" for part, count in (("train", 56), ("test", 14)) for n in range(count)]
     write(tmp_path, [f"Image/aligned/{stem}_aligned.jpg" for stem in stems], images)
@@ -81,4 +89,10 @@ def test_affectnet_has_eight_numbered_folders_in_train_and_val(images, tmp_path)
 
 def test_numbered_folders_that_no_layout_explains_are_refused(images, tmp_path, user_error):
     names = [f"{part}/{number}/{n}.jpg" for part in ("train", "val") for number in range(6) for n in range(5)]
-    user_error(lambda: folder.load(write(tmp_path, names, images), 16), "FOLDER_ORDER")
+    user_error(lambda: load(write(tmp_path, names, images), 16), "CLASS_NAMES=FER2013 or RAF-DB or AffectNet")
+
+
+def test_names_that_are_given_go_before_a_layout(images, tmp_path):
+    names = [f"{part}/{number}/{n}.jpg" for part in ("train", "val") for number in range(8) for n in range(5)]
+    faces = loaded(folder, write(tmp_path, names, images), 16, CLASS_NAMES="a,b,c,d,e,f,g,h")
+    assert faces.classes == tuple("abcdefgh") and faces.labels[0] == 0

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+import data.options
 import expr_classifier.run
 import metric_vae.run
 import run
-from conftest import SCRIPTS
+from conftest import SCRIPTS, WITH_CONSTANTS
 from training.settings import constants, parse, parse_one
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,7 +61,7 @@ def test_every_link_and_path_exists(readme):
 
 @pytest.mark.parametrize("readme", READMES)
 def test_every_constant_exists(readme):
-    known = {name for script in MODULES.values() for name in constants(script)} | {"LEFT_OUT", "FOLDER_ORDER"}
+    known = {name for script in WITH_CONSTANTS for name in constants(importlib.import_module(script))}
     text = re.sub(r"```(?!\n(?:python|torchrun)).*?```", "", (ROOT / readme).read_text(), flags=re.DOTALL)
     for name in re.findall(r"`([A-Z][A-Z_0-9]{2,})(?:=[^`]*)?`", text):
         assert name in known, name
@@ -71,8 +72,11 @@ def test_every_command_has_arguments_that_its_script_takes(readme):
     for line in re.findall(r"python ((?:-m )?[\w./]+(?:\.py)?(?: [\w.]+=[^\s`]+)*)", (ROOT / readme).read_text()):
         script, *arguments = line.removeprefix("-m ").rstrip(".").split()
         if script == "run.py":
-            parse(arguments, {"": run, "classifier": expr_classifier.run, "vae": metric_vae.run})
+            parse(arguments, {"": run, "classifier": expr_classifier.run, "vae": metric_vae.run,
+                              "faces": data.options})
         elif script in MODULES:
-            parse_one(arguments, MODULES[script])
+            parse(arguments, {"": MODULES[script], "faces": data.options})
+        elif script == "data":
+            parse_one(arguments, data.options)
         else:
-            assert script in ("data", "pytest"), line
+            assert script == "pytest", line

@@ -1,13 +1,17 @@
 """Which source a path means."""
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy.io import savemat
 from scipy.sparse import csc_matrix
 
+import data.options
 from data import sources, synthetic
+from data.faces import without_classes
 from layouts import fer_rows, save_arrays, write_fer, write_folder
+from training.settings import default_settings
 
 
 def test_load_finds_the_source_of_every_layout(content, toronto, fer_images, tmp_path):
@@ -73,3 +77,31 @@ def broken(tmp_path, name):
 def test_a_broken_data_set_is_refused_with_what_is_wrong(tmp_path, name, user_error):
     path, found = broken(tmp_path, name)
     user_error(lambda: sources.load(path), found)
+
+
+# --- the constants of data/options.py
+
+def test_classes_are_left_out_of_any_source(content, tmp_path, capsys, user_error):
+    np.savez(tmp_path / "mine.npz", **content)
+    options = replace(default_settings(data.options), LEFT_OUT="angry, sad")
+    faces = sources.load(tmp_path / "mine.npz", 16, options=options)
+    assert len(faces) == 50 and faces.classes == ("disgust", "fear", "happy", "surprise", "neutral")
+    assert "left out 20 of 70" in capsys.readouterr().out
+    kept = ~np.isin(content["labels"], (0, 4))
+    assert np.array_equal(faces.images, content["images"][kept])
+    user_error(lambda: sources.load(tmp_path / "mine.npz", 16, options=replace(options, LEFT_OUT="rage")),
+               "LEFT_OUT=rage", "anger, disgust")
+
+
+def test_synthetic_faces_without_a_class_keep_their_factors(tmp_path):
+    whole = synthetic.load(16, 0, 70, 30, tmp_path)
+    faces = without_classes(whole, "neutral")
+    kept = whole.labels != 6
+    assert 0 < len(faces) < 70 and np.array_equal(faces.factors["action_units"], whole.factors["action_units"][kept])
+
+
+@pytest.mark.parametrize("change", [dict(CLASS_NAMES="a,b"), dict(IDENTITY_PATTERN="a")])
+def test_a_constant_without_meaning_for_a_source_is_refused(change, user_error):
+    name, = change
+    user_error(lambda: sources.load("synthetic", 16, options=replace(default_settings(data.options), **change)),
+               name, "synthetic faces", "leave it out")

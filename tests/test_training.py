@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 
+import expr_classifier.run
 import metric_vae.run
 from training import devices, loops, storage
 from training.errors import UserError
@@ -92,6 +93,13 @@ def test_a_constant_that_the_first_script_has_too_is_neither_set_nor_kept_of_the
         parse(["vae.DATA=x"], scripts)
     kept = stored(parse([], scripts))
     assert kept["run"] == constants(script) and "Z_DIM" in kept["vae"] and "DATA" not in kept["vae"]
+
+
+def test_a_constant_that_one_script_has_needs_no_prefix_and_others_do(script):
+    scripts = {"": script, "vae": metric_vae.run, "classifier": expr_classifier.run}
+    assert parse(["Z_DIM=7"], scripts)["vae"].Z_DIM == 7
+    with pytest.raises(UserError, match="classifier.STEPS"):    # the VAE and the classifier have it
+        parse(["STEPS=7"], scripts)
 
 
 def test_two_parses_do_not_see_each_others_arguments(script):

@@ -38,7 +38,7 @@ def parse(arguments, scripts):
     """The settings of scripts, {prefix: Settings}, with NAME=VALUE arguments such as SEED=1 or vae.BETA=0.
 
     scripts: {prefix: module}, where "" is the script that was started. Where another script has a constant of the same
-    name (SEED, for example), only that of the started script counts. Prints the help and exits for -h and --help.
+    name (SEED, for example), only that of the started script counts. A name that only one has needs no prefix. Prints the help and exits for -h and --help.
     Raises UserError for an unknown name or a value of another type.
     """
     if {"-h", "--help"} & set(arguments):
@@ -49,12 +49,16 @@ def parse(arguments, scripts):
         if prefix:
             values[prefix] = {name: value for name, value in values[prefix].items() if name not in values[""]}
     names = {f"{prefix}.{name}" if prefix else name: (prefix, name) for prefix in values for name in values[prefix]}
+    short = {}
+    for prefix, name in names.values():
+        short.setdefault(name, []).append((prefix, name))
+    short = {name: found[0] for name, found in short.items() if len(found) == 1}
     for argument in arguments:
         name, equals, text = argument.partition("=")
-        if not equals or name not in names:
+        if not equals or name not in {**names, **short}:
             raise UserError(f"argument {argument}", "NAME=VALUE with one of the names below",
                             f"unknown name {name!r}", f"names: {', '.join(names)}; --help describes them")
-        prefix, constant = names[name]
+        prefix, constant = names.get(name) or short[name]
         values[prefix][constant] = _parse_value(argument, text, constant, scripts[prefix])
     return {prefix: freeze(of_script) for prefix, of_script in values.items()}
 
