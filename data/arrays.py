@@ -12,7 +12,7 @@ import numpy as np
 
 from data.faces import EXPRESSIONS, checked
 from data.layouts import names_of
-from data.pixels import grey_squares
+from data.pixels import squares
 from training.errors import UserError
 
 NEEDED = ("images", "labels")
@@ -44,7 +44,7 @@ def load(path, image_size, seed, options):
         raise UserError(path.absolute(), "arrays images and labels", f"no {' and no '.join(missing)}",
                         "save labels too, a number or name for each face, -1 for an unlabelled one")
     name = path.stem if path.is_file() else path.resolve().name
-    images = grey_squares(content["images"], image_size, path)
+    images = squares(content["images"], image_size, path, options.COLOUR)
     labels, classes = content["labels"], EXPRESSIONS
     if "classes" in content:
         classes = tuple(map(str, content["classes"].ravel()))

@@ -1,6 +1,6 @@
 """Faces as batches of pixels on a device.
 
-In: Faces and row numbers. Out: float32 (B, 1, H, W) in 0..1, as they are or augmented.
+In: Faces and row numbers. Out: float32 (B, C, H, W) in 0..1, as they are or augmented; C is 1, of faces in colour 3.
 """
 import math
 
@@ -14,9 +14,23 @@ ON_GPU = 2 ** 32        # bytes of memory-mapped faces that are copied to a GPU;
 CONTRAST = 4e-4         # variance of a face, on 0..1, below which its contrast is not raised in full
 
 
-def contrast_normalization():
-    """A layer that brings each face to mean 0 and standard deviation 1, so that light and contrast matter less."""
-    return nn.InstanceNorm2d(1, eps=CONTRAST)
+def contrast_normalization(channels=1):
+    """A layer that brings each face to mean 0 and standard deviation 1, so that light and contrast matter less; over
+    all channels together, so that colours stay.
+    """
+    if channels == 1:
+        return nn.InstanceNorm2d(1, eps=CONTRAST)
+    return nn.GroupNorm(1, channels, eps=CONTRAST, affine=False)
+
+
+def as_channels(x):
+    """Tensors (B, C, H, W) of pictures as arrays have them, (B, H, W) or (B, H, W, 3)."""
+    return x.unsqueeze(1) if x.ndim == 3 else x.permute(0, 3, 1, 2)
+
+
+def as_pictures(x):
+    """Tensors (B, H, W), or of three channels (B, H, W, 3), of (B, C, H, W)."""
+    return x[:, 0] if x.shape[1] == 1 else x.permute(0, 2, 3, 1)
 
 
 class Images:
@@ -30,7 +44,7 @@ class Images:
         self.images = faces.images if mapped else faces.images_on(device)
 
     def __call__(self, rows, generator=None, flip=False, shift=0, turn=0., zoom=0., part=slice(None)):
-        """float32 (B, 1, H, W) in 0..1 of rows int64 (B,), or of a part of them, a slice.
+        """float32 (B, C, H, W) in 0..1 of rows int64 (B,), or of a part of them, a slice.
 
         With a generator each face is mirrored with probability 1/2 (flip), moved by up to shift pixels each way, turned
         by up to turn degrees and stretched each way by up to the share zoom, its border repeated. It draws for all
@@ -44,7 +58,7 @@ class Images:
         if augment and (flip or shift):
             x = _augment(x, lambda low, high: torch.randint(low, high, (count, 1), generator=generator,
                                                             device=x.device)[part], flip, shift)
-        x = x.unsqueeze(1).to(torch.float32, memory_format=self.layout) / 255
+        x = as_channels(x).to(torch.float32, memory_format=self.layout) / 255
         if augment and (turn or zoom):
             x = _warp(x, lambda most: most * (2 * torch.rand(count, generator=generator, device=x.device)[part] - 1),
                       turn, zoom)
@@ -52,8 +66,10 @@ class Images:
 
 
 def _augment(x, draw, flip, shift):
-    """Mirror and move uint8 (B, H, W), each face by its own draw(low, high), whole numbers (B, 1) below high."""
-    count, size, _ = x.shape
+    """Mirror and move uint8 (B, H, W) or (B, H, W, 3), each face by its own draw(low, high), whole numbers (B, 1) below
+    high.
+    """
+    count, size = x.shape[:2]
     line = torch.arange(size, device=x.device)
     down, across = line + draw(-shift, shift + 1), line + draw(-shift, shift + 1)       # (B, size)
     if flip:
@@ -63,7 +79,7 @@ def _augment(x, draw, flip, shift):
 
 
 def _warp(x, draw, turn, zoom):
-    """Turn and stretch float32 (B, 1, H, W) bilinearly, each face by its own draw(most), (B,) in -most..most."""
+    """Turn and stretch float32 (B, C, H, W) bilinearly, each face by its own draw(most), (B,) in -most..most."""
     angle, across, down = draw(math.radians(turn)), 1 + draw(zoom), 1 + draw(zoom)
     rows = [angle.cos() * across, -angle.sin() * down, torch.zeros_like(angle),
             angle.sin() * across, angle.cos() * down, torch.zeros_like(angle)]

@@ -23,9 +23,9 @@ CHUNK = 4096                        # faces looked at in one go by checks and th
 class Faces:
     """Faces of one source.
 
-    images uint8 (N, H, W), H = W a multiple of 8, may be memory-mapped; labels int64 (N,) into classes, -1 unlabelled;
-    identities int64 (N,), -1 unknown; split int64 (N,) into SPLITS; classes: their names; factors: what drew synthetic
-    faces, a dict of arrays (N, ...), else None.
+    images uint8 (N, H, W), or in colour (N, H, W, 3), H = W a multiple of 8, may be memory-mapped; labels int64 (N,)
+    into classes, -1 unlabelled; identities int64 (N,), -1 unknown; split int64 (N,) into SPLITS; classes: their names;
+    factors: what drew synthetic faces, a dict of arrays (N, ...), else None.
     """
     images: np.ndarray
     labels: np.ndarray
@@ -42,6 +42,11 @@ class Faces:
     def size(self):
         """The side of a face in pixels."""
         return self.images.shape[1]
+
+    @property
+    def channels(self):
+        """1, or 3 of faces in colour."""
+        return 1 if self.images.ndim == 3 else 3
 
     def rows(self, split=None, labelled=False):
         """Row numbers int64 of one split ("train", "val", "test") or of all, of labelled faces only if asked."""
@@ -69,8 +74,9 @@ class Faces:
     def about(self):
         """What settings.json says of the data."""
         counts = np.bincount(self.split, minlength=len(SPLITS)).tolist()
-        return dict(name=self.name, count=len(self), size=self.size, split=dict(zip(SPLITS, counts)),
-                    classes=list(self.classes), labelled=int((self.labels >= 0).sum()), fingerprint=self.fingerprint)
+        return dict(name=self.name, count=len(self), size=self.size, channels=self.channels,
+                    split=dict(zip(SPLITS, counts)), classes=list(self.classes),
+                    labelled=int((self.labels >= 0).sum()), fingerprint=self.fingerprint)
 
 
 # --- making and checking
@@ -83,9 +89,10 @@ def checked(images, labels, identities, split, name, where, seed, constant="refu
     split_faces.
     Raises UserError for a wrong shape, dtype, length or range.
     """
-    if images.ndim != 3 or images.shape[1] != images.shape[2] or images.shape[1] % 8 or not images.size:
-        raise UserError(where, "images (N, H, W) with H = W a multiple of 8", f"shape {images.shape}",
-                        "cut or pad the faces to a square, e.g. 48x48, one channel")
+    grey_or_colour = images.ndim == 3 or images.ndim == 4 and images.shape[3] == 3
+    if not grey_or_colour or images.shape[1] != images.shape[2] or images.shape[1] % 8 or not images.size:
+        raise UserError(where, "images (N, H, W) or (N, H, W, 3) with H = W a multiple of 8", f"shape {images.shape}",
+                        "cut or pad the faces to a square, e.g. 48x48")
     if images.dtype != np.uint8:
         bad = f", {np.isnan(images).sum()} NaN" if images.dtype.kind == "f" else ""
         raise UserError(where, "images uint8, 0 to 255", f"{images.dtype}{bad}",
@@ -123,14 +130,14 @@ def checked(images, labels, identities, split, name, where, seed, constant="refu
 
 
 def _look_at(images):
-    """Which images (N, H, W) are of one grey level, bool (N,), and a hash of each, int64 (N,).
+    """Which images (N, H, W) or (N, H, W, 3) are of one colour, bool (N,), and a hash of each, int64 (N,).
 
     Reads them once: they may be on the disk.
     """
     flat, digests = [], []
     for start in range(0, len(images), CHUNK):
         part = np.ascontiguousarray(images[start:start + CHUNK])
-        flat.append(np.ptp(part.reshape(len(part), -1), axis=1) == 0)
+        flat.append(np.ptp(part, axis=(1, 2)).reshape(len(part), -1).max(1) == 0)
         digests += [hash(image.tobytes()) for image in part]
     return np.concatenate(flat), np.array(digests, np.int64)
 
@@ -239,7 +246,8 @@ def _some(rows, count=8):
 def summary(faces):
     """What was found, as text: counts by split, class and identity."""
     width = max(12, *(len(name) + 2 for name in faces.classes)) if faces.classes else 12
-    lines = [f"{faces.name}: {len(faces)} faces of {faces.size}x{faces.size} pixels, "
+    colour = " in colour" if faces.channels == 3 else ""
+    lines = [f"{faces.name}: {len(faces)} faces of {faces.size}x{faces.size} pixels{colour}, "
              f"fingerprint {faces.fingerprint}", f"{'':{width}}" + "".join(f"{part:>8}" for part in SPLITS)]
     for label, name in [*enumerate(faces.classes), (-1, "unlabelled")]:
         counts = [((faces.labels == label) & (faces.split == part)).sum() for part in range(len(SPLITS))]

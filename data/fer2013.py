@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from data.faces import EXPRESSIONS, checked, class_name
-from data.pixels import grey_squares
+from data.pixels import squares
 from training.errors import UserError
 
 FILES = ("fer2013.csv", "icml_face_data.csv")
@@ -71,7 +71,7 @@ def load(path, image_size, seed, options):
               "without one")
         images, labels, split = images[kept], labels[kept], None if split is None else split[kept]
     faces = checked(images, labels, None, split, "FER2013", file, seed, constant="leave out")
-    faces.images = grey_squares(faces.images, image_size, file)
+    faces.images = squares(faces.images, image_size, file)
     return faces
 
 

@@ -27,12 +27,14 @@ def save(figure, path, dpi=DPI):
 def face_grid(path, faces, rows=None, columns=None, title="", scale=2, gap=2, breaks=()):
     """Write a grid of faces as PNG, each of their pixels scale x scale pixels of the picture.
 
-    faces: (R, C, H, W), uint8 or floats in 0..1, NaN for an empty place. rows, columns: their labels, R and C
-    strings. breaks: columns before which a wider gap stands.
+    faces: (R, C, H, W), or in colour (R, C, H, W, 3), uint8 or floats in 0..1, NaN for an empty place. rows, columns:
+    their labels, R and C strings. breaks: columns before which a wider gap stands.
     """
-    count_r, count_c, size, _ = faces.shape
+    count_r, count_c, size = faces.shape[:3]
     if faces.dtype != np.uint8:
         faces = np.where(np.isnan(faces), 255, np.clip(faces, 0, 1) * 255 + .5).astype(np.uint8)
+    if faces.ndim == 4:
+        faces = faces[..., None].repeat(3, -1)                  # as RGB: a colour map would be off by a grey level
     side = size * scale
     left = MARGIN + int(LETTER * max((len(text) for text in rows or [""]), default=0))
     lines = max(text.count("\n") + 1 for text in columns) if columns else 0
@@ -42,12 +44,12 @@ def face_grid(path, faces, rows=None, columns=None, title="", scale=2, gap=2, br
     ys = [top + r * (side + gap) for r in range(count_r)]
     longest = int(LETTER * max(len(line) for line in title.split("\n"))) + 2 * MARGIN
     width, height = max(xs[-1] + side + MARGIN, longest), ys[-1] + side + MARGIN
-    canvas = np.full((height, width), 255, np.uint8)
+    canvas = np.full((height, width, 3), 255, np.uint8)
     for r, y in enumerate(ys):
         for c, x in enumerate(xs):
             canvas[y:y + side, x:x + side] = faces[r, c].repeat(scale, 0).repeat(scale, 1)
     figure = Figure((width / DPI, height / DPI), dpi=DPI)
-    figure.figimage(canvas[:, :, None].repeat(3, 2))            # as RGB: a colour map would be off by a grey level
+    figure.figimage(canvas)
     text = lambda x, y, words, **kw: figure.text(x / width, 1 - y / height, words, **kw)
     text(left, MARGIN - 4, title, va="top", fontsize=9.5, weight="bold")
     for words, x in zip(columns or (), xs):
@@ -62,7 +64,7 @@ def contact_sheet(path, faces, count=10, seed=0):
     rng = np.random.default_rng(seed)
     shown = largest(faces.labels)
     rows = [*shown, -1] if (faces.labels < 0).any() else shown
-    sheet = np.full((len(rows), count, faces.size, faces.size), np.nan)
+    sheet = np.full((len(rows), count, *faces.images.shape[1:]), np.nan)
     for row, label in enumerate(rows):
         found = np.flatnonzero((faces.labels == label) & (faces.split == 0))
         some = np.sort(rng.permutation(found)[:count])

@@ -24,7 +24,8 @@ NO_IMAGES = (".txt", ".csv", ".json", ".md", ".db", ".ini", ".html", ".xml", ".p
 
 
 def load(path, image_size, seed, options):
-    """Faces of image files of any size, format and colour, made grey, square and image_size pixels large.
+    """Faces of image files of any size, format and colour, made square and image_size pixels large, and grey unless
+    COLOUR is set.
 
     Where there is no val or no test folder it is drawn from train, a tenth of it, stratified, from the seed; where
     there is none of the three the whole split is drawn. Files that cannot be read and faces of one grey level are
@@ -46,7 +47,7 @@ def load(path, image_size, seed, options):
         print(f"{path}: recognised as {layout.name}")
     if options.IDENTITY_PATTERN is not None:
         layout.people = _people(path, layout.files, options.IDENTITY_PATTERN)
-    images, read = _read(path, layout.files, image_size)
+    images, read = _read(path, layout.files, image_size, options.COLOUR)
     labels = np.array([class_name(name) or "" for name in layout.classes])[read]
     people = np.full(len(labels), -1)
     if layout.people is not None:
@@ -160,12 +161,15 @@ def _people(path, files, pattern):
     return people
 
 
-def _read(path, files, size):
-    """uint8 (N, size, size) of the files that can be read, and which they are, bool (len(files),)."""
-    images, read, cropped = np.empty((len(files), size, size), np.uint8), np.zeros(len(files), bool), 0
+def _read(path, files, size, colour):
+    """uint8 (N, size, size), or in colour (N, size, size, 3), of the files that can be read, and which they are, bool
+    (len(files),).
+    """
+    images = np.empty((len(files), size, size, 3)[:4 if colour else 3], np.uint8)
+    read, cropped = np.zeros(len(files), bool), 0
     bad = []
     with ThreadPoolExecutor() as pool:
-        results = tqdm(pool.map(lambda file: _read_one(file, size), files), "images", len(files), disable=None)
+        results = tqdm(pool.map(lambda file: _read_one(file, size, colour), files), "images", len(files), disable=None)
         for row, (image, square, error) in enumerate(results):
             if error:
                 bad.append(f"{files[row].relative_to(path)}: {error}")
@@ -183,8 +187,8 @@ def _read(path, files, size):
     return images[read], read
 
 
-def _read_one(file, size):
-    """(image uint8 (size, size), whether it was square, None), or (None, None, error)."""
+def _read_one(file, size, colour):
+    """(image uint8 (size, size) or (size, size, 3), whether it was square, None), or (None, None, error)."""
     try:
         with Image.open(file) as image:
             image = ImageOps.exif_transpose(image)
@@ -198,7 +202,7 @@ def _read_one(file, size):
                 image = image.convert("RGBA")                       # hidden pixels must not show
                 ground = Image.new("RGBA", image.size, (round(GROUND),) * 3 + (255,))
                 image = Image.alpha_composite(ground, image)
-            image = image.convert("L")
+            image = image.convert("RGB" if colour else "L")
     except Exception as error:                                      # Pillow raises half a dozen kinds here
         return None, None, str(error).split(" '")[0].split(" <")[0] or type(error).__name__
     side = min(image.size)

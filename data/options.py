@@ -1,5 +1,6 @@
-"""How a data set is read: constants that every script that reads one has, too: python run.py LEFT_OUT=contempt"""
+"""How a data set is read: constants that every script that reads one has, too: python run.py COLOUR=True"""
 
+COLOUR = False                  # keep the colours of pictures, as three channels; grey pictures stay grey
 CLASS_NAMES: str | None = None  # what numbered folders, or the numbers of labels in arrays, mean: names with commas
                                 # between, that of 0 (or of 1, if there is no 0) first; or "RAF-DB", "AffectNet",
                                 # "FER2013" for the order of these

@@ -1,11 +1,12 @@
-"""Pictures in the forms that people have, as grey squares of one size.
+"""Pictures in the forms that people have, as squares of one size.
 
-In: arrays of any usual shape and type. Out: uint8 (N, size, size).
+In: arrays of any usual shape and type. Out: uint8 (N, size, size), or in colour (N, size, size, 3).
 """
 import numpy as np
 import torch
 from torch.nn import functional
 
+from data.batches import as_pictures
 from training.errors import UserError
 
 CHUNK = 4096                    # pictures looked at in one go
@@ -14,8 +15,9 @@ GROUND = 127.5                  # grey level that is laid under transparent pixe
 RANGES = (255, 1023, 4095, 65535)       # the largest values of 8, 10, 12 and 16 bits
 
 
-def grey_squares(images, size, where):
-    """uint8 (N, size, size) of images (N, H, W), (N, H, W, C) or (N, C, H, W) with C = 1, 3 or 4 channels.
+def squares(images, size, where, colour=False):
+    """uint8 (N, size, size) of images (N, H, W), (N, H, W, C) or (N, C, H, W) with C = 1, 3 or 4 channels; if colour,
+    (N, size, size, 3) of those with more than one.
 
     Their values: whole numbers of 8, 10, 12 or 16 bits, by the largest one that they have; or floats in 0..1 or 0..255.
     Pictures that are not square are cut to their middle, and resized with antialiasing. uint8 squares of this size are
@@ -28,38 +30,43 @@ def grey_squares(images, size, where):
         raise UserError(where, "images (N, H, W), (N, H, W, C) or (N, C, H, W) with 1, 3 or 4 channels",
                         f"shape {images.shape}", "save the pictures in one of these shapes")
     height, width = images.shape[2:] if channels_first else images.shape[1:3]
-    if images.dtype == np.uint8 and images.shape[1:] == (size, size):
+    colour = colour and images.ndim == 4 and images.shape[1 if channels_first else 3] > 1
+    if images.dtype == np.uint8 and images.shape[1:] == ((size, size, 3) if colour else (size, size)):
         return images
     scale = _scale(images, where)
     side = min(height, width)
     if height != width:
         print(f"{where}: cut {len(images)} images of {width}x{height} pixels to the square in their middle")
-    if images.ndim == 4 and images.shape[1 if channels_first else 3] > 1:
+    if not colour and images.ndim == 4 and images.shape[1 if channels_first else 3] > 1:
         print(f"{where}: colours become grey")
     if side != size:
         print(f"{where}: resized {len(images)} images from {side}x{side} to {size}x{size} pixels")
-    out = np.empty((len(images), size, size), np.uint8)
+    out = np.empty((len(images), size, size, 3)[:4 if colour else 3], np.uint8)
     top, left = (height - side) // 2, (width - side) // 2
     for start in range(0, len(images), CHUNK):
         x = torch.from_numpy(np.array(images[start:start + CHUNK], np.float32)) * scale          # 0..255
         if channels_last:
             x = x.movedim(3, 1)
-        x = _grey(x.reshape(len(x), -1, height, width)[:, :, top:top + side, left:left + side])
+        x = _flatten(x.reshape(len(x), -1, height, width)[:, :, top:top + side, left:left + side])
+        if not colour:
+            x = _grey(x)
         if side != size:
             x = functional.interpolate(x, (size, size), mode="bilinear", antialias=True)
-        out[start:start + CHUNK] = x[:, 0].round().clamp(0, 255).byte().numpy()
+        out[start:start + CHUNK] = as_pictures(x).round().clamp(0, 255).byte().numpy()
     return out
 
 
-def _grey(x):
-    """Grey levels (N, 1, H, W) of pictures (N, C, H, W) in 0..255: C = 1, 3 (red, green, blue) or 4 (and opacity)."""
-    if x.shape[1] == 1:
+def _flatten(x):
+    """Pictures (N, C, H, W) in 0..255 without transparency: of four channels the last is opacity."""
+    if x.shape[1] < 4:
         return x
-    grey = sum(weight * x[:, c:c + 1] for c, weight in enumerate(LUMA))
-    if x.shape[1] == 3:
-        return grey
     opacity = x[:, 3:] / 255
-    return opacity * grey + (1 - opacity) * GROUND
+    return opacity * x[:, :3] + (1 - opacity) * GROUND
+
+
+def _grey(x):
+    """Grey levels (N, 1, H, W) of pictures (N, C, H, W): C = 1, or 3 (red, green, blue)."""
+    return x if x.shape[1] == 1 else sum(weight * x[:, c:c + 1] for c, weight in enumerate(LUMA))
 
 
 def _scale(images, where):

@@ -22,6 +22,8 @@ def load(data="auto", image_size=48, fold=0, seed=0, options=None):
     """
     options = options or default_settings(options_script)
     faces = _load(data, image_size, fold, seed, options)
+    if options.COLOUR and faces.channels == 1:
+        print(f"{faces.name}: these faces are grey, COLOUR or not")
     if options.LEFT_OUT is not None:
         faces = without_classes(faces, options.LEFT_OUT)
     return faces

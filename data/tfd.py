@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from data.faces import checked
-from data.pixels import grey_squares
+from data.pixels import squares
 from training.errors import UserError
 
 RAW = {"TFD_ranzato_48x48.mat": 48, "TFD_ranzato_96x96.mat": 96, "TFD_48x48.mat": 48, "TFD_96x96.mat": 96}  # pixels
@@ -54,7 +54,7 @@ def load(path, image_size=48, fold=0, seed=0):
     name = "TFD, split by position" if file.name == PROCESSED[0] else \
            "TFD, drawn split" if split is None else f"TFD, fold {fold}"
     faces = checked(images, labels, identities, split, name, file, seed, constant="leave out")
-    faces.images = grey_squares(faces.images, image_size, file)
+    faces.images = squares(faces.images, image_size, file)
     return faces
 
 

@@ -1,6 +1,6 @@
 """The classifier C: its last layer defines the distance between two faces, d_D(x1, x2) = ||C(x1) - C(x2)||.
 
-In: faces (B, 1, H, W) in 0..1. Out: the last layer (B, classes), one value per class before the softmax.
+In: faces (B, C, H, W) in 0..1. Out: the last layer (B, classes), one value per class before the softmax.
 """
 from torch import nn
 
@@ -41,7 +41,7 @@ class Classifier(nn.Module):
         return dict(last=last, second_last=second_last, softmax=last.softmax(1))
 
 
-def original(size, classes):
+def original(size, classes, channels=1):
     """The reference implementation's: 5x5 convolutions, some pooled, then batch norm and ReLU; 1024 and 1024 dense."""
     def convolution(inputs, outputs, pool):
         return nn.Sequential(nn.Conv2d(inputs, outputs, 5, padding=2), nn.MaxPool2d(2) if pool else nn.Identity(),
@@ -50,12 +50,12 @@ def original(size, classes):
     def dense(inputs, outputs):
         return nn.Sequential(nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU())
 
-    blocks = [convolution(1, 64, True), convolution(64, 128, True), convolution(128, 192, False),
+    blocks = [convolution(channels, 64, True), convolution(64, 128, True), convolution(128, 192, False),
               convolution(192, 192, False), convolution(192, 64, True)]
     return Classifier(blocks, nn.Sequential(dense(64 * (size // 8) ** 2, 1024), dense(1024, 1024)), 1024, classes)
 
 
-def light(size, classes):
+def light(size, classes, channels=1):
     """4x4 stride-2 convolutions of 32, 64 and 128 channels, then 128 dense.
 
     No batch norm and no dropout, so that a face's output never depends on its batch.
@@ -63,7 +63,7 @@ def light(size, classes):
     def convolution(inputs, outputs):
         return nn.Conv2d(inputs, outputs, 4, stride=2, padding=1)
 
-    blocks = [nn.Sequential(contrast_normalization(), convolution(1, 32), nn.SiLU()),
+    blocks = [nn.Sequential(contrast_normalization(channels), convolution(channels, 32), nn.SiLU()),
               nn.Sequential(convolution(32, 64), nn.GroupNorm(8, 64), nn.SiLU()),
               nn.Sequential(convolution(64, 128), nn.GroupNorm(8, 128), nn.SiLU())]
     dense = nn.Sequential(nn.Linear(128 * (size // 8) ** 2, 128), nn.LayerNorm(128), nn.SiLU())
@@ -81,7 +81,7 @@ class Residual(nn.Module):
         return x + self.layers(x)
 
 
-def residual(size, classes):
+def residual(size, classes, channels=1):
     """As light, but of 3x3 convolutions, a residual one after each of stride 2: better than light in long trainings on
     many faces, no better in short ones.
     """
@@ -92,19 +92,20 @@ def residual(size, classes):
     def block(inputs, outputs):
         return nn.Sequential(convolution(inputs, outputs, 2), Residual(convolution(outputs, outputs)))
 
-    blocks = [nn.Sequential(contrast_normalization(), nn.Conv2d(1, 32, 3, stride=2, padding=1), nn.SiLU()),
+    blocks = [nn.Sequential(contrast_normalization(channels), nn.Conv2d(channels, 32, 3, stride=2, padding=1),
+                            nn.SiLU()),
               block(32, 64), block(64, 128)]
     dense = nn.Sequential(nn.Linear(128 * (size // 8) ** 2, 128), nn.LayerNorm(128), nn.SiLU())
     return Classifier(blocks, dense, 128, classes)
 
 
-def judge(size, classes, dropout=0.4):
+def judge(size, classes, channels=1, dropout=0.4):
     """Four 3x3 convolutions with batch norm: unlike the others, so that it can judge what was trained with them."""
     def convolution(inputs, outputs, stride):
         return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1), nn.BatchNorm2d(outputs),
                              nn.ReLU())
 
-    blocks = [convolution(1, 24, 2), convolution(24, 48, 2), convolution(48, 96, 2), convolution(96, 96, 1)]
+    blocks = [convolution(channels, 24, 2), convolution(24, 48, 2), convolution(48, 96, 2), convolution(96, 96, 1)]
     dense = nn.Sequential(nn.Dropout(dropout), nn.Linear(96 * (size // 8) ** 2, 96), nn.ReLU())
     return Classifier(blocks, dense, 96, classes)
 
@@ -113,8 +114,8 @@ ARCHITECTURES = {"light": light, "residual": residual, "original": original, "ju
 
 
 def find_architecture(name):
-    """The function of (size, classes) to a Classifier of a name in ARCHITECTURES, or of "my_file.py:function".
+    """The function of (size, classes, channels) to a Classifier: of a name in ARCHITECTURES, or "my_file.py:function".
 
     Raises UserError for an unknown name.
     """
-    return choose(name, ARCHITECTURES, "ARCHITECTURE", "a function of (size, classes) to a Classifier")
+    return choose(name, ARCHITECTURES, "ARCHITECTURE", "a function of (size, classes, channels) to a Classifier")

@@ -16,8 +16,8 @@ from training.errors import run_script
 from training.settings import parse
 
 # --- the network and its loss
-ARCHITECTURE = "light"          # one of expr_classifier/model.py, or "my_file.py:function" of (size, classes); on all
-                                # of FER2013 "residual", with STEPS = 36000
+ARCHITECTURE = "light"          # one of expr_classifier/model.py, or "my_file.py:function" of (size, classes,
+                                # channels); on all of FER2013 "residual", with STEPS = 36000
 LOSS = "cross_entropy"          # or "squared_error": the reference's, between softmax and one-hot
 SMOOTHING = 0.0                 # share of each label that cross_entropy spreads over all classes; 0.1 in long trainings
 BALANCE = 0.5                   # loss weights of classes: count ** -BALANCE; 0 none, 1 each class the same

@@ -68,7 +68,8 @@ def train(faces, settings, folder, seed, device, precision):
     torch.manual_seed(seed)
     generator = torch.Generator(device).manual_seed(seed)
     memory_format = layout(settings.ARCHITECTURE, device, precision)
-    model = find_architecture(settings.ARCHITECTURE)(faces.size, classes).to(device, memory_format=memory_format)
+    model = find_architecture(settings.ARCHITECTURE)(faces.size, classes, faces.channels)
+    model.to(device, memory_format=memory_format)
     least = least_batch(model)
     check_at_least(least, settings, "BATCH")
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=settings.WEIGHT_DECAY, fused=True)
@@ -107,14 +108,14 @@ def train(faces, settings, folder, seed, device, precision):
         storage.write_log(folder, "classifier", epoch + 1, loss=loss, train_accuracy=accuracy,
                           val_accuracy=val_accuracy, seconds=seconds, images_per_second=len(train_rows) / seconds)
         storage.save_checkpoint(checkpoint, model, optimizer, generator, epoch + 1, architecture=settings.ARCHITECTURE,
-                                size=faces.size, classes=classes)
+                                size=faces.size, classes=classes, channels=faces.channels)
     return model.eval().requires_grad_(False)
 
 
 def load_classifier(path, device):
     """The trained classifier of a checkpoint, in eval mode."""
     state = storage.load_checkpoint(path, device)
-    model = find_architecture(state["architecture"])(state["size"], state["classes"])
+    model = find_architecture(state["architecture"])(state["size"], state["classes"], state["channels"])
     model.load_state_dict(state["model"])
     return model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
 

@@ -48,7 +48,7 @@ class Loss:
         return self.metric is not None and max(self.settings.CONSISTENCY) > 0
 
     def __call__(self, vae, rows, x, noise, with_consistency):
-        """The Terms of the faces rows (B,); x (b, 1, H, W): the pixels of the own part of them; noise (B, Z) standard
+        """The Terms of the faces rows (B,); x (b, C, H, W): the pixels of the own part of them; noise (B, Z) standard
         normal; with_consistency: whether to spend time on that term.
 
         Without processes b = B. A single face has no pairs: its loss is only error and KL.
@@ -56,7 +56,7 @@ class Loss:
         count = len(rows)
         own_mu, own_sigma = vae.encode(x)                       # (b, Z), (b, Z)
         own_z = own_mu + own_sigma * noise[own_part(count)]
-        x_hat = vae.decode(own_z)                               # (b, 1, H, W)
+        x_hat = vae.decode(own_z)                               # (b, C, H, W)
         error = squared_error(x_hat, x).sum() / count
         kl = kl_divergence(own_mu, own_sigma).sum() / count
         regularizer = edit = torch.zeros((), device=x.device)

@@ -1,4 +1,4 @@
-"""The VAE: q(z|x) = N(mu, sigma^2) and a decoder, for faces (B, 1, H, W) in 0..1 with H a multiple of 8."""
+"""The VAE: q(z|x) = N(mu, sigma^2) and a decoder, for faces (B, C, H, W) in 0..1 with H a multiple of 8, C = 1 or 3."""
 import torch
 from torch import nn
 from torch.func import functional_call
@@ -12,7 +12,7 @@ SPREAD = 0.25           # standard deviation of a pixel over faces, about
 
 
 class VAE(nn.Module):
-    """An encoder to (mu, sigma), each (B, z_dim), and a decoder to faces (B, 1, H, W); no output activation.
+    """An encoder to (mu, sigma), each (B, z_dim), and a decoder to faces (B, C, H, W); no output activation.
 
     encoder: faces to a vector of 2 z_dim; decoder: z to faces, or to their differences from a MeanFace if there is one,
     an nn.Sequential whose first layer is linear; metric_dims: how many of the first dimensions of z are the metric
@@ -28,7 +28,7 @@ class VAE(nn.Module):
         return gaussian(self.encoder(x))
 
     def decode(self, z):
-        """The mean of p(x|z), float32 (B, 1, H, W)."""
+        """The mean of p(x|z), float32 (B, C, H, W)."""
         return self._face(self.decoder(z))
 
     def see_part(self, x):
@@ -69,7 +69,7 @@ def gaussian(outputs):
     return mu, functional.softplus(sigma).clamp(min=SIGMA_MIN)
 
 
-def original(size, z_dim, metric_dims=None):
+def original(size, z_dim, metric_dims=None, channels=1):
     """The reference implementation's: 5x5 convolutions 64, 128, 256, each pooled, batch norm; the decoder mirrored.
 
     One encoder for all of z, whatever metric_dims.
@@ -82,20 +82,20 @@ def original(size, z_dim, metric_dims=None):
                 nn.BatchNorm2d(outputs), nn.ReLU()]
 
     side = size // 8
-    encoder = nn.Sequential(*down(1, 64), *down(64, 128), *down(128, 256), nn.Flatten(),
+    encoder = nn.Sequential(*down(channels, 64), *down(64, 128), *down(128, 256), nn.Flatten(),
                             nn.Linear(256 * side ** 2, 2 * z_dim))
     decoder = nn.Sequential(nn.Linear(z_dim, 256 * side ** 2), nn.BatchNorm1d(256 * side ** 2), nn.ReLU(),
                             nn.Unflatten(1, (256, side, side)), *up(256, 256), *up(256, 128), *up(128, 32),
-                            nn.Conv2d(32, 1, 5, padding=2))
+                            nn.Conv2d(32, channels, 5, padding=2))
     return VAE(encoder, decoder, metric_dims)
 
 
 class MeanFace(nn.Module):
-    """The difference of faces from a face (1, 1, size, size), the mean one: its training sets it."""
+    """The difference of faces from a face (1, C, size, size), the mean one: its training sets it."""
 
-    def __init__(self, size):
+    def __init__(self, size, channels=1):
         super().__init__()
-        self.register_buffer("face", torch.zeros(1, 1, size, size))
+        self.register_buffer("face", torch.zeros(1, channels, size, size))
 
     def forward(self, x):
         return (x - self.face) / SPREAD
@@ -123,16 +123,16 @@ class Branches(nn.Module):
 class Blur(nn.Module):
     """A 3x3 binomial blur. Without it the decoder learns to write a checkerboard that stride-2 convolutions read."""
 
-    def __init__(self):
+    def __init__(self, channels=1):
         super().__init__()
         line = torch.tensor([1., 2, 1]) / 4
-        self.register_buffer("kernel", line.outer(line)[None, None], persistent=False)
+        self.register_buffer("kernel", line.outer(line).repeat(channels, 1, 1, 1), persistent=False)
 
     def forward(self, x):
-        return functional.conv2d(functional.pad(x, (1, 1, 1, 1), "replicate"), self.kernel)
+        return functional.conv2d(functional.pad(x, (1, 1, 1, 1), "replicate"), self.kernel, groups=len(self.kernel))
 
 
-def light(size, z_dim, metric_dims=None):
+def light(size, z_dim, metric_dims=None, channels=1):
     """Three 4x4 stride-2 convolutions of 32, 64 and 128 channels and their mirror image.
 
     The decoder adds the mean face: otherwise the means of mu would have to make it, far from the prior. The first
@@ -142,17 +142,17 @@ def light(size, z_dim, metric_dims=None):
     processes soon have other losses than one. Weights start from torch's own initialisation, smaller than He's (2015).
     """
     part = metric_dims or 0
-    mean_face = MeanFace(size)
-    encoder = nn.Sequential(mean_face, *light_encoder(size, 2 * (z_dim - part)))
+    mean_face = MeanFace(size, channels)
+    encoder = nn.Sequential(mean_face, *light_encoder(size, 2 * (z_dim - part), channels))
     if part:
         features = 128 * (size // 8) ** 2
         convolution = lambda inputs, outputs: nn.Conv2d(inputs, outputs, 4, stride=2, padding=1)
-        metric = nn.Sequential(contrast_normalization(), Blur(), convolution(1, 32), nn.SiLU(),
+        metric = nn.Sequential(contrast_normalization(channels), Blur(channels), convolution(channels, 32), nn.SiLU(),
                                convolution(32, 64), nn.GroupNorm(8, 64), nn.SiLU(),
                                convolution(64, 128), nn.GroupNorm(8, 128), nn.SiLU(), nn.Flatten(),
                                nn.Linear(features, 128), nn.LayerNorm(128), nn.SiLU(), nn.Linear(128, 2 * part))
         encoder = Branches(metric, encoder, part, z_dim - part)
-    return VAE(encoder, light_decoder(size, z_dim), metric_dims, mean_face)
+    return VAE(encoder, light_decoder(size, z_dim, channels), metric_dims, mean_face)
 
 
 def light_encoder(size, outputs, channels=1):
@@ -164,29 +164,30 @@ def light_encoder(size, outputs, channels=1):
                          nn.Linear(128 * (size // 8) ** 2, outputs))
 
 
-def light_decoder(size, inputs):
-    """The decoder of light, from (B, inputs) to (B, 1, size, size)."""
+def light_decoder(size, inputs, channels=1):
+    """The decoder of light, from (B, inputs) to (B, channels, size, size)."""
     def up(inputs, outputs):
         return [nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1), nn.SiLU()]
 
     return nn.Sequential(nn.Linear(inputs, 128 * (size // 8) ** 2), nn.SiLU(),
                          nn.Unflatten(1, (128, size // 8, size // 8)),
-                         *up(128, 64), *up(64, 32), nn.ConvTranspose2d(32, 1, 4, stride=2, padding=1))
+                         *up(128, 64), *up(64, 32), nn.ConvTranspose2d(32, channels, 4, stride=2, padding=1))
 
 
 ARCHITECTURES = {"light": light, "original": original}
 
 
 def find_architecture(name):
-    """The function of (size, z_dim, metric_dims) to a VAE of a name in ARCHITECTURES, or of "my_file.py:function".
+    """The function of (size, z_dim, metric_dims, channels) to a VAE: of a name in ARCHITECTURES, or
+    "my_file.py:function".
 
     Raises UserError for an unknown name.
     """
-    return choose(name, ARCHITECTURES, "ARCHITECTURE", "a function of (size, z_dim, metric_dims) to a VAE")
+    return choose(name, ARCHITECTURES, "ARCHITECTURE", "a function of (size, z_dim, metric_dims, channels) to a VAE")
 
 
 def squared_error(x_hat, x):
-    """Squared error summed over pixels, (B,); both (B, 1, H, W)."""
+    """Squared error summed over pixels, (B,); both (B, C, H, W)."""
     return (x_hat - x).square().sum((1, 2, 3))
 
 

@@ -18,7 +18,8 @@ from training.errors import UserError, run_script
 from training.settings import parse
 
 # --- the network
-ARCHITECTURE = "light"          # one of metric_vae/model.py, or "my_file.py:function" of (size, z_dim, metric_dims)
+ARCHITECTURE = "light"          # one of metric_vae/model.py, or "my_file.py:function" of (size, z_dim,
+                                # metric_dims, channels)
 Z_DIM = 128                     # dimensions of the latent space
 
 # --- the metric d_D that is given

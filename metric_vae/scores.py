@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from data import synthetic
-from data.batches import Images
+from data.batches import Images, as_channels
 from metric_vae import statistics
 from metric_vae.density import Density
 from metric_vae.metrics import Function
@@ -232,6 +232,6 @@ def pairs_of(latents, people, a, b, count, seed=0):
 
 @torch.no_grad()
 def apply(function, faces, device, batch_size=256):
-    """A function of x (B, 1, H, W) to (B, k), for float faces (n, H, W): float32 (n, k)."""
-    x = torch.from_numpy(np.asarray(faces, np.float32))[:, None]
+    """A function of x (B, C, H, W) to (B, k), for float faces (n, H, W) or (n, H, W, 3): float32 (n, k)."""
+    x = as_channels(torch.from_numpy(np.asarray(faces, np.float32)))
     return torch.cat([function(part.to(device)).float().cpu() for part in x.split(batch_size)]).numpy()

@@ -74,8 +74,8 @@ def stratified_rows(labels, count, seed=0):
 # --- reconstructions and the posterior
 
 def squared_errors(x_hat, x):
-    """Squared error summed over pixels, (n,); both (n, H, W)."""
-    return np.square(np.asarray(x_hat, float) - x).sum((1, 2))
+    """Squared error summed over pixels, (n,); both (n, H, W) or (n, H, W, 3)."""
+    return np.square(np.asarray(x_hat, float) - x).reshape(len(x), -1).sum(1)
 
 
 def psnr(x_hat, x):
@@ -83,35 +83,42 @@ def psnr(x_hat, x):
     return -10 * np.log10(squared_errors(x_hat, x) / x[0].size + 1e-12)
 
 
+def planes(x):
+    """(n, C, H, W) of faces (n, H, W) or (n, H, W, 3)."""
+    return x[:, None] if x.ndim == 3 else np.moveaxis(x, 3, 1)
+
+
 def ssim(x_hat, x):
-    """Structural similarity, (n,), of faces (n, H, W) in 0..1, averaged over the places of a whole 11x11 window.
+    """Structural similarity, (n,), of faces (n, H, W) or (n, H, W, 3) in 0..1, averaged over channels and the places of
+    a whole 11x11 window.
 
     Gaussian window with sigma 1.5 pixels, K1 = .01, K2 = .03 (Wang et al. 2004, eq. 13). Faces of less than 11 pixels
     are mirrored at their border.
     """
     def blur(image):
-        return gaussian_filter(image, (0, SSIM_SIGMA, SSIM_SIGMA), radius=(0, SSIM_RADIUS, SSIM_RADIUS))
-    a, b = np.asarray(x_hat, float), np.asarray(x, float)
+        return gaussian_filter(image, (0, 0, SSIM_SIGMA, SSIM_SIGMA), radius=(0, 0, SSIM_RADIUS, SSIM_RADIUS))
+    a, b = planes(np.asarray(x_hat, float)), planes(np.asarray(x, float))
     mean_a, mean_b = blur(a), blur(b)
     var_a, var_b, cov = blur(a * a) - mean_a ** 2, blur(b * b) - mean_b ** 2, blur(a * b) - mean_a * mean_b
     similarity = ((2 * mean_a * mean_b + SSIM_C1) * (2 * cov + SSIM_C2)
                   / ((mean_a ** 2 + mean_b ** 2 + SSIM_C1) * (var_a + var_b + SSIM_C2)))
-    r = SSIM_RADIUS if a.shape[1] > 2 * SSIM_RADIUS else 0
-    return similarity[:, r:a.shape[1] - r, r:a.shape[2] - r].mean((1, 2))
+    r = SSIM_RADIUS if a.shape[2] > 2 * SSIM_RADIUS else 0
+    return similarity[:, :, r:a.shape[2] - r, r:a.shape[3] - r].mean((1, 2, 3))
 
 
 def high_energy(x):
-    """The energy of faces (n, H, W) at high spatial frequencies, (n,), in units of squared pixels summed over a face.
+    """The energy of faces (n, H, W) or (n, H, W, 3) at high spatial frequencies, (n,), in units of squared pixels
+    summed over a face and its channels.
 
     sum |F(w x)|^2 / (H W) over the frequencies (u, v) of the 2-D Fourier transform F, in cycles per pixel, with
     max(|u|, |v|) > HIGH / 2. w is a Hann window (Harris 1978), which is 0 at the borders: without it half of this
     energy would be the step between opposite borders, which F takes for neighbours.
     """
-    rows, columns = (np.sin(np.pi * (np.arange(size) + .5) / size) ** 2 for size in x.shape[1:])
-    u, v = (np.abs(np.fft.fftfreq(size)) for size in x.shape[1:])
+    rows, columns = (np.sin(np.pi * (np.arange(size) + .5) / size) ** 2 for size in x.shape[1:3])
+    u, v = (np.abs(np.fft.fftfreq(size)) for size in x.shape[1:3])
     high = np.maximum(u[:, None], v) > HIGH / 2                 # (H, W)
-    spectrum = np.fft.fft2(x * np.outer(rows, columns))[:, high]
-    return np.square(np.abs(spectrum)).sum(1) / x[0].size
+    spectrum = np.fft.fft2(planes(x) * np.outer(rows, columns))[:, :, high]
+    return np.square(np.abs(spectrum)).sum((1, 2)) / high.size
 
 
 def high_frequencies(x_hat, x):
@@ -144,11 +151,12 @@ def euclidean(points):
 
 
 def pearson(e, d, weights):
-    """The correlation of two vectors (m,) whose entries count weights (m,) times."""
+    """The correlation of two vectors (m,) whose entries count weights (m,) times; NaN where one does not vary."""
     total = weights.sum()
     e, d = e - (weights * e).sum() / total, d - (weights * d).sum() / total     # sums, since BLAS threads are slower
     weighted = weights * e
-    return (weighted * d).sum() / np.sqrt((weighted * e).sum() * (weights * d * d).sum())
+    with np.errstate(invalid="ignore"):
+        return (weighted * d).sum() / np.sqrt((weighted * e).sum() * (weights * d * d).sum())
 
 
 def stress(e, d, weights):

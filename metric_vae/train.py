@@ -8,7 +8,7 @@ import time
 import numpy as np
 import torch
 
-from data.batches import Images, batches, join
+from data.batches import Images, as_pictures, batches, join
 from metric_vae import density
 from metric_vae.loss import Loss, Terms
 from metric_vae.metrics import Matrix, check_norm
@@ -94,7 +94,8 @@ def train(name, faces, metric, settings, folder, seed, device, precision):
     torch.manual_seed(seed)
     generator = torch.Generator(device).manual_seed(seed)
     memory_format = layout(settings.ARCHITECTURE, device, precision)
-    vae = find_architecture(settings.ARCHITECTURE)(faces.size, settings.Z_DIM, settings.METRIC_DIMS)
+    vae = find_architecture(settings.ARCHITECTURE)(faces.size, settings.Z_DIM, settings.METRIC_DIMS,
+                                                  faces.channels)
     vae.to(device, memory_format=memory_format)
     least = max(least_batch(vae), LEAST)
     check_at_least(least, settings, "BATCH")
@@ -146,7 +147,7 @@ def train(name, faces, metric, settings, folder, seed, device, precision):
                           learning_rate=rate, seconds=seconds, images_per_second=len(train_rows) / seconds)
         storage.save_checkpoint(checkpoint, vae, optimizer, generator, epoch + 1, architecture=settings.ARCHITECTURE,
                                 size=faces.size, z_dim=settings.Z_DIM, metric_dims=settings.METRIC_DIMS,
-                                alpha=loss.alpha, beta=loss.beta)
+                                channels=faces.channels, alpha=loss.alpha, beta=loss.beta)
     vae.eval().requires_grad_(False)
     latent_density(vae, name, faces, settings, folder, seed, device)
     return vae
@@ -178,7 +179,8 @@ def validate(vae, loss, images, rows, seed, precision):
 def load_vae(folder, name, device):
     """The trained VAE of a run folder, in eval mode; name "no_dist_reg" or "dist_reg"."""
     state = storage.load_checkpoint(folder / f"{name}.pt", device)
-    vae = find_architecture(state["architecture"])(state["size"], state["z_dim"], state["metric_dims"])
+    vae = find_architecture(state["architecture"])(state["size"], state["z_dim"], state["metric_dims"],
+                                                   state["channels"])
     vae.load_state_dict(state["model"])
     return vae.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
 
@@ -213,6 +215,6 @@ def encode(vae, faces, rows, device, batch_size=256):
 
 @torch.no_grad()
 def decode(vae, z, device, batch_size=256):
-    """Faces float32 (N, H, W) in about 0..1 of latents (N, Z)."""
+    """Faces float32 (N, H, W), in colour (N, H, W, 3), in about 0..1 of latents (N, Z)."""
     parts = torch.as_tensor(np.asarray(z, np.float32)).split(batch_size)
-    return torch.cat([vae.decode(part.to(device))[:, 0].cpu() for part in parts]).numpy()
+    return torch.cat([as_pictures(vae.decode(part.to(device))).cpu() for part in parts]).numpy()

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from data import arrays
-from data.pixels import grey_squares
+from data.pixels import squares
 from layouts import loaded, save_arrays
 
 
@@ -21,7 +21,7 @@ def test_an_npz_and_a_folder_of_npy_give_the_same_faces(content, tmp_path):
 def test_images_npy_stays_memory_mapped_if_its_size_fits(content, tmp_path):
     save_arrays(tmp_path, **content)
     assert isinstance(loaded(arrays, tmp_path, 16).images, np.memmap)
-    assert np.array_equal(loaded(arrays, tmp_path, 8).images, grey_squares(content["images"], 8, "here"))
+    assert np.array_equal(loaded(arrays, tmp_path, 8).images, squares(content["images"], 8, "here"))
 
 
 def test_fortran_ordered_images_are_not_transposed(content, tmp_path):

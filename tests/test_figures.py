@@ -193,7 +193,7 @@ def run_folder(tmp_path, monkeypatch):
             model = expr_classifier.model.light(16, 7) if stage == "classifier" else ARCHITECTURES["light"](16, 8, 4)
             storage.save_checkpoint(tmp_path / f"{stage}.pt", model, torch.optim.Adam(model.parameters()),
                                     torch.Generator(), 1, architecture="light", size=16, classes=7, z_dim=8,
-                                    metric_dims=4)
+                                    metric_dims=4, channels=1)
         return tmp_path
     return make
 

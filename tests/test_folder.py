@@ -6,7 +6,7 @@ from PIL import Image
 from data import folder
 from conftest import EXPRESSIONS
 from data.faces import class_name
-from data.pixels import grey_squares
+from data.pixels import squares
 from layouts import NAMES, loaded, write_folder
 
 
@@ -198,7 +198,7 @@ def test_the_orientation_of_a_camera_is_honoured(images, tmp_path):
 def test_files_and_arrays_are_resized_alike(images, tmp_path):
     for size in (8, 24):
         pixels, square = read_one(tmp_path, Image.fromarray(images[0]), size)
-        assert np.abs(pixels.astype(int) - grey_squares(images[:1], size, "here")[0]).max() <= 1 and square
+        assert np.abs(pixels.astype(int) - squares(images[:1], size, "here")[0]).max() <= 1 and square
 
 
 def test_black_images_in_folders_are_left_out_with_a_count(images, tmp_path, capsys):

@@ -4,11 +4,11 @@ import pytest
 from PIL import Image
 
 from data import pixels
-from data.pixels import grey_squares
+from data.pixels import squares
 
 
 def test_squares_of_the_right_size_are_returned_as_they_are(images):
-    assert grey_squares(images, 16, "here") is images
+    assert squares(images, 16, "here") is images
 
 
 @pytest.mark.parametrize("form", [
@@ -21,40 +21,40 @@ def test_squares_of_the_right_size_are_returned_as_they_are(images):
     lambda a: np.asfortranarray(a)[..., None]])
 def test_every_form_gives_the_same_grey_levels(images, form):
     images[0, 0, 0] = 255                                       # or 10 bits could be 9 bits
-    found = grey_squares(form(images), 16, "here")
+    found = squares(form(images), 16, "here")
     assert found.dtype == np.uint8 and np.abs(found.astype(int) - images).max() <= 1
 
 
 def test_colours_become_the_grey_levels_of_pillow():
     colours = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), np.uint8)
     slow = np.stack([np.asarray(Image.fromarray(picture).convert("L")) for picture in colours])
-    assert np.abs(grey_squares(colours, 16, "here").astype(int) - slow).max() <= 1
+    assert np.abs(squares(colours, 16, "here").astype(int) - slow).max() <= 1
 
 
 def test_transparent_pixels_show_the_ground_and_not_what_is_hidden(images):
     opacity = np.zeros((*images.shape, 1), np.uint8)
     opacity[:, :8] = 255
-    found = grey_squares(np.concatenate([images[..., None].repeat(3, 3), opacity], 3), 16, "here")
+    found = squares(np.concatenate([images[..., None].repeat(3, 3), opacity], 3), 16, "here")
     assert np.abs(found[:, :8].astype(int) - images[:, :8]).max() <= 1 and (found[:, 8:] == 128).all()
 
 
 def test_pictures_that_are_not_square_are_cut_to_their_middle_and_said_so(images, capsys):
     wide = np.pad(images, ((0, 0), (0, 0), (2, 4)))
-    assert np.array_equal(grey_squares(wide, 16, "here"), wide[:, :, 3:19])
+    assert np.array_equal(squares(wide, 16, "here"), wide[:, :, 3:19])
     assert "22x16" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("size", [8, 24])
 def test_resizing_equals_pillows_antialiased_bilinear_filter(size, images):
-    out = grey_squares(images, size, "here")
+    out = squares(images, size, "here")
     slow = np.stack([np.array(Image.fromarray(face).resize((size, size), Image.BILINEAR)) for face in images])
     assert out.shape == (70, size, size) and np.abs(out.astype(int) - slow).max() <= 1
 
 
 def test_chunks_give_the_same(images, monkeypatch):
-    once = grey_squares(images / 255, 24, "here")
+    once = squares(images / 255, 24, "here")
     monkeypatch.setattr(pixels, "CHUNK", 11)
-    assert np.array_equal(grey_squares(images / 255, 24, "here"), once)
+    assert np.array_equal(squares(images / 255, 24, "here"), once)
 
 
 @pytest.mark.parametrize("form, found", [
@@ -62,4 +62,4 @@ def test_chunks_give_the_same(images, monkeypatch):
     (lambda a: a * 1j, "complex"), (lambda a: a.astype(str), "<U"), (lambda a: a * -1., "from -"),
     (lambda a: a.astype(int) * 1000, "int64 from"), (lambda a: np.where(a > 200, np.inf, a), "infinite")])
 def test_what_is_no_picture_is_refused(images, form, found, user_error):
-    user_error(lambda: grey_squares(form(images), 16, "here"), "here", found)
+    user_error(lambda: squares(form(images), 16, "here"), "here", found)

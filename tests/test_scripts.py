@@ -116,14 +116,14 @@ from expr_classifier.model import Classifier
 from metric_vae.model import VAE
 
 
-def vae(size, z_dim, metric_dims):
+def vae(size, z_dim, metric_dims, channels):
     encoder = nn.Sequential(nn.Flatten(), nn.Linear(size * size, 64), nn.SiLU(), nn.Linear(64, 2 * z_dim))
     decoder = nn.Sequential(nn.Linear(z_dim, 64), nn.SiLU(), nn.Linear(64, size * size),
                             nn.Unflatten(1, (1, size, size)))
     return VAE(encoder, decoder, metric_dims)
 
 
-def classifier(size, classes):
+def classifier(size, classes, channels):
     return Classifier([nn.Conv2d(1, 4, 3, 2, 1)], nn.Sequential(nn.Linear(size * size, 16), nn.SiLU()), 16, classes)
 """)
     run.main(["DATA=faces.npz", *QUICK, "vae.ARCHITECTURE=my_nets.py:vae",

@@ -6,7 +6,7 @@ import pytest
 from scipy.io import savemat
 
 from data import tfd
-from data.pixels import grey_squares
+from data.pixels import squares
 
 
 def test_tfd_is_read_row_by_column_in_c_order_with_labels_from_0(toronto, tmp_path):
@@ -76,7 +76,7 @@ def test_of_several_tfd_files_the_one_that_fits_is_chosen(present, size, chosen,
 def test_the_tfd_file_taken_is_printed_and_resized(toronto, tmp_path, capsys):
     savemat(tmp_path / "TFD_ranzato_48x48.mat", toronto)
     faces = tfd.load(tmp_path, 24)
-    assert np.array_equal(faces.images, grey_squares(toronto["images"], 24, "here"))
+    assert np.array_equal(faces.images, squares(toronto["images"], 24, "here"))
     assert f"reading {tmp_path / 'TFD_ranzato_48x48.mat'}" in capsys.readouterr().out
 
 
@@ -134,7 +134,7 @@ def test_a_folder_without_tfd_is_refused_with_the_names_of_its_files(tmp_path, u
 @pytest.fixture
 def processed(toronto, tmp_path):
     """The three files of the reference implementation: 84 faces, of which 50 rows are used."""
-    large = grey_squares(toronto["images"], 64, "here")
+    large = squares(toronto["images"], 64, "here")
     rows = np.sort(np.random.default_rng(0).permutation(84)[:50])
     np.savez_compressed(tmp_path / "tfd_data_array.npz", images=large)
     np.savez_compressed(tmp_path / "fau_levels.npz", inds=rows)
