@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from data.leaks import CHUNK, look_at, warn_of_leaks
 from data.splits import SPLITS, split_faces
 from training.errors import UserError
 
@@ -16,7 +17,6 @@ EXPRESSIONS = ("anger", "disgust", "fear", "happy", "sad", "surprise", "neutral"
 SYNONYMS = {"angry": "anger", "disgusted": "disgust", "fearful": "fear", "afraid": "fear", "scared": "fear",
             "happiness": "happy", "joy": "happy", "sadness": "sad", "surprised": "surprise"}
 UNLABELLED = ("unlabelled", "unlabeled", "unknown")         # names of no class
-CHUNK = 4096                        # faces looked at in one go by checks and the fingerprint
 
 
 @dataclass
@@ -102,7 +102,7 @@ def checked(images, labels, identities, split, name, where, seed, constant="refu
     identities = _whole_numbers(identities, count, "identities", where)
     if split is not None:
         split = _split_numbers(split, count, where)
-    flat, digests = _look_at(images)
+    flat, digests = look_at(images)
     if flat.any() and constant == "refuse":
         rows = np.flatnonzero(flat)
         raise UserError(where, "faces that are not black or of one grey level", f"{len(rows)}, rows {_some(rows)}",
@@ -119,27 +119,8 @@ def checked(images, labels, identities, split, name, where, seed, constant="refu
         if not (split == number).any():
             raise UserError(where, "faces in each of train, val and test", f"none in {part}",
                             "add some, or leave the split out: then it is drawn")
-    shared = len(np.intersect1d(identities[(split < 2) & (identities >= 0)], identities[split == 2]))
-    if shared:
-        print(f"warning: {where}: {shared} identities of test are also in train or val: scores will be too good")
-    copies = np.isin(digests[split == 0], digests[split > 0]).sum()
-    if copies:
-        print(f"warning: {where}: {copies} training faces are byte-identical to held-out ones: scores will be too "
-              "good; remove them")
+    warn_of_leaks(images, digests, identities, split, where)
     return Faces(images, labels, identities, split, name, classes)
-
-
-def _look_at(images):
-    """Which images (N, H, W) or (N, H, W, 3) are of one colour, bool (N,), and a hash of each, int64 (N,).
-
-    Reads them once: they may be on the disk.
-    """
-    flat, digests = [], []
-    for start in range(0, len(images), CHUNK):
-        part = np.ascontiguousarray(images[start:start + CHUNK])
-        flat.append(np.ptp(part, axis=(1, 2)).reshape(len(part), -1).max(1) == 0)
-        digests += [hash(image.tobytes()) for image in part]
-    return np.concatenate(flat), np.array(digests, np.int64)
 
 
 def without_classes(faces, names):

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from data import __main__ as command
-from data import faces as module
+from data import faces as module, leaks
 from data.faces import EXPRESSIONS, Faces, checked, named_labels, summary
 from data.figures import contact_sheet
 from data.sources import load
@@ -118,7 +118,7 @@ def test_one_grey_level_everywhere_is_refused(images, labels, user_error):
 
 
 def test_constant_faces_are_found_in_every_chunk(images, labels, user_error, monkeypatch):
-    monkeypatch.setattr(module, "CHUNK", 9)
+    monkeypatch.setattr(leaks, "CHUNK", 9)
     images[[0, 8, 9, 69]] = 50
     user_error(lambda: check(images, labels), "rows 0, 8, 9, 69")
 
