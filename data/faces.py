@@ -24,8 +24,8 @@ class Faces:
     """Faces of one source.
 
     images uint8 (N, H, W), or in colour (N, H, W, 3), H = W a multiple of 8, may be memory-mapped; labels int64 (N,)
-    into classes, -1 unlabelled; identities int64 (N,), -1 unknown; split int64 (N,) into SPLITS; classes: their names;
-    factors: what drew synthetic faces, a dict of arrays (N, ...), else None.
+    into classes, -1 unlabelled; identities int64 (N,), -1 unknown; split int64 (N,) into SPLITS, -1 not used; classes:
+    their names; factors: what drew synthetic faces, a dict of arrays (N, ...), else None.
     """
     images: np.ndarray
     labels: np.ndarray
@@ -73,7 +73,7 @@ class Faces:
 
     def about(self):
         """What settings.json says of the data."""
-        counts = np.bincount(self.split, minlength=len(SPLITS)).tolist()
+        counts = np.bincount(self.split[self.split >= 0], minlength=len(SPLITS)).tolist()
         return dict(name=self.name, count=len(self), size=self.size, channels=self.channels,
                     split=dict(zip(SPLITS, counts)), classes=list(self.classes),
                     labelled=int((self.labels >= 0).sum()), fingerprint=self.fingerprint)
@@ -180,11 +180,10 @@ def named_labels(labels, classes, count, where):
             bad = np.flatnonzero(labels >= len(classes))
             raise UserError(where, f"labels of -1 to {len(classes) - 1}, of {len(classes)} classes",
                             f"{labels[bad[0]]} in row {bad[0]}", "correct the labels, or name all classes")
-        classes = tuple(map(str, range(labels.max() + 1)))
-    found = np.unique(labels[labels >= 0])
-    there = np.full(len(classes) + 1, -1)                       # the last one for -1
-    there[found] = np.arange(len(found))
-    return there[labels], tuple(str(classes[label]) for label in found)
+        classes = None
+    found, places = np.unique(labels, return_inverse=True)
+    unlabelled = np.count_nonzero(found == -1)                  # it is the first, if there is one
+    return places - unlabelled, tuple(str(label if classes is None else classes[label]) for label in found[unlabelled:])
 
 
 def _whole_numbers(values, count, what, where):

@@ -12,6 +12,7 @@ NUMBERS = {                             # what numbered folders or labels mean
     "FER2013": dict(enumerate(EXPRESSIONS[:7])),
     "RAF-DB": dict(enumerate(("surprise", "fear", "disgust", "happy", "sad", "anger", "neutral"), start=1)),
     "AffectNet": dict(enumerate(("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")))}
+RAF_LIST = "list_patition_label.txt"
 CODES = dict(AN="anger", DI="disgust", FE="fear", AF="fear", HA="happy", NE="neutral", SA="sad", SU="surprise")
 CK = re.compile(r"^(S\d{3})_\d{3}_\d{8}\.", re.IGNORECASE)                      # person, sequence, frame
 JAFFE = re.compile(r"^([A-Z]{2})\.(AN|DI|FE|HA|NE|SA|SU)\d+\.\d+\.tiff?$", re.IGNORECASE)     # person, expression
@@ -92,16 +93,23 @@ def _kdef(path, files, angles):
 
 def _raf_db(path, files):
     """RAF-DB as its authors ship it: Image/aligned/train_00001_aligned.jpg, EmoLabel/list_patition_label.txt."""
-    listed = next((file for file in (path / "EmoLabel" / "list_patition_label.txt", path / "list_patition_label.txt")
-                   if file.is_file()), None)
+    listed = next((file for file in (path / "EmoLabel" / RAF_LIST, path / RAF_LIST) if file.exists()), None)
     if listed is None:
         return None
-    numbers = dict(line.split()[:2] for line in listed.read_text().splitlines() if len(line.split()) >= 2)
-    named = {file: file.name.replace("_aligned", "") for file in files}
-    known = [file for file in files if named[file] in numbers and numbers[named[file]] in "1234567"]
-    if known:
-        return Layout("RAF-DB", known, [NUMBERS["RAF-DB"][int(numbers[named[file]])] for file in known], None,
-                      ["test" if named[file].startswith("test") else "train" for file in known])
+    expected, remedy = "lines of a file's name and 1 to 7: train_00001.jpg 5", "get the file anew"
+    try:
+        lines = [line.split() for line in listed.read_text().splitlines()]
+    except (OSError, ValueError) as error:
+        raise UserError(listed, expected, error, remedy) from None
+    names = {line[0]: NUMBERS["RAF-DB"][int(line[1])] for line in lines if len(line) == 2 and line[1] in "1234567"}
+    listed_as = {file: file.name.replace("_aligned", "") for file in files}
+    known = [file for file in files if listed_as[file] in names]
+    if not known:
+        raise UserError(listed, expected, f"none of the {len(files)} pictures of {path}", remedy)
+    if len(known) < len(files):
+        print(f"{path}: left out {len(files) - len(known)} of {len(files)} pictures that are not in {RAF_LIST}")
+    return Layout("RAF-DB", known, [names[listed_as[file]] for file in known], None,
+                  ["test" if file.name.startswith("test") else "train" for file in known])
 
 
 def _raf_db_folders(path, files):

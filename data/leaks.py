@@ -7,7 +7,7 @@ import numpy as np
 CHUNK = 4096            # images looked at in one go
 HELD_OUT = 1000         # held-out faces, and
 TRAINING = 20000        # training faces that are looked at for nearly equal ones, at most, evenly spaced
-SAME = 0.993            # correlation of two faces' grey levels, averaged over squares, from which they are nearly equal:
+SAME = 0.996            # correlation of two faces' grey levels, averaged over squares, from which they are nearly equal:
                         # frames of one video have more, faces of two people, or digits of one class, less
 RARE = 0.01             # share of nearly equal ones that any large set may have
 

@@ -148,6 +148,7 @@ def test_seeds_that_are_no_numbers_are_a_users_error(bench, user_error):
 
 def test_fewer_training_faces_are_those_of_whole_people(small_faces):
     few = benchmark.fewer(small_faces, 15)                      # seven faces a person: three people make 21
+    assert few.about()["split"] == dict(train=21, val=7, test=7)
     assert few.rows("train").tolist() == list(range(21))
     assert few.rows("val").tolist() == small_faces.rows("val").tolist() and len(few) == 70
 

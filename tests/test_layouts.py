@@ -70,6 +70,20 @@ def test_raf_db_as_its_authors_ship_it_has_labels_in_a_list_and_the_split_in_the
     assert tested == [RAF_DB[n % 7] for n in range(14)]
 
 
+def test_pictures_that_raf_dbs_list_lacks_are_counted_and_another_list_is_refused(images, tmp_path, capsys,
+                                                                                  user_error):
+    write(tmp_path, [f"Image/aligned/train_{n:05d}_aligned.jpg" for n in range(70)], images)
+    (tmp_path / "EmoLabel").mkdir()
+    listed = tmp_path / "EmoLabel" / "list_patition_label.txt"
+    listed.write_text("".join(f"train_{n:05d}.jpg {n % 7 + 1}\n" for n in range(63)))
+    assert len(load(tmp_path, 16)) == 63
+    assert "left out 7 of 70 pictures that are not in" in capsys.readouterr().out
+    listed.write_text("other.jpg 3\n")
+    user_error(lambda: load(tmp_path, 16), listed, "none of the 70 pictures")
+    listed.write_bytes(b"\xff\xfe")
+    user_error(lambda: load(tmp_path, 16), listed, "can't decode")
+
+
 def test_raf_db_in_numbered_folders_is_known_by_its_lists(images, tmp_path):
     names = [f"DATASET/{part}/{number}/{n}.jpg" for part in ("train", "test") for number in range(1, 8)
              for n in range(5)]

@@ -1,0 +1,154 @@
+"""300 data sets and metrics, each with something broken at random: every one loads or is refused with a UserError."""
+import shutil
+import signal
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.io import savemat
+
+from conftest import draw_small_images
+from data.sources import load
+from layouts import fer_rows, save_arrays, write_fer, write_folder
+from metric_vae.metrics import load_metric
+from training.errors import UserError
+
+SEED = 0
+COUNT = 300
+SECONDS = 20            # after which an input counts as a hang
+VOTES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    """{kind: (path that is loaded, files that may be broken)} of a sound data set or metric of each kind."""
+    home = tmp_path_factory.mktemp("sound")
+    images, labels = draw_small_images(48), np.arange(70) % 7
+    content = dict(images=images, labels=labels, identities=labels // 7, split=np.repeat([0, 1, 2], [50, 10, 10]))
+    for name in ("tfd", "reference", "fer", "fer_plus", "arrays", "folder", "raf", "metrics"):
+        (home / name).mkdir()
+    toronto = dict(images=images, labs_ex=labels[:, None] + 1, labs_id=np.arange(70)[:, None] // 7,
+                   folds=np.tile(1 + np.arange(70)[:, None] // 7 % 3, (1, 5)))
+    savemat(home / "tfd" / "TFD_48x48.mat", toronto, do_compression=True)
+    savemat(home / "reference" / "TFD_ranzato_96x96.mat", toronto | dict(images=images.repeat(2, 1).repeat(2, 2)))
+    np.savez(home / "reference" / "tfd_data_array.npz", images=images)
+    np.savez(home / "reference" / "fau_levels.npz", inds=np.arange(70))
+    write_fer(home / "fer" / "fer2013.csv", fer_rows(images))
+    write_fer(home / "fer_plus" / "fer2013.csv", fer_rows(images))
+    (home / "fer_plus" / "fer2013new.csv").write_text("\n".join(
+        [",".join(("Usage", "Image name", *VOTES))]
+        + [f"Training,{n}.png," + ",".join("8" if k == n % 8 else "0" for k in range(10)) for n in range(70)]))
+    save_arrays(home / "arrays", **content)
+    np.savez_compressed(home / "mine.npz", **content)
+    write_folder(home / "folder", images)
+    for n, image in enumerate(images):
+        path = home / "raf" / "Image" / "aligned" / f"{'test' if n > 55 else 'train'}_{n:05d}_aligned.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    (home / "raf" / "EmoLabel").mkdir()
+    (home / "raf" / "EmoLabel" / "list_patition_label.txt").write_text(
+        "".join(f"{'test' if n > 55 else 'train'}_{n:05d}.jpg {n % 7 + 1}\n" for n in range(70)))
+    points = np.random.default_rng(0).normal(size=(70, 3))
+    np.save(home / "metrics" / "points.npy", points)
+    np.save(home / "metrics" / "distances.npy", np.linalg.norm(points[:, None] - points, axis=2))
+    return home
+
+
+def breakable(home):
+    """(what is loaded, the file that gets broken), relative to home."""
+    some = [("tfd", "tfd/TFD_48x48.mat"), ("fer", "fer/fer2013.csv"), ("fer_plus", "fer_plus/fer2013new.csv"),
+            ("mine.npz", "mine.npz"), ("raf", "raf/EmoLabel/list_patition_label.txt")]
+    some += [(folder, str(path.relative_to(home))) for folder in ("reference", "arrays") for path in
+             sorted((home / folder).iterdir())]
+    some += [(folder, str(sorted((home / folder).rglob(f"*.{kind}"))[7].relative_to(home)))
+             for folder, kind in (("folder", "png"), ("raf", "jpg"))]
+    return some + [(f"metrics/{path.name}",) * 2 for path in sorted((home / "metrics").iterdir())]
+
+
+def damage(path, rng):
+    """Break a file at random; returns how."""
+    old = path.read_bytes()
+    size = len(old)
+    kind = rng.choice(["cut", "flip", "header", "zeros", "noise", "text", "empty", "twice", "insert", "folder", "types"])
+    new = bytearray(old)
+    if kind == "cut":
+        new = new[:rng.integers(0, size)]
+    elif kind in ("flip", "header"):
+        for place in rng.integers(0, min(size, 200) if kind == "header" else size, rng.integers(1, 20)):
+            new[place] = rng.integers(0, 256)
+    elif kind == "zeros":
+        start = rng.integers(0, size)
+        new[start:start + 500] = bytes(len(new[start:start + 500]))
+    elif kind == "noise":
+        new = rng.bytes(rng.integers(1, 3000))
+    elif kind == "text":
+        new = "\n".join(rng.choice(["a,b", "1,2,3", "\x00", "ü", "nan,inf", '"', "-1"], 40)).encode()
+    elif kind == "empty":
+        new = b""
+    elif kind == "twice":
+        new = old * 2
+    elif kind == "insert":
+        place = rng.integers(0, size)
+        new[place:place] = rng.bytes(rng.integers(1, 50))
+    path.unlink()
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "types" and path.suffix in (".npy", ".npz"):
+        array = wrong_array(rng)
+        if path.suffix == ".npy":
+            np.save(path, array, allow_pickle=True)
+        else:
+            names = ("images", "labels", "identities", "split", "classes", "inds")
+            np.savez(path, **{name: array if rng.random() < .3 else np.arange(70) for name in names})
+    else:
+        path.write_bytes(bytes(new))
+    return kind
+
+
+def wrong_array(rng):
+    """An array of a type or shape that is not expected."""
+    shape = [(), (0,), (70,), (70, 0), (70, 70), (70, 48, 48), (3, 48, 48), (70, 48, 48, 3), (70, 1)][rng.integers(9)]
+    values = rng.normal(0, 10. ** rng.integers(-3, 40), shape)
+    kind = rng.choice(["float", "complex", "text", "object", "bool", "nan", "dates", "negative"])
+    change = dict(complex=lambda: values + 1j, text=lambda: values.astype(str), object=lambda: values.astype(object),
+                  bool=lambda: values > 0, nan=lambda: values * np.nan, dates=lambda: np.zeros(shape, "M8[s]"),
+                  negative=lambda: -np.ones(shape, np.int8))
+    return np.asarray(change.get(kind, lambda: values)())
+
+
+def hangs(signum, frame):
+    raise TimeoutError(f"longer than {SECONDS} s")
+
+
+def test_no_broken_input_ends_in_a_traceback_or_a_hang(sound, tmp_path, small_faces):
+    rng = np.random.default_rng(SEED)
+    kinds, bad, refused = breakable(sound), [], 0
+    before = signal.signal(signal.SIGALRM, hangs)
+    try:
+        for number in range(COUNT):
+            what, broken = kinds[number % len(kinds)]
+            home, top = tmp_path / str(number), what.split("/")[0]
+            home.mkdir()
+            (shutil.copytree if (sound / top).is_dir() else shutil.copy)(sound / top, home / top)
+            how = damage(home / broken, rng)
+            signal.alarm(SECONDS)
+            try:
+                if top == "metrics":
+                    load_metric(str(home / what), small_faces, CPU)
+                else:
+                    load(home / what, 48)
+            except UserError as error:
+                refused += 1
+                if not all(map(str, error.args)):
+                    bad.append((number, broken, how, "an empty message"))
+            except BaseException as error:                      # what would be a traceback, and a hang
+                bad.append((number, broken, how, f"{type(error).__name__}: {error}"))
+            finally:
+                signal.alarm(0)
+            shutil.rmtree(home)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert not bad, "\n".join(map(str, bad))
+    assert refused > COUNT / 3                                  # or they were hardly broken
