@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from data.faces import checked, class_name
-from data.splits import SPLITS, split_faces
+from data.splits import draw_missing_parts
 from data.layouts import NUMBERS, Layout, names_of, recognise
 from data.pixels import GROUND, RANGES
 from training.errors import UserError
@@ -57,7 +57,10 @@ def load(path, image_size, seed, options):
     split = None
     if layout.parts is not None:
         split = np.array([PARTS[part] for part in layout.parts])[read]
-        _draw_missing_parts(path, np.unique(labels, return_inverse=True)[1], people, split, seed)
+        if not (split == 0).any():
+            raise UserError(path.absolute(), "a folder train with faces", "none",
+                            "add one, or give a folder of classes without train, val and test")
+        draw_missing_parts(np.unique(labels, return_inverse=True)[1], people, split, seed, path)
     return checked(images, labels, people, split, layout.name, path, seed, constant="leave out")
 
 
@@ -211,18 +214,3 @@ def _read_one(file, size, colour):
     if image.size != (size, size):                                  # Pillow's bilinear filter is antialiased
         image = image.resize((size, size), Image.BILINEAR, (left, top, left + side, top + side))
     return np.asarray(image), square, None
-
-
-def _draw_missing_parts(path, labels, people, split, seed):
-    """Fill, in split, a val or test that no face is in with a tenth of train each. people: -1 unknown."""
-    train = np.flatnonzero(split == 0)
-    if not len(train):
-        raise UserError(path.absolute(), "a folder train with faces", "none",
-                        "add one, or give a folder of classes without train, val and test")
-    missing = [part for part in (1, 2) if not (split == part).any()]
-    if missing:
-        drawn = split_faces(labels[train], people[train], seed, path)
-        for part in missing:
-            rows = train[drawn == part]
-            split[rows] = part
-            print(f"{path}: no {SPLITS[part]} folder: {len(rows)} of the {len(train)} train faces are held out as it")

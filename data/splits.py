@@ -43,6 +43,21 @@ def split_faces(labels, identities, seed, where="data"):
     return split
 
 
+def draw_missing_parts(labels, identities, split, seed, where):
+    """Fill, in split, a val or test that no face is in with a tenth of train each, drawn by split_faces.
+
+    labels, identities, split: int64 (N,); split is changed in place. where: the path shown.
+    """
+    train = np.flatnonzero(split == 0)
+    missing = [part for part in (1, 2) if not (split == part).any()]
+    if missing:
+        drawn = split_faces(labels[train], identities[train], seed, where)
+        for part in missing:
+            rows = train[drawn == part]
+            split[rows] = part
+            print(f"{where}: no {SPLITS[part]} set: {len(rows)} of the {len(train)} train faces are held out as it")
+
+
 def folds_of_faces(labels, count, seed):
     """A fold 0..count - 1 for each face, int64 (N,), each with its share of every label.
 

@@ -40,7 +40,7 @@ def test_expressions_alone_get_a_drawn_split_from_the_seed(images, tmp_path):
 def test_a_missing_val_is_a_tenth_of_train_in_each_expression_and_test_stays(images, tmp_path, capsys):
     faces = loaded(folder, write_folder(tmp_path, np.tile(images, (2, 1, 1))[:77], ("train", "test", "test", "test")), 16)
     train = 7 * 8                                               # persons 0..7
-    assert "no val folder: " in capsys.readouterr().out
+    assert "no val set: " in capsys.readouterr().out
     assert (faces.split == 2).sum() == 77 - train
     assert np.bincount(faces.labels[faces.split == 1], minlength=7).max() == 1
     assert (faces.split == 1).sum() in (5, 6, 7)
@@ -48,7 +48,7 @@ def test_a_missing_val_is_a_tenth_of_train_in_each_expression_and_test_stays(ima
 
 def test_a_missing_test_is_drawn_from_train_and_val_stays(images, tmp_path, capsys):
     faces = loaded(folder, write_folder(tmp_path, images, ("train", "val", "val")), 16)
-    assert "no test folder: " in capsys.readouterr().out
+    assert "no test set: " in capsys.readouterr().out
     assert (faces.split == 1).sum() == 14 and 5 <= (faces.split == 2).sum() <= 7
 
 
