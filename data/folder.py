@@ -4,17 +4,15 @@ In: a folder with train|val|test/<class>/*, with only <class>/*, or with picture
 folder that holds just one such. Out: Faces, in the order of the paths.
 """
 import re
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
-from tqdm import tqdm
+from PIL import Image
 
 from data.faces import checked, class_name
 from data.splits import draw_missing_parts
 from data.layouts import NUMBERS, Layout, names_of, recognise
-from data.pixels import GROUND, RANGES
+from data.pixels import read_pictures
 from training.errors import UserError
 
 PARTS = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "test": 2, "testing": 2}
@@ -47,7 +45,7 @@ def load(path, image_size, seed, options):
         print(f"{path}: recognised as {layout.name}")
     if options.IDENTITY_PATTERN is not None:
         layout.people = _people(path, layout.files, options.IDENTITY_PATTERN)
-    images, read = _read(path, layout.files, image_size, options.COLOUR)
+    images, read = read_pictures(Image.open, layout.files, image_size, path, options.COLOUR)
     labels = np.array([class_name(name) or "" for name in layout.classes])[read]
     people = np.full(len(labels), -1)
     if layout.people is not None:
@@ -162,55 +160,3 @@ def _people(path, files, pattern):
     print(f"{path}: {len(set(people) - {None})} people, by IDENTITY_PATTERN"
           + (f"; {len(missing)} files without, e.g. {missing[0].relative_to(path)}" if missing else ""))
     return people
-
-
-def _read(path, files, size, colour):
-    """uint8 (N, size, size), or in colour (N, size, size, 3), of the files that can be read, and which they are, bool
-    (len(files),).
-    """
-    images = np.empty((len(files), size, size, 3)[:4 if colour else 3], np.uint8)
-    read, cropped = np.zeros(len(files), bool), 0
-    bad = []
-    with ThreadPoolExecutor() as pool:
-        results = tqdm(pool.map(lambda file: _read_one(file, size, colour), files), "images", len(files), disable=None)
-        for row, (image, square, error) in enumerate(results):
-            if error:
-                bad.append(f"{files[row].relative_to(path)}: {error}")
-                continue
-            images[row], read[row] = image, True
-            cropped += not square
-    if bad:
-        print(f"{path}: left out {len(bad)} of {len(files)} files that cannot be read as images:\n  "
-              + "\n  ".join(bad[:5]) + ("\n  ..." if len(bad) > 5 else ""))
-    if cropped:
-        print(f"{path}: cut {cropped} images that are not square to the square in their middle")
-    if not read.any():
-        raise UserError(path.absolute(), "image files that can be read", f"none of {len(files)}; {bad[0]}",
-                        "look at the files: they may be damaged")
-    return images[read], read
-
-
-def _read_one(file, size, colour):
-    """(image uint8 (size, size) or (size, size, 3), whether it was square, None), or (None, None, error)."""
-    try:
-        with Image.open(file) as image:
-            image = ImageOps.exif_transpose(image)
-            if image.mode == "F":
-                raise ValueError("floating-point pixels")
-            if image.mode.startswith("I"):                          # up to 16 bits a pixel
-                pixels = np.asarray(image)
-                largest = next((largest for largest in RANGES if pixels.max() <= largest), pixels.max())
-                image = Image.fromarray((pixels * (255 / largest)).round().clip(0, 255).astype(np.uint8))
-            if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
-                image = image.convert("RGBA")                       # hidden pixels must not show
-                ground = Image.new("RGBA", image.size, (round(GROUND),) * 3 + (255,))
-                image = Image.alpha_composite(ground, image)
-            image = image.convert("RGB" if colour else "L")
-    except Exception as error:                                      # Pillow raises half a dozen kinds here
-        return None, None, str(error).split(" '")[0].split(" <")[0] or type(error).__name__
-    side = min(image.size)
-    square = image.size == (side, side)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    if image.size != (size, size):                                  # Pillow's bilinear filter is antialiased
-        image = image.resize((size, size), Image.BILINEAR, (left, top, left + side, top + side))
-    return np.asarray(image), square, None

@@ -1,10 +1,15 @@
 """Pictures in the forms that people have, as squares of one size.
 
-In: arrays of any usual shape and type. Out: uint8 (N, size, size), or in colour (N, size, size, 3).
+In: arrays of any usual shape and type, or Pillow's pictures.
+Out: uint8 (N, size, size), or in colour (N, size, size, 3).
 """
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import torch
+from PIL import Image, ImageOps
 from torch.nn import functional
+from tqdm import tqdm
 
 from data.batches import as_pictures
 from training.errors import UserError
@@ -86,3 +91,70 @@ def _scale(images, where):
         raise UserError(where, f"images: {expected}", f"{images.dtype} from {low:g} to {high:g}",
                         "scale them to 0..255 and save images.round().astype(numpy.uint8)")
     return 255 / next(largest for largest in ranges if high <= largest)
+
+
+# --- Pillow's pictures
+
+def read_pictures(open_one, items, size, where, colour=False, threads=None):
+    """uint8 (N, size, size), or in colour (N, size, size, 3), of the pictures that can be read, and which they are,
+    bool (len(items),).
+
+    open_one: gives the Pillow picture of an item, for example of a path; called in several threads, or in so many.
+    Pictures that cannot be read are left out with a count; other than square ones are cut to their middle.
+    where: the path shown. Raises UserError where none can be read.
+    """
+    images = np.empty((len(items), size, size, 3)[:4 if colour else 3], np.uint8)
+    read, cropped = np.zeros(len(items), bool), 0
+    bad = []
+    with ThreadPoolExecutor(threads) as pool:
+        results = pool.map(lambda item: _read_one(open_one, item, size, colour), items)
+        for row, (image, was_square, error) in enumerate(tqdm(results, "images", len(items), disable=None)):
+            if error:
+                bad.append(f"{items[row]}: {error}")
+                continue
+            images[row], read[row] = image, True
+            cropped += not was_square
+    if bad:
+        print(f"{where}: left out {len(bad)} of {len(items)} pictures that cannot be read:\n  "
+              + "\n  ".join(bad[:5]) + ("\n  ..." if len(bad) > 5 else ""))
+    if cropped:
+        print(f"{where}: cut {cropped} images that are not square to the square in their middle")
+    if not read.any():
+        raise UserError(where, "pictures that can be read", f"none of {len(items)}; {bad[0]}",
+                        "look at the files: they may be damaged")
+    return images[read], read
+
+
+def _read_one(open_one, item, size, colour):
+    """(image uint8 (size, size) or (size, size, 3), whether it was square, None), or (None, None, error)."""
+    try:
+        with open_one(item) as image:
+            return *square(image, size, colour), None
+    except Exception as error:                                      # Pillow raises half a dozen kinds here
+        return None, None, str(error).split(" '")[0].split(" <")[0] or type(error).__name__
+
+
+def square(image, size, colour=False):
+    """uint8 (size, size), or in colour (size, size, 3), of a Pillow picture of any mode and size, and whether it was
+    square.
+
+    Raises ValueError for floating-point pixels.
+    """
+    image = ImageOps.exif_transpose(image)
+    if image.mode == "F":
+        raise ValueError("floating-point pixels")
+    if image.mode.startswith("I"):                                  # up to 16 bits a pixel
+        pixels = np.asarray(image)
+        largest = next((largest for largest in RANGES if pixels.max() <= largest), pixels.max())
+        image = Image.fromarray((pixels * (255 / largest)).round().clip(0, 255).astype(np.uint8))
+    if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")                               # hidden pixels must not show
+        ground = Image.new("RGBA", image.size, (round(GROUND),) * 3 + (255,))
+        image = Image.alpha_composite(ground, image)
+    image = image.convert("RGB" if colour else "L")
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    was_square = image.width == image.height
+    if image.size != (size, size):                                  # Pillow's bilinear filter is antialiased
+        image = image.resize((size, size), Image.BILINEAR, (left, top, left + side, top + side))
+    return np.asarray(image), was_square

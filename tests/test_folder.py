@@ -6,7 +6,7 @@ from PIL import Image
 from data import folder
 from conftest import EXPRESSIONS
 from data.faces import class_name
-from data.pixels import squares
+from data.pixels import square, squares
 from layouts import NAMES, loaded, write_folder
 
 
@@ -139,9 +139,9 @@ def test_only_unreadable_images_are_refused(tmp_path, user_error):
 
 def read_one(tmp_path, image, size=16, name="a.png", **save):
     image.save(tmp_path / name, **save)
-    pixels, square, error = folder._read_one(tmp_path / name, size)
-    assert error is None and pixels.shape == (size, size) and pixels.dtype == np.uint8
-    return pixels, square
+    pixels, was_square = square(Image.open(tmp_path / name), size)
+    assert pixels.shape == (size, size) and pixels.dtype == np.uint8
+    return pixels, was_square
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "CMYK"])
@@ -178,8 +178,8 @@ def test_any_format_that_pillow_reads_is_read(name, images, tmp_path):
 def test_images_that_are_not_square_are_cut_to_their_middle(wide, images, tmp_path):
     edges = np.full((16, 4), 255, np.uint8)
     image = np.hstack([edges, images[0], edges])
-    pixels, square = read_one(tmp_path, Image.fromarray(image if wide else image.T.copy()))
-    assert np.array_equal(pixels, images[0] if wide else images[0].T) and not square
+    pixels, was_square = read_one(tmp_path, Image.fromarray(image if wide else image.T.copy()))
+    assert np.array_equal(pixels, images[0] if wide else images[0].T) and not was_square
 
 
 def test_cut_images_are_counted_once_for_all(images, tmp_path, capsys):
@@ -197,8 +197,8 @@ def test_the_orientation_of_a_camera_is_honoured(images, tmp_path):
 
 def test_files_and_arrays_are_resized_alike(images, tmp_path):
     for size in (8, 24):
-        pixels, square = read_one(tmp_path, Image.fromarray(images[0]), size)
-        assert np.abs(pixels.astype(int) - squares(images[:1], size, "here")[0]).max() <= 1 and square
+        pixels, was_square = read_one(tmp_path, Image.fromarray(images[0]), size)
+        assert np.abs(pixels.astype(int) - squares(images[:1], size, "here")[0]).max() <= 1 and was_square
 
 
 def test_black_images_in_folders_are_left_out_with_a_count(images, tmp_path, capsys):
