@@ -21,7 +21,8 @@ from training.errors import check_choice, run_script
 from training.settings import parse, stored
 
 # --- the faces
-DATA = "auto"               # "auto", "synthetic", "tfd", "fer2013" or a path: see data/README.md
+DATA = "auto"               # "auto", "synthetic", "tfd", "fer2013", "olivetti", "lfw",
+                            # "torchvision:MNIST", ... or a path: see data/README.md
 IMAGE_SIZE = 48             # pixels, a multiple of 8; other sizes are resized to it
 FOLD = 0                    # 0..4, of TFD's five
 

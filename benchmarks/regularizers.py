@@ -32,7 +32,8 @@ from training.errors import UserError, check_choice, run_script
 from training.settings import default_settings, parse_one
 
 # --- what is compared
-DATA = "synthetic"          # "auto", "synthetic", "tfd", "fer2013" or a path: see data/README.md
+DATA = "synthetic"          # "auto", "synthetic", "tfd", "fer2013", "olivetti", "lfw",
+                            # "torchvision:MNIST", ... or a path: see data/README.md
 IMAGE_SIZE = 48             # pixels
 FOLD = 0                    # 0..4, of TFD's five
 TRAINING_FACES: int | None = None       # train on so many faces only, the first ones, and on all faces of each person

@@ -5,16 +5,17 @@ image_size, seed, options): a new kind of source is such a file, and a line in l
 """
 from pathlib import Path
 
-from data import arrays, fer2013, folder, options as options_script, synthetic, tfd
+from data import arrays, fer2013, folder, options as options_script, public, synthetic, tfd
 from data.faces import without_classes
 from training.errors import UserError
 from training.settings import default_settings
 
 FOLDER = Path(__file__).parent      # where "auto", "tfd" and "fer2013" look
+NAMES = ("auto", "synthetic", "tfd", "fer2013", "olivetti", "lfw", "torchvision:MNIST")     # and others like the last
 
 
 def load(data="auto", image_size=48, fold=0, seed=0, options=None):
-    """Faces of "auto", "synthetic", "tfd", "fer2013" or a path (see data/README.md).
+    """Faces of "auto", "synthetic", "tfd", "fer2013", a public data set (data/public.py) or a path (data/README.md).
 
     image_size: pixels, a multiple of 8. fold: 0..4 of TFD's five. seed: of the synthetic faces and of drawn splits.
     options: the settings of data/options.py, None: as they stand there.
@@ -41,6 +42,9 @@ def _load(data, image_size, fold, seed, options):
     if data == "synthetic":
         refuse(options, "synthetic faces", "CLASS_NAMES", "IDENTITY_PATTERN")
         return synthetic.load(image_size, seed)
+    if public.found(data):
+        refuse(options, "a public data set", "CLASS_NAMES", "IDENTITY_PATTERN")
+        return public.load(data, image_size, seed, options)
     if data in ("tfd", "fer2013"):
         path = FOLDER
     else:
@@ -50,7 +54,7 @@ def _load(data, image_size, fold, seed, options):
         except (OSError, RuntimeError, ValueError) as error:        # no permission, too long, no such user, a null byte
             path, problem = data, getattr(error, "strerror", None) or str(error)
         if problem:
-            raise UserError(path, '"auto", "synthetic", "tfd", "fer2013" or a path that exists', problem, "check DATA")
+            raise UserError(path, f"{', '.join(NAMES)} or a path that exists", problem, "check DATA")
     if data == "tfd" or data != "fer2013" and tfd.found(path):
         refuse(options, "TFD", "CLASS_NAMES", "IDENTITY_PATTERN")
         return tfd.load(path, image_size, fold, seed)

@@ -36,7 +36,8 @@ ZOOM = 0.12                     # share that it is stretched or shrunk by at mos
 LAYER = "last"                  # the layer in embeddings.npy: "last", "second_last" or "softmax"
 
 # --- when run alone (run.py has its own)
-DATA = "auto"                   # "auto", "synthetic", "tfd", "fer2013" or a path: see data/README.md
+DATA = "auto"                   # "auto", "synthetic", "tfd", "fer2013", "olivetti", "lfw",
+                                # "torchvision:MNIST", ... or a path: see data/README.md
 IMAGE_SIZE = 48                 # pixels
 FOLD = 0                        # 0..4, of TFD's five
 SEED = 0

@@ -57,7 +57,8 @@ AVERAGE = 0.05                  # share of the newest batch in the running mean 
 DUAL_RATE = 0.02                # largest change of log BETA in a step towards TARGET_STRESS
 
 # --- when run alone (run.py has its own)
-DATA = "auto"                   # "auto", "synthetic", "tfd", "fer2013" or a path: see data/README.md
+DATA = "auto"                   # "auto", "synthetic", "tfd", "fer2013", "olivetti", "lfw",
+                                # "torchvision:MNIST", ... or a path: see data/README.md
 IMAGE_SIZE = 48                 # pixels
 FOLD = 0                        # 0..4, of TFD's five
 SEED = 0
