@@ -22,7 +22,7 @@ from data import options as data_options
 from data.faces import Faces
 from data.sources import load
 from expr_classifier import judges, train as classifier
-from metric_vae import scores as vae_scores, statistics, train as vae
+from metric_vae import scores as vae_scores, statistics, train as vae, trained
 from metric_vae.metrics import load_metric
 from training import storage
 from training.devices import choose_device, keep_memory
@@ -121,7 +121,7 @@ def analyse(run, settings):
         C = classifier.load_classifier(run.folder / "classifier.pt", run.device)
     else:
         print("no classifier.pt in this run: without its figures")
-    models = {name: vae.load_vae(run.folder, name, run.device) for name in vae.MODELS
+    models = {name: trained.load_vae(run.folder, name, run.device) for name in vae.MODELS
               if (run.folder / f"{name}.pt").exists()}
     scores = {"split": settings.SPLIT}
     if C is not None:
@@ -184,7 +184,7 @@ def measure_ceiling(C, run, settings, rows):
     if second is None:
         return {}
     metrics = (main_script.metric_of(model, run.classifier.LAYER, run.vae.METRIC_NORM) for model in (second, C))
-    e, d = (vae_scores.given_distances(metric, run.faces, rows, run.device) for metric in metrics)
+    e, d = (trained.given_distances(metric, run.faces, rows, run.device) for metric in metrics)
     return statistics.distance_scores(e, d, run.faces.labels[rows])
 
 
@@ -216,14 +216,15 @@ def analyse_vaes(models, C, run, settings, held_out, rows, clock):
             print("METRIC=labels, and no labelled held-out faces: no scores and figures of the VAEs")
             return {}
     labels = faces.labels[rows]
-    d = vae_scores.given_distances(metric, faces, rows, device)
+    d = trained.given_distances(metric, faces, rows, device)
     others = np.random.default_rng(settings.SEED).permutation(len(rows))
     controls = {"pixels": statistics.euclidean(faces.images[rows] / 255), "shuffled": d[others][:, others]}
     scores = {"controls": {name: {} for name in controls}}
     panels = {}
     for name, model in models.items():
-        density = vae.latent_density(model, name, faces, run.vae, run.folder, run.seed, device)
-        latents = vae_scores.latents_of(name, model, faces, rows, device, settings.EDIT_PART, density)
+        summary = trained.summarize(model, name, faces, metric, vae.training_rows(faces, run.vae), run.folder, run.seed,
+                                    device)
+        latents = vae_scores.latents_of(name, model, faces, rows, device, summary, settings.EDIT_PART)
         scores[name] = vae_scores.score_reconstructions(model, faces, held_out, device, settings.SEED)
         e = latents.distances()
         scores[name].update(statistics.distance_scores(e, d, labels))
@@ -296,7 +297,7 @@ def draw_vae(latents, faces, pair, settings, figures):
 def draw_samples(path, latents, classes, settings):
     """Draw samples: a row for each class from the density; of no class from the prior, or where no face is labelled."""
     count, source, seed = settings.SHOWN, settings.SAMPLES_FROM, settings.SEED
-    shown = latents.density.labelled()[:data_figures.MOST] if source == "density" else []
+    shown = latents.summary.density.labelled()[:data_figures.MOST] if source == "density" else []
     if len(shown):
         rows = [latents.samples(count, source, of, seed) for of in shown]
         names = [classes[of] for of in shown]

@@ -24,7 +24,7 @@ from benchmarks.pareto import pareto, steps
 from data.faces import Faces
 from data.sources import load
 from expr_classifier import judges, train as classifier
-from metric_vae import scores as vae_scores, statistics, train as vae
+from metric_vae import scores as vae_scores, statistics, train as vae, trained
 from metric_vae.metrics import load_metric
 from training import storage
 from training.devices import choose_device, choose_precision, keep_memory
@@ -277,9 +277,9 @@ def run_point(bench, name, networks, seed):
         with tempfile.TemporaryDirectory() as scratch:
             model = vae.train(model_of(name), faces, metric, settings, Path(scratch), seed, device, bench.precision)
             log = storage.read_log(Path(scratch))
-            density = vae.latent_density(model, model_of(name), faces, settings, Path(scratch), seed, device)
+            summary = trained.load_summary(Path(scratch) / f"{model_of(name)}_latents.npz")
         more = dict(seconds=sum(line["seconds"] for line in log), epochs=len(log))
-        scores = score(bench, name, model, density, metric, judge, identifier)
+        scores = score(bench, name, model, summary, metric, judge, identifier)
     scores = {key: of[0] if isinstance(of, list) else of for key, of in scores.items()}
     for share, part, whole in (("edit_share", "edit_success", "judge_on_faces_balanced"),
                                ("identity_share", "identity_kept", "identity_on_faces")):
@@ -288,15 +288,15 @@ def run_point(bench, name, networks, seed):
     return scores | more
 
 
-def score(bench, name, model, density, metric, judge, identifier):
+def score(bench, name, model, summary, metric, judge, identifier):
     """The scores of a trained VAE, as experiments.py has them; edits move the metric part of z, of none all of it.
 
     Without a bootstrap of the scores of pairs: the spread is that of the seeds.
     """
     faces, device, rows = bench.faces, bench.device, experiments.sample_rows(bench.faces, bench.sample)
     scores = vae_scores.score_reconstructions(model, faces, faces.rows(bench.settings.SPLIT), device)
-    latents = vae_scores.latents_of(model_of(name), model, faces, rows, device, "metric", density)
-    e, d = latents.distances(), vae_scores.given_distances(metric, faces, rows, device)
+    latents = vae_scores.latents_of(model_of(name), model, faces, rows, device, summary, "metric")
+    e, d = latents.distances(), trained.given_distances(metric, faces, rows, device)
     scores |= statistics.distance_scores(e, d, latents.labels, resamples=1)
     scores["knn_accuracy"] = statistics.knn_accuracy(e, latents.labels)
     if judge is not None:

@@ -1,16 +1,11 @@
 """The density of a VAE's latents, from which new faces are sampled: a Gaussian of each class.
 
-In: latents z of training faces and their labels. Out: samples of z, of all classes or of one, and an .npz file.
+In: latents z of training faces and their labels. Out: samples of z, of all classes or of one.
 The latents of classes lie apart, so the prior N(0, I) has much of its mass where the decoder has seen no face.
 """
 from dataclasses import dataclass
 
 import numpy as np
-
-from training.errors import UserError
-from training.storage import write_atomically
-
-FACES = 20_000          # that it is fitted to, at most
 
 
 @dataclass
@@ -43,20 +38,6 @@ class Density:
     def labelled(self):
         """The classes that it has samples of, sorted."""
         return np.unique(self.classes[self.classes >= 0])
-
-    def save(self, path):
-        """Write it as .npz, atomically."""
-        write_atomically(path, lambda file: np.savez(file, **vars(self)))
-
-
-def load(path):
-    """The Density in a file; raises UserError where that is damaged."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return Density(**{name: arrays[name] for name in Density.__dataclass_fields__})
-    except Exception as error:                                  # numpy and zipfile raise half a dozen kinds here
-        raise UserError(path, "the density of a VAE's latents", str(error).split("\n")[0],
-                        "delete the file: it is fitted again") from None
 
 
 def fit(z, labels, classes):

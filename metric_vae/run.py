@@ -1,6 +1,6 @@
 """Trains the VAE without and with a distance regulariser, alone or as the last stages of run.py.
 
-In: Faces and a metric on them. Out, in a run folder: no_dist_reg.pt, dist_reg.pt, the density of each one's latents
+In: Faces and a metric on them. Out, in a run folder: no_dist_reg.pt, dist_reg.pt, the summary of each one's latents
 as .npz, and lines of log.jsonl.
 Alone, with points or distances of your own: python -m metric_vae.run DATA=data/my_faces METRIC=my_points.npy
 """

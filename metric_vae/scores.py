@@ -13,9 +13,8 @@ from torch.nn import functional
 from data import synthetic
 from data.batches import Images, as_channels
 from metric_vae import statistics
-from metric_vae.density import Density
 from metric_vae.metrics import Function
-from metric_vae.train import decode, encode
+from metric_vae.trained import Summary, decode, edit_dims, encode, metric_part
 from training.errors import check_choice
 
 CHUNK = 2048            # faces decoded and scored in one go
@@ -25,19 +24,23 @@ SAMPLES = 100           # of each class, for the judge
 @dataclass
 class Latents:
     """What is known of held-out faces in one VAE: rows of the data, their pixels x in 0..1 and labels, mu, the
-    mean latents of the training faces of each class (classes, Z), a function from z to faces in 0..1, which dimensions
-    keep the metric and which ones edits move, and the density of z where samples are drawn.
+    Summary of the training faces, a function from z to faces in 0..1, and which dimensions keep the metric and which
+    ones edits move.
     """
     name: str
     rows: np.ndarray
     x: np.ndarray
     labels: np.ndarray
     mu: np.ndarray
-    means: np.ndarray
+    summary: Summary
     decode: Callable
     metric_dims: slice
     edit_dims: slice
-    density: Density | None = None
+
+    @property
+    def means(self):
+        """The mean mu of the training faces of each class, (classes, Z)."""
+        return self.summary.class_means
 
     def distances(self):
         """Latent distances (n, n)."""
@@ -46,7 +49,7 @@ class Latents:
     def samples(self, count, source, of=None, seed=0):
         """New faces float32 (count, H, W) from source: "density", of all classes or one, or "prior", N(0, I)."""
         if source == "density":
-            return self.decode(self.density.sample(count, of, seed))
+            return self.decode(self.summary.density.sample(count, of, seed))
         return self.decode(np.random.default_rng(seed).standard_normal((count, self.mu.shape[1])))
 
     def edit(self, rows, target):
@@ -54,25 +57,11 @@ class Latents:
         return self.decode(statistics.edit(self.mu[rows], self.labels[rows], target, self.means, self.edit_dims))
 
 
-def given_distances(metric, faces, rows, device):
-    """d_D (n, n), float64, of these rows."""
-    places = torch.from_numpy(rows).to(device)
-    return metric.distances(places, Images(faces, device)(places)).cpu().numpy().astype(float)
-
-
-def latents_of(name, vae, faces, rows, device, edit_part="both", density=None):
-    """The Latents of these held-out faces in a VAE; edit_part: "metric" edits move the metric part of z, "rest" the
-    other dimensions, "both" all; density: of its latents.
-    """
-    k = vae.metric_dims if name == "dist_reg" else None         # None: all of z is compared and moved
-    parts = {"both": slice(None), "metric": slice(k), "rest": slice(None) if k is None else slice(k, None)}
+def latents_of(name, vae, faces, rows, device, summary, edit_part="both"):
+    """The Latents of these held-out faces in a VAE; edit_part: see edit_dims in metric_vae/trained.py."""
     mu, _ = encode(vae, faces, rows, device)
-    training_rows = faces.rows("train", labelled=True)
-    of_training_faces, _ = encode(vae, faces, training_rows, device) if len(training_rows) else (mu[:0], None)
-    means = statistics.class_means(of_training_faces, faces.labels[training_rows], len(faces.classes))
-    means = means.reshape(-1, mu.shape[1])
-    return Latents(name, rows, faces.images[rows] / np.float32(255), faces.labels[rows], mu, means,
-                   lambda z: decode(vae, z, device).clip(0, 1), slice(k), parts[edit_part], density)
+    return Latents(name, rows, faces.images[rows] / np.float32(255), faces.labels[rows], mu, summary,
+                   lambda z: decode(vae, z, device).clip(0, 1), metric_part(vae, name), edit_dims(vae, name, edit_part))
 
 
 def score_reconstructions(vae, faces, rows, device, seed=0):
@@ -135,14 +124,12 @@ def score_edits(latents, judge, identifier, metric, faces, device, pair=None, st
                            identifier, faces, device, pair, seed)
     of_all = features(latents.x)
     for score, source in (("frechet", "density"), ("frechet_prior", "prior")):
-        if source == "prior" or latents.density is not None:
-            samples = latents.samples(len(latents.x), source, seed=seed)
-            scores[score] = statistics.frechet(features(samples), of_all)
-    if latents.density is not None:
-        asked = np.repeat(latents.density.labelled(), SAMPLES)
-        samples = [latents.samples(SAMPLES, "density", of, seed) for of in latents.density.labelled()]
-        if len(asked):
-            scores["judge_on_samples"] = statistics.accuracy(probabilities(np.concatenate(samples)), asked)
+        samples = latents.samples(len(latents.x), source, seed=seed)
+        scores[score] = statistics.frechet(features(samples), of_all)
+    sampled = latents.summary.density.labelled()
+    if len(sampled):
+        samples = np.concatenate([latents.samples(SAMPLES, "density", of, seed) for of in sampled])
+        scores["judge_on_samples"] = statistics.accuracy(probabilities(samples), np.repeat(sampled, SAMPLES))
     people = faces.identities[latents.rows]
     starts, ends = pairs_of(latents, people, *pair, paths, seed) if pair else ([], [])
     if len(starts):

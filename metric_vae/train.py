@@ -1,23 +1,21 @@
-"""The training loop of the VAE, and what a trained one makes of faces.
+"""The training loop of the VAE.
 
 In: Faces, a metric on them and the settings of metric_vae/run.py. Out, in a run folder: no_dist_reg.pt, dist_reg.pt,
-the density of each one's latents as .npz, and lines of log.jsonl.
+the summary of each one's latents as .npz, and lines of log.jsonl.
 """
 import time
 
-import numpy as np
 import torch
 
-from data.batches import Images, as_pictures, batches, join
-from metric_vae import density
+from data.batches import Images, batches
 from metric_vae.loss import Loss, Terms
 from metric_vae.metrics import Matrix, check_norm
 from metric_vae.model import find_architecture
 from metric_vae.regularizers import REGULARIZERS
-from metric_vae.statistics import stratified_rows
+from metric_vae.trained import summarize
 from training import storage
 from training.devices import autocast, layout
-from training.distributed import PROCESS, add_up, add_up_gradients, average_buffers, own_part
+from training.distributed import add_up, add_up_gradients, average_buffers, own_part
 from training.errors import UserError, check_at_least, check_batch, check_choice, check_schedules
 from training.loops import check_finite, epochs, epochs_for, least_batch, set_learning_rate
 
@@ -149,7 +147,7 @@ def train(name, faces, metric, settings, folder, seed, device, precision):
                                 size=faces.size, z_dim=settings.Z_DIM, metric_dims=settings.METRIC_DIMS,
                                 channels=faces.channels, alpha=loss.alpha, beta=loss.beta)
     vae.eval().requires_grad_(False)
-    latent_density(vae, name, faces, settings, folder, seed, device)
+    summarize(vae, name, faces, metric, training_rows(faces, settings), folder, seed, device)
     return vae
 
 
@@ -172,49 +170,3 @@ def validate(vae, loss, images, rows, seed, precision):
         sums += torch.stack([*terms, loss.total(terms)]) * len(batch)
     means = (sums / len(rows)).tolist() if len(rows) else [None] * len(sums)
     return dict(zip((f"val_{term}" for term in (*Terms._fields, "loss")), means))
-
-
-# --- a trained VAE
-
-def load_vae(folder, name, device):
-    """The trained VAE of a run folder, in eval mode; name "no_dist_reg" or "dist_reg"."""
-    state = storage.load_checkpoint(folder / f"{name}.pt", device)
-    vae = find_architecture(state["architecture"])(state["size"], state["z_dim"], state["metric_dims"],
-                                                   state["channels"])
-    vae.load_state_dict(state["model"])
-    return vae.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
-
-
-def latent_density(vae, name, faces, settings, folder, seed, device):
-    """The Density of a trained VAE's latents, read from folder/name_density.npz, or fitted and written there.
-
-    It is fitted to z = mu + sigma noise of the training faces, density.FACES at most. With several processes the first
-    one fits it; the others get None.
-    """
-    path = folder / f"{name}_density.npz"
-    if PROCESS > 0:
-        return None
-    if not path.exists():
-        start = time.perf_counter()
-        rows = training_rows(faces, settings)
-        rows = rows[stratified_rows(faces.labels[rows], density.FACES, seed)]
-        mu, sigma = encode(vae, faces, rows, device)
-        z = mu + sigma * np.random.default_rng(seed).standard_normal(mu.shape, np.float32)
-        density.fit(z, faces.labels[rows], len(faces.classes)).save(path)
-        print(f"{name}: fitted the density of its latents in {time.perf_counter() - start:.1f} s")
-    return density.load(path)
-
-
-@torch.no_grad()
-def encode(vae, faces, rows, device, batch_size=256):
-    """mu and sigma of these rows, float32 (len(rows), Z) arrays."""
-    images = Images(faces, device)
-    parts = (torch.stack(vae.encode(images(part)), 1) for part in batches(rows, batch_size))
-    return tuple(side.contiguous().cpu().numpy() for side in join(parts, len(rows)).unbind(1))
-
-
-@torch.no_grad()
-def decode(vae, z, device, batch_size=256):
-    """Faces float32 (N, H, W), in colour (N, H, W, 3), in about 0..1 of latents (N, Z)."""
-    parts = torch.as_tensor(np.asarray(z, np.float32)).split(batch_size)
-    return torch.cat([as_pictures(vae.decode(part.to(device))).cpu() for part in parts]).numpy()

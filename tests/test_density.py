@@ -4,6 +4,7 @@ import pytest
 from scipy.stats import chi2
 
 from metric_vae import density
+from metric_vae.trained import Summary, load_summary
 
 RNG = np.random.default_rng(0)
 
@@ -76,17 +77,24 @@ def test_unlabelled_faces_are_in_the_samples_of_all_and_of_no_class():
     assert np.mean(fitted.sample(5000).mean(1) < 50) == pytest.approx(2 / 3, abs=.03)
 
 
+def summary():
+    return Summary(density.fit(*clouds([200, 100]), 2), np.full((2, 3), 1, np.float32), 2.5)
+
+
 def test_the_file_gives_the_same_samples_and_a_seed_the_same_ones_again(tmp_path):
-    fitted = density.fit(*clouds([200, 100]), 2)
-    fitted.save(tmp_path / "density.npz")
-    again = density.load(tmp_path / "density.npz")
-    assert all(a.dtype in (np.float32, np.int64) for a in vars(again).values())
-    assert (again.sample(40, 1, seed=7) == fitted.sample(40, 1, seed=7)).all()
-    assert (again.sample(40, 1, seed=8) != fitted.sample(40, 1, seed=7)).any()
-    assert [path.name for path in tmp_path.iterdir()] == ["density.npz"]
+    summary().save(tmp_path / "latents.npz")
+    again, fitted = load_summary(tmp_path / "latents.npz"), summary()
+    assert all(a.dtype in (np.float32, np.int64) for a in vars(again.density).values())
+    assert (again.density.sample(40, 1, seed=7) == fitted.density.sample(40, 1, seed=7)).all()
+    assert (again.density.sample(40, 1, seed=8) != fitted.density.sample(40, 1, seed=7)).any()
+    assert again.scale == 2.5 and np.array_equal(again.class_means, fitted.class_means)
+    assert [path.name for path in tmp_path.iterdir()] == ["latents.npz"]
 
 
-def test_a_damaged_file_is_a_users_error(tmp_path, user_error):
-    density.fit(*clouds([20]), 1).save(tmp_path / "density.npz")
-    (tmp_path / "density.npz").write_bytes((tmp_path / "density.npz").read_bytes()[:100])
-    user_error(lambda: density.load(tmp_path / "density.npz"), "density.npz", "delete")
+@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(path.read_bytes()[:100]), lambda path: path.unlink(),
+                                    lambda path: np.savez(path, scale=1.0)])
+def test_a_damaged_file_is_a_users_error(damage, tmp_path, user_error):
+    path = tmp_path / "latents.npz"
+    summary().save(path)
+    damage(path)
+    user_error(lambda: load_summary(path), "latents.npz", "delete")

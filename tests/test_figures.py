@@ -17,10 +17,12 @@ from conftest import EXPRESSIONS
 from data.faces import checked
 from data.figures import COLOURS, face_grid, largest, style, tsne
 from expr_classifier import judges
-from metric_vae import statistics
+from metric_vae import density, statistics
 from metric_vae import train as vae
+from metric_vae.metrics import Function
 from metric_vae.model import ARCHITECTURES
 from metric_vae.scores import Latents, latents_of, other_classes, pair_of, pairs_of, score_reconstructions
+from metric_vae.trained import decode, encode, load_vae, summarize
 from training import storage
 from training.settings import default_settings
 
@@ -249,32 +251,40 @@ def test_samples_are_drawn_a_row_an_expression_from_the_density_and_in_one_block
         run_folder, small_faces, monkeypatch, source):
     drawn, settings = {}, replace(SETTINGS, SAMPLES_FROM=source)
     folder = run_folder(["dist_reg"])
-    model = vae.load_vae(folder, "dist_reg", CPU)
-    density = vae.latent_density(model, "dist_reg", small_faces, VAE, folder, 0, CPU)
-    latents = latents_of("dist_reg", model, small_faces, small_faces.rows("test"), CPU, density=density)
+    model = load_vae(folder, "dist_reg", CPU)
+    summary = summarize(model, "dist_reg", small_faces, None, small_faces.rows("train"), folder, 0, CPU)
+    latents = latents_of("dist_reg", model, small_faces, small_faces.rows("test"), CPU, summary)
     monkeypatch.setattr(vae_figures, "samples", lambda path, of, faces, names, source: drawn.update(locals()))
     experiments.draw_samples(None, latents, EXPRESSIONS, settings)
     assert drawn["faces"].shape == (7, settings.SHOWN, 16, 16) and drawn["source"] == source
     assert drawn["names"] == (list(EXPRESSIONS) if source == "density" else None)
     if source == "density":
-        expected = vae.decode(model, density.sample(settings.SHOWN, SAD, settings.SEED), CPU).clip(0, 1)
+        expected = decode(model, summary.density.sample(settings.SHOWN, SAD, settings.SEED), CPU).clip(0, 1)
         assert drawn["faces"][SAD] == pytest.approx(expected, abs=1e-5)
 
 
-def test_a_run_without_a_density_gets_one_of_its_training_faces_and_keeps_it(
+def test_a_run_without_a_summary_gets_one_of_its_training_faces_and_keeps_it(
         run_folder, small_faces, monkeypatch, capsys):
     given = []
     folder = run_folder(["dist_reg"])
-    model = vae.load_vae(folder, "dist_reg", CPU)
-    fit = vae.density.fit
-    monkeypatch.setattr(vae.density, "fit", lambda *arguments: given.append(arguments) or fit(*arguments))
-    first, second = (vae.latent_density(model, "dist_reg", small_faces, VAE, folder, 3, CPU) for _ in range(2))
+    model = load_vae(folder, "dist_reg", CPU)
+    fit = density.fit
+    monkeypatch.setattr(density, "fit", lambda *arguments: given.append(arguments) or fit(*arguments))
+    first, second = (summarize(model, "dist_reg", small_faces, Function(lambda x: x), small_faces.rows("train"), folder, 3,
+                               CPU) for _ in range(2))
     (z, labels, classes), = given                               # fitted once, then read
-    assert (first.sample(9) == second.sample(9)).all() and "density" in capsys.readouterr().out
-    mu, sigma = vae.encode(model, small_faces, small_faces.rows("train"), CPU)
+    assert (first.density.sample(9) == second.density.sample(9)).all() and "latents" in capsys.readouterr().out
+    mu, sigma = encode(model, small_faces, small_faces.rows("train"), CPU)
     noise = (z - mu) / sigma
     assert (labels == small_faces.labels[small_faces.split == 0]).all() and classes == 7
     assert noise.mean() == pytest.approx(0, abs=.2) and noise.std() == pytest.approx(1, abs=.2)
+    for label in range(7):
+        of_label = small_faces.labels[small_faces.split == 0] == label
+        assert second.class_means[label] == pytest.approx(mu[of_label].mean(0), abs=1e-6)
+    val = small_faces.rows("val")
+    e = statistics.euclidean(encode(model, small_faces, val, CPU)[0][:, :4])
+    d = statistics.euclidean(small_faces.images[val] / 255)
+    assert second.scale == pytest.approx((e * d).sum() / (e * e).sum(), rel=1e-4)
 
 
 def test_the_second_classifier_is_read_again_if_it_has_the_same_settings_else_trained(
@@ -327,7 +337,7 @@ def test_the_faces_of_the_chosen_split_are_scored_and_named(
     experiments.print_tables(scores)
     printed = capsys.readouterr().out
     rows = np.flatnonzero(np.isin(identities, people_in_it))
-    mu, sigma = vae.encode(vae.load_vae(folder, "dist_reg", CPU), faces, rows, CPU)
+    mu, sigma = encode(load_vae(folder, "dist_reg", CPU), faces, rows, CPU)
     assert scores["split"] == split
     kl = (mu ** 2 + sigma ** 2 - 1 - 2 * np.log(sigma)).sum(1).mean() / 2
     assert scores["dist_reg"]["kl"][0] == pytest.approx(kl)
@@ -376,10 +386,10 @@ def test_every_other_possible_expression_is_drawn_and_never_the_own_one():
 
 def test_high_frequencies_of_reconstructions_are_those_of_the_faces_in_one_go_and_in_chunks(
         run_folder, small_faces, monkeypatch):
-    model, rows = vae.load_vae(run_folder(["dist_reg"]), "dist_reg", CPU), small_faces.rows("train")
-    mu, sigma = vae.encode(model, small_faces, rows, CPU)
+    model, rows = load_vae(run_folder(["dist_reg"]), "dist_reg", CPU), small_faces.rows("train")
+    mu, sigma = encode(model, small_faces, rows, CPU)
     z = mu + sigma * np.random.default_rng(0).standard_normal(mu.shape)
-    x, x_hat = small_faces.images[rows] / 255, vae.decode(model, z, CPU).clip(0, 1)
+    x, x_hat = small_faces.images[rows] / 255, decode(model, z, CPU).clip(0, 1)
     expected = statistics.high_frequencies(x_hat, x)
     for chunk in (2048, 7):
         monkeypatch.setattr(experiments.vae_scores, "CHUNK", chunk)

@@ -17,7 +17,7 @@ from data.batches import Images
 from data.sources import load
 from expr_classifier.train import load_classifier
 from metric_vae import train as vae
-from metric_vae.density import load as load_density
+from metric_vae.trained import load_summary, load_vae
 from metric_vae.loss import Loss
 from training.settings import parse_one
 from training.storage import read_log
@@ -76,8 +76,8 @@ def house(tmp_path_factory):
 def test_a_run_leaves_every_file_with_its_numbers(house):
     folder = house / "experiments" / "0"
     assert {path.name for path in folder.iterdir()} >= {"settings.json", "log.jsonl", "embeddings.npy", "classifier.pt",
-                                                        "no_dist_reg.pt", "dist_reg.pt", "no_dist_reg_density.npz",
-                                                        "dist_reg_density.npz"}
+                                                        "no_dist_reg.pt", "dist_reg.pt", "no_dist_reg_latents.npz",
+                                                        "dist_reg_latents.npz"}
     settings = json.loads((folder / "settings.json").read_text())
     assert settings["finished"] and settings["vae"]["Z_DIM"] == 8 and settings["run"]["IMAGE_SIZE"] == 16
     assert settings["data"]["count"] == 140 and settings["precision"] == "fp32"
@@ -118,8 +118,8 @@ def test_a_killed_run_goes_on_to_the_same_numbers(house):
         a, b = (torch.load(house / "experiments" / run / f"{name}.pt", weights_only=True)["model"] for run in "01")
         assert all(torch.equal(a[key], b[key]) for key in a)
     for name in vae.MODELS:
-        a, b = (load_density(house / "experiments" / run / f"{name}_density.npz") for run in "01")
-        assert (a.sample(20) == b.sample(20)).all()
+        a, b = (load_summary(house / "experiments" / run / f"{name}_latents.npz") for run in "01")
+        assert (a.density.sample(20) == b.density.sample(20)).all() and a.scale == b.scale > 0
     assert (folder / "embeddings.npy").read_bytes() == (house / "experiments" / "0" / "embeddings.npy").read_bytes()
     assert "unfinished run last" in call(house, "run.py", "RESUME=last", code=1)
 
@@ -211,7 +211,7 @@ def test_two_processes_with_batch_norm_keep_one_network(house):
     faces, cpu = load(str(house / "faces.npz"), 16, seed=1), torch.device("cpu")
     loss = Loss(parse_one(["BATCH=16", "Z_DIM=8", "METRIC_DIMS=4"], metric_vae.run), None, cpu)
     loss.schedule(1)
-    means = vae.validate(vae.load_vae(folder, "no_dist_reg", cpu), loss, Images(faces, cpu), faces.rows("val"), 1,
+    means = vae.validate(load_vae(folder, "no_dist_reg", cpu), loss, Images(faces, cpu), faces.rows("val"), 1,
                          "fp32")
     assert means["val_error"] == pytest.approx(read_log(folder, "no_dist_reg")[-1]["val_error"], rel=1e-4)
 

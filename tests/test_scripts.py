@@ -9,9 +9,9 @@ import torch
 import experiments
 import run
 from conftest import SCRIPTS, draw_small_images
-from metric_vae import train as vae
 from metric_vae.model import light
 from metric_vae.scores import latents_of
+from metric_vae.trained import load_vae, summarize
 from training import storage
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -74,10 +74,11 @@ def test_two_calls_do_not_see_each_others_arguments(home):
 
 
 @pytest.mark.parametrize("part, moved", [("metric", [0, 1, 2]), ("rest", [3, 4, 5]), ("both", [0, 1, 2, 3, 4, 5])])
-def test_edits_move_the_chosen_part_of_z(small_faces, part, moved):
+def test_edits_move_the_chosen_part_of_z(small_faces, tmp_path, part, moved):
     torch.manual_seed(0)
     model, cpu = light(16, 6, 3).eval(), torch.device("cpu")
-    latents = latents_of("dist_reg", model, small_faces, np.arange(8), cpu, part)
+    summary = summarize(model, "dist_reg", small_faces, None, small_faces.rows("train"), tmp_path, 0, cpu)
+    latents = latents_of("dist_reg", model, small_faces, np.arange(8), cpu, summary, part)
     latents.decode = lambda z: z
     change = latents.edit(np.arange(7), 6)[:6] - latents.mu[:6]
     assert np.flatnonzero(np.abs(change).max(0) > 0).tolist() == moved
@@ -129,7 +130,7 @@ def classifier(size, classes, channels):
     run.main(["DATA=faces.npz", *QUICK, "vae.ARCHITECTURE=my_nets.py:vae",
               "classifier.ARCHITECTURE=my_nets.py:classifier"])
     experiments.main(list(SCORED))
-    model = vae.load_vae(home / "experiments" / "0", "dist_reg", torch.device("cpu"))
+    model = load_vae(home / "experiments" / "0", "dist_reg", torch.device("cpu"))
     assert [type(layer).__name__ for layer in model.encoder] == ["Flatten", "Linear", "SiLU", "Linear"]
 
 
