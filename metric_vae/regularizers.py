@@ -1,7 +1,8 @@
 """The distance regularisers: each a function of latent and given quantities of one batch, to be minimised.
 
 Pointwise ones take latents z (B, Z) and points p (B, k) of the metric. Pairwise ones take latent distances e (B, B)
-and given distances d (B, B), both symmetric with a zero diagonal.
+and given distances d (B, B), both symmetric with a zero diagonal; and known, bool (B, B), symmetric with a True
+diagonal: which entries of d are given, at least one pair. The others are NaN, and left out. None: all are given.
 """
 import torch
 
@@ -27,34 +28,36 @@ def contracting_pointwise(z, p):
     return (z.square().sum(1) - p.square().sum(1) + MARGIN).clamp(min=0).mean()
 
 
-def batchwise(e, d):
-    """mean | (e^2 - m1)/v1 - (d^2 - m2)/v2 | over all B^2 pairs, the diagonal too.
+def batchwise(e, d, known=None):
+    """mean | (e^2 - m1)/v1 - (d^2 - m2)/v2 | over all B^2 pairs that are given, the diagonal too.
 
     m and v are mean and variance of the squared distances. Dividing by the variance, not by its root, is the
     reference's; it makes the value fall with the scale of e, hence its weight of 1e5.
     """
     def scaled(squares):
         return (squares - squares.mean()) / squares.var(correction=0).clamp(min=TINY)
+    if known is not None:
+        e, d = e[known], d[known]
     return (scaled(e.square()) - scaled(d.square())).abs().mean()
 
 
 # --- free of scale: the latent space may have any
 
-def stress(e, d):
+def stress(e, d, known=None):
     """sum (s e - d)^2 / sum d^2 over pairs i < j, with the best scale s = sum(e d) / sum(e^2); 0 to 1.
 
     The square of Kruskal's stress-1 (Psychometrika 29, 1964).
     """
-    e, d = pairs(e), pairs(d)
+    e, d = pairs(e, known), pairs(d, known)
     return weighted_stress(e, d, torch.ones_like(d))
 
 
-def local_stress(e, d):
+def local_stress(e, d, known=None):
     """stress with weights 1/d, so that near pairs weigh more (Sammon, IEEE Trans. Computers C-18, 1969).
 
     Distances under NEAR of the mean weigh as if they were that far, so that equal faces do not weigh everything.
     """
-    e, d = pairs(e), pairs(d)
+    e, d = pairs(e, known), pairs(d, known)
     return weighted_stress(e, d, 1 / d.clamp(min=(NEAR * d.mean()).clamp(min=TINY)))
 
 
@@ -64,41 +67,43 @@ def weighted_stress(e, d, w):
     return (w * (scale * e - d).square()).sum() / (w * d.square()).sum().clamp(min=TINY)
 
 
-def correlation(e, d):
+def correlation(e, d, known=None):
     """1 - Pearson's correlation of e and d over pairs i < j; 0 to 2. Blind to an offset between e and d."""
-    e, d = pairs(e), pairs(d)
+    e, d = pairs(e, known), pairs(d, known)
     e, d = e - e.mean(), d - d.mean()
     return 1 - (e * d).sum() / (e.norm() * d.norm()).clamp(min=TINY)
 
 
-def log_ratio(e, d):
+def log_ratio(e, d, known=None):
     """Var log(e / d) over pairs i < j (SPAE: Singh and Nag 2021), those nearer than NEAR of the mean left out."""
-    e, d = pairs(e), pairs(d)
+    e, d = pairs(e, known), pairs(d, known)
     kept = (d > NEAR * d.mean()).float()
     ratio = (e.clamp(min=TINY) / d.clamp(min=TINY)).log()
     mean = (kept * ratio).sum() / kept.sum().clamp(min=1)
     return (kept * (ratio - mean).square()).sum() / kept.sum().clamp(min=1)
 
 
-def triplet(e, d):
+def triplet(e, d, known=None):
     """mean max(gap, 0), gap = (e_ij - e_ik) / mean e + (d_ik - d_ij) / mean d, over i, j, k with d_ij < d_ik.
 
     A hinge on the order of each triplet, as in generalised non-metric scaling (Agarwal et al. 2007), with the given gap
     as its margin: 0 where each latent gap is at least as wide as the given one.
     """
-    e, d = e / pairs(e).mean().clamp(min=TINY), d / pairs(d).mean().clamp(min=TINY)
-    margin = d[:, None, :] - d[:, :, None]                      # (i, j, k)
+    e, d = e / pairs(e, known).mean().clamp(min=TINY), d / pairs(d, known).mean().clamp(min=TINY)
+    margin = d[:, None, :] - d[:, :, None]                      # (i, j, k); NaN, so never > 0, unless both are given
     different = ~torch.eye(len(d), dtype=torch.bool, device=d.device)
     count = (margin > 0) & different[:, :, None] & different[:, None, :] & different[None]
-    return ((e[:, :, None] - e[:, None, :] + margin).clamp(min=0) * count).sum() / count.sum().clamp(min=1)
+    hinge = (e[:, :, None] - e[:, None, :] + margin).clamp(min=0)
+    return torch.where(count, hinge, 0).sum() / count.sum().clamp(min=1)
 
 
 # --- distances
 
-def pairs(distances):
-    """The entries i < j of (B, B), as one vector."""
+def pairs(distances, known=None):
+    """The entries i < j of (B, B), as one vector; known, bool (B, B): of these only, None: of all."""
     i, j = torch.triu_indices(*distances.shape, offset=1, device=distances.device)
-    return distances[i, j]
+    values = distances[i, j]
+    return values if known is None else values[known[i, j]]
 
 
 def pairwise_distances(points, norm=2.0):

@@ -8,6 +8,8 @@ import torch
 from metric_vae import regularizers
 from metric_vae.regularizers import REGULARIZERS, expected_distances, pairwise_distances
 
+OF_PAIRS = [name for name, (_, kind, _) in REGULARIZERS.items() if kind == "distances"]
+
 
 def points(count, dimensions, seed=0):
     return torch.randn(count, dimensions, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
@@ -27,7 +29,7 @@ def slow_contracting_pointwise(z, p):
 
 def slow_batchwise(e, d):
     first, second = [], []
-    for i, j in itertools.product(range(len(e)), repeat=2):
+    for i, j in np.argwhere(~np.isnan(d)):
         first.append(e[i, j] ** 2)
         second.append(d[i, j] ** 2)
     m1, m2, v1, v2 = np.mean(first), np.mean(second), np.var(first), np.var(second)
@@ -35,7 +37,7 @@ def slow_batchwise(e, d):
 
 
 def slow_pairs(e, d):
-    return [(e[i, j], d[i, j]) for i in range(len(e)) for j in range(i + 1, len(e))]
+    return [(e[i, j], d[i, j]) for i in range(len(e)) for j in range(i + 1, len(e)) if not np.isnan(d[i, j])]
 
 
 def slow_weighted(e, d, weight):
@@ -90,6 +92,40 @@ def test_each_regulariser_equals_a_slow_loop(name, count):
     latent, given = arguments(name, count)
     slow = globals()[f"slow_{name}"](latent.numpy(), given.numpy())
     assert float(REGULARIZERS[name][0](latent, given)) == pytest.approx(slow, rel=1e-9, abs=1e-12)
+
+
+def some_pairs(count, share, seed=0):
+    """bool (count, count), symmetric with a True diagonal: about this share of the pairs."""
+    drawn = torch.rand(count, count, generator=torch.Generator().manual_seed(seed)).triu(1)
+    return (drawn + drawn.T > 1 - share) | torch.eye(count, dtype=torch.bool)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 1])
+@pytest.mark.parametrize("name", OF_PAIRS)
+def test_pairs_without_a_given_distance_are_left_out(name, share):
+    z = points(9, 5).requires_grad_()
+    known = some_pairs(9, share)
+    d = pairwise_distances(points(9, 3, seed=1)).where(known, torch.nan)
+    e = pairwise_distances(z)
+    value = REGULARIZERS[name][0](e, d, known)
+    slow = globals()[f"slow_{name}"](e.detach().numpy(), d.numpy())
+    assert 3 < known.triu(1).sum() <= 36 and slow > 0
+    assert float(value.detach()) == pytest.approx(slow, rel=1e-9)
+    of_e, = torch.autograd.grad(value, e, retain_graph=True)
+    assert torch.isfinite(of_e).all() and (of_e[~known] == 0).all()
+    assert torch.autograd.gradcheck(lambda z: REGULARIZERS[name][0](pairwise_distances(z), d, known), z, eps=1e-7,
+                                    atol=1e-5)
+
+
+@pytest.mark.parametrize("name", OF_PAIRS)
+def test_a_single_given_pair_gives_finite_gradients(name):
+    known = torch.eye(5, dtype=torch.bool)
+    known[1, 3] = known[3, 1] = True
+    z = points(5, 4).requires_grad_()
+    d = pairwise_distances(points(5, 3, seed=1)).where(known, torch.nan)
+    value = REGULARIZERS[name][0](pairwise_distances(z), d, known)
+    value.backward()
+    assert torch.isfinite(value) and torch.isfinite(z.grad).all()
 
 
 @pytest.mark.parametrize("name", REGULARIZERS)
