@@ -219,13 +219,14 @@ def triplets(e, d, count=TRIPLETS, seed=0):
     """The share of triplets of faces (i, j, k) with d(i, j) < d(i, k) for which e(i, j) < e(i, k) too.
 
     count triplets are drawn at random; .5 is chance (Agarwal et al. 2007 name them generalised non-metric scaling).
+    Those of which d is not given, NaN, are left out.
     """
     n = len(e)
     rng = np.random.default_rng(seed)
     i = rng.integers(0, n, count)
     j = (i + rng.integers(1, n, count)) % n
     k = rng.integers(0, n, count)
-    keep = (k != i) & (k != j) & (d[i, j] != d[i, k])
+    keep = (k != i) & (k != j) & (np.abs(d[i, j] - d[i, k]) > 0)       # False for NaN
     i, j, k = i[keep], j[keep], k[keep]
     same = np.where(d[i, j] < d[i, k], e[i, j] < e[i, k], e[i, k] < e[i, j])
 
@@ -238,14 +239,18 @@ def triplets(e, d, count=TRIPLETS, seed=0):
 def distance_scores(e, d, labels, resamples=RESAMPLES):
     """All scores of latent distances e against given ones d, both (n, n): a dict of [value, low, high].
 
+    Pairs whose d is not given, NaN, are left out; then trustworthiness and continuity are, too, since they need all.
     resamples: bootstrap draws of the scores of pairs, which take the longest. spearman_within and spearman_between
     take pairs of the same and of different classes. What cannot be computed, for lack of faces or labels, is left
     out.
     """
     n = len(e)
-    if n < 4:
-        return {}
     i, j = np.triu_indices(n, 1)
+    given = np.isfinite(d[i, j])
+    complete = given.all()
+    i, j = i[given], j[given]
+    if len(i) < 6:                                                  # the pairs of 4 faces
+        return {}
 
     def on_pairs(make, keep=slice(None)):
         a, b = i[keep], j[keep]
@@ -259,8 +264,9 @@ def distance_scores(e, d, labels, resamples=RESAMPLES):
         if keep.sum() > 10 and np.ptp(d[i[keep], j[keep]]) > 0:
             scores[name] = on_pairs(spearman, keep)
     scores["stress"] = on_pairs(lambda e, d: lambda weights: stress(e, d, weights))
-    scores["trustworthiness"] = mean_score(trustworthiness_of_faces(d, e))
-    scores["continuity"] = mean_score(trustworthiness_of_faces(e, d))
+    if complete:
+        scores["trustworthiness"] = mean_score(trustworthiness_of_faces(d, e))
+        scores["continuity"] = mean_score(trustworthiness_of_faces(e, d))
     scores["triplets"] = triplets(e, d)
     return finite(scores)                                           # where all mu are equal nothing correlates
 

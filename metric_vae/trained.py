@@ -46,7 +46,7 @@ def decode(vae, z, device, batch_size=256):
 
 
 def given_distances(metric, faces, rows, device):
-    """d_D (n, n), float64, of these rows."""
+    """d_D (n, n), float64, of these rows; NaN where it is not given."""
     places = torch.from_numpy(rows).to(device)
     x = Images(faces, device)(places, part=own_part(len(rows)))
     return metric.distances(places, x).cpu().numpy().astype(float)

@@ -196,6 +196,35 @@ def test_spearman_within_and_between_take_the_right_pairs():
         assert scores[f"spearman_{name}"][0] == pytest.approx(spearmanr(e[i, j], d[i, j])[0])
 
 
+def test_pairs_without_a_given_distance_are_left_out_and_scores_that_need_all():
+    _, _, e, d = vectors()
+    labels = np.repeat([0, 1, -1], 10)
+    missing = np.triu(np.random.default_rng(0).random((30, 30)) < .5, 1)
+    given = np.where(missing | missing.T, np.nan, d)
+    scores = statistics.distance_scores(e, given, labels)
+    pairs = [(i, j) for i in range(30) for j in range(i + 1, 30) if not missing[i, j]]
+    i, j = np.array(pairs).T
+    assert set(scores) == {"pearson", "spearman", "spearman_within", "spearman_between", "stress", "triplets"}
+    assert scores["pearson"][0] == pytest.approx(pearsonr(e[i, j], d[i, j])[0])
+    assert scores["spearman"][0] == pytest.approx(spearmanr(e[i, j], d[i, j])[0])
+    assert scores["stress"][0] == pytest.approx(statistics.stress(e[i, j], d[i, j], np.ones(len(i))))
+    i, j = i[same := (labels[i] == labels[j]) & (labels[i] >= 0)], j[same]
+    assert scores["spearman_within"][0] == pytest.approx(spearmanr(e[i, j], d[i, j])[0])
+
+
+def test_triplets_without_both_distances_are_left_out():
+    e, d = statistics.euclidean(points(8)), statistics.euclidean(points(8, seed=1))
+    d[0, 1:] = d[1:, 0] = d[3, 5] = d[5, 3] = np.nan
+    kept = [e[i, j] < e[i, k] for i in range(8) for j in range(8) for k in range(8)
+            if len({i, j, k}) == 3 and d[i, j] < d[i, k]]
+    assert statistics.triplets(e, d)[0] == pytest.approx(np.mean(kept), abs=.01)
+
+
+def test_no_given_distance_gives_no_scores():
+    e = statistics.euclidean(points(8))
+    assert statistics.distance_scores(e, np.where(np.eye(8), 0, np.nan), np.full(8, -1)) == {}
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 8])
 def test_few_faces_or_no_labels_give_fewer_scores_and_no_error(count):
     e = statistics.euclidean(points(count))
