@@ -22,8 +22,9 @@ def load_function(name, where, expected):
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         return getattr(module, function)
-    except (OSError, AttributeError, ImportError, SyntaxError, NameError) as error:
-        raise UserError(f"{where}={name}", expected, error, "check the path and the function's name") from None
+    except Exception as error:                                  # whatever the file does as it is imported
+        raise UserError(f"{where}={name}", expected, f"{type(error).__name__}: {error}",
+                        "check the path and the function's name") from None
 
 
 def choose(name, known, where, expected):
