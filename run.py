@@ -75,7 +75,7 @@ def main(arguments):
         print(f"{missing}: no classifier, and no scores and figures that need one")
     metric = None                                               # that of the classifier, once it is trained
     if of_vae.METRIC != "embeddings":
-        metric = load_metric(of_vae.METRIC, faces, device, of_vae.METRIC_NORM)
+        metric = load_metric(of_vae.METRIC, faces, device, of_vae.METRIC_NORM, of_vae.METRIC_KIND)
     vae.check_metric(of_vae, metric)
     if folder is None:
         folder = storage.new_run_folder()

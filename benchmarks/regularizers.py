@@ -257,7 +257,7 @@ def metric_of(bench, settings, C, trained):
     if settings.METRIC == "matrix":
         np.save(matrix, statistics.euclidean(np.load(embeddings)).astype(np.float32))
     path = {"table": embeddings, "matrix": matrix}.get(settings.METRIC, settings.METRIC)
-    return load_metric(path, bench.faces, bench.device, norm)
+    return load_metric(path, bench.faces, bench.device, norm, settings.METRIC_KIND)
 
 
 def run_point(bench, name, networks, seed):

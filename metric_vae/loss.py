@@ -71,14 +71,20 @@ class Loss:
         return Terms(error, kl, regularizer, edit)
 
     def regularize(self, given, mu, sigma, z):
-        """The value of REGULARIZER for one batch; mu, sigma, z (B, k): the latents that keep the metric."""
+        """The value of REGULARIZER for one batch, 0 where none of its pairs is given; mu, sigma, z (B, k): the latents
+        that keep the metric.
+        """
         function, kind, latent = REGULARIZERS[self.settings.REGULARIZER]
         latent = self.settings.REGULARIZE_ON or latent
         if kind == "points":
             return function(mu if latent == "mu" else z, given.points)
         if latent == "expected":
-            return function(expected_distances(mu, sigma), given.distances)
-        return function(pairwise_distances(mu if latent == "mu" else z), given.distances)
+            e = expected_distances(mu, sigma)
+        else:
+            e = pairwise_distances(mu if latent == "mu" else z)
+        if given.known is not None and not given.known.triu(1).any():
+            return 0 * e.sum()
+        return function(e, given.distances, given.known)
 
     def total(self, terms):
         """The loss that is minimised. Linear in the terms, so that processes can add up their shares."""
@@ -98,6 +104,7 @@ class Loss:
             self.alpha = torch.lerp(self.alpha, 2 * terms.error / pixels, s.AVERAGE)
         if s.TARGET_STRESS is not None:
             excess = terms.regularizer.sqrt() / s.TARGET_STRESS - 1
+            excess = torch.where(terms.regularizer > 0, excess, 0)      # 0: no pair of the batch is given
             self.beta = (self.beta * (s.DUAL_RATE * excess.clamp(-1, 1)).exp()).clamp(max=1e8)
 
 

@@ -7,30 +7,36 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import scipy.sparse
 import torch
 from torch.nn import functional
 
 from data.batches import Images
+from metric_vae import metric_files
+from metric_vae.metric_files import KINDS, LARGEST, ROUNDING, TOO_LARGE
 from metric_vae.regularizers import pairwise_distances
-from training.errors import UserError
+from training.errors import UserError, check_choice
 from training.plugins import is_plugin, load_function
 from training.distributed import gather, own_part
-from training.storage import read_json
 
-CHECKED = 4096          # rows looked at in one go; of a matrix with more, a sample is looked at before training,
-SAMPLE = 256            # of this many rows, and the rest as it is read
+NAMES = ("embeddings", "pixels", "labels", "action_units")     # what METRIC may be besides files and functions
+SAMPLE = 256            # faces between which there must be a distance
 IN_MEMORY = 2 ** 30     # bytes; larger points stay on the disk
-ROUNDING = 1e-4         # what a matrix may miss of distances, as a share of the largest
 
 
 class Given(NamedTuple):
-    """What a metric says of a batch: distances (B, B); points (B, k) or None."""
+    """What a metric says of a batch: distances (B, B); points (B, k) or None; known, bool (B, B), its diagonal True:
+    which distances are given, the others are NaN; None: all.
+    """
     distances: torch.Tensor
     points: torch.Tensor | None = None
+    known: torch.Tensor | None = None
 
 
 class Metric:
     """metric(rows, x) is Given for the faces rows int64 (B,); x: the pixels of the own part, as the VAE sees them."""
+    has_points = True
+    sample = SAMPLE
 
     def distances(self, rows, x=None):
         """(B, B)"""
@@ -70,6 +76,7 @@ class Function(Metric):
 
 class Matrix(Metric):
     """d = a given matrix (N, N), memory-mapped or not, read by the rows of a batch."""
+    has_points = False
 
     def __init__(self, array, device="cpu", path="METRIC"):
         self.array, self.device, self.path = array, device, path
@@ -80,9 +87,29 @@ class Matrix(Metric):
         block = np.empty((len(rows), len(rows)), np.float32)
         for place in order:
             block[place] = self.array[rows[place]][rows]
-        if not (block >= -ROUNDING * np.abs(block).max()).all():                        # NaN too
-            raise UserError(self.path, "distances of at least 0", "a negative or NaN in " + str(rows), "correct it")
+        largest = np.abs(block).max()                           # NaN where there is one
+        if not (largest <= LARGEST and (block >= -ROUNDING * largest).all()):
+            raise UserError(self.path, f"distances of at least 0 and at most {LARGEST:g}",
+                            f"a negative, larger or NaN one in {rows}", "correct it")
         return Given(torch.from_numpy(block.clip(0)).to(self.device))
+
+
+class SparseMatrix(Metric):
+    """d = a given sparse matrix (N, N) of scipy, in the CSR format: the distances of those pairs that are stored."""
+    has_points = False
+
+    def __init__(self, matrix, device="cpu"):
+        self.matrix, self.device = matrix.astype(np.float32), device
+
+    def __call__(self, rows, x=None):
+        rows = rows.cpu().numpy()
+        part = self.matrix[rows][:, rows].tocoo()
+        block = np.full((len(rows), len(rows)), np.nan, np.float32)
+        block[part.row, part.col] = part.data.clip(0)
+        block[rows[:, None] == rows] = 0
+        known = ~np.isnan(block)
+        return Given(torch.from_numpy(block).to(self.device), None,
+                     None if known.all() else torch.from_numpy(known).to(self.device))
 
 
 def distances_of(points, norm=2.0):
@@ -100,23 +127,38 @@ def check_norm(norm):
         raise UserError("METRIC_NORM", 'a number of at least 1, or "cosine"', repr(norm), "set it to 2.0")
 
 
-def load_metric(name, faces, device, norm=2.0):
-    """The metric "pixels", "labels", "action_units", or of a path: an (N, k) or (N, N) .npy, or "file.py:function".
+def check_kind(kind, name):
+    """Raise UserError unless METRIC_KIND is None, or METRIC is a file and METRIC_KIND one of KINDS."""
+    check_choice("METRIC_KIND", kind, (None, *KINDS))
+    if kind is not None and (name in NAMES or is_plugin(name)):
+        raise UserError(f"METRIC_KIND={kind}", "METRIC_KIND=None, since METRIC is no file", f"METRIC={name}",
+                        "leave METRIC_KIND out")
 
-    norm: a p-norm (1.0, 2.0, inf) or "cosine", for points. Raises UserError for a file that is missing, damaged, of
-    other faces, or no metric, and where all faces are at distance 0.
+
+def load_metric(name, faces, device, norm=2.0, kind=None):
+    """The metric "pixels", "labels", "action_units", of a function, "file.py:function", or of a file: see
+    metric_files.py.
+
+    norm: a p-norm (1.0, 2.0, inf) or "cosine", for points; kind: of a file, "points" or "distances"; None: an (N, N)
+    one is of distances, any other of points. Raises UserError for a file that is missing, damaged, of other faces, or
+    no metric, for a function that fails, and where all faces are at distance 0, or too far apart for float32.
     """
     check_norm(norm)
-    metric = _load_any(name, faces, device, norm)
-    rows = torch.from_numpy(np.random.default_rng(0).permutation(len(faces))[:SAMPLE]).to(device)
-    x = Images(faces, device)(rows, part=own_part(len(rows)))
-    if not (metric.distances(rows, x) > 0).any():
+    metric = _load_any(name, faces, device, norm, kind)
+    if isinstance(metric, SparseMatrix):                        # of which a sample may have no distance
+        return metric
+    rows = torch.from_numpy(np.random.default_rng(0).permutation(len(faces))[:metric.sample]).to(device)
+    distances = metric.distances(rows, Images(faces, device)(rows, part=own_part(len(rows))))
+    if not (distances <= LARGEST).all():
+        raise UserError(f"METRIC={name}", f"distances of at most {LARGEST:g} between faces", f"{distances.max():g}",
+                        TOO_LARGE)
+    if not (distances > 0).any():
         raise UserError(f"METRIC={name}", "distances between faces", f"0 between all of {len(rows)} faces",
                         "give points or distances that differ from face to face")
     return metric
 
 
-def _load_any(name, faces, device, norm):
+def _load_any(name, faces, device, norm, kind):
     if name == "pixels":
         return Function(lambda x: x, norm)
     if name == "labels":
@@ -140,49 +182,30 @@ def _load_any(name, faces, device, norm):
             raise UserError(f"METRIC={name}", "finite points", "NaN or infinity for the first two faces",
                             "correct the function")
         return Function(points, norm)
-    return _load_array(Path(name).expanduser(), faces, device, norm)
+    return _load_file(Path(name).expanduser(), faces, device, norm, kind)
 
 
-def _load_array(path, faces, device, norm):
-    """Points or Matrix of an .npy file, checked."""
-    count = len(faces)
-    expected = f"({count}, k) points or ({count}, {count}) distances, one row a face of {faces.name}"
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"METRIC={path}", 'an .npy, "pixels", "labels", "action_units" or "file.py:function"', error,
-                        "check the path; save with numpy.save") from None
-    if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind not in "fiu" or len(array) != count:
-        found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else "an .npz"
-        raise UserError(path, expected, found, "make it from these very faces, in their order")
-    settings = path.parent / "settings.json"
-    if path.name == "embeddings.npy" and settings.exists():
-        made_of = read_json(settings)["data"]["fingerprint"]
-        if made_of != faces.fingerprint:
-            raise UserError(path, f"embeddings of these faces, fingerprint {faces.fingerprint}",
-                            f"fingerprint {made_of}", "train a classifier on these faces, or load the others")
-    if array.shape == (count, count):
-        rows = np.arange(count)
-        if count > CHECKED:                                     # a large file is never read whole
-            rows = np.sort(np.random.default_rng(0).choice(count, SAMPLE, replace=False))
-        _check_distances(np.stack([array[row][rows] for row in rows]), rows, path)
-        return Matrix(array, device, path)
-    for start in range(0, count, CHECKED):
-        bad = ~np.isfinite(array[start:start + CHECKED]).all(1)
-        if bad.any():
-            raise UserError(path, "finite numbers", f"NaN or infinity in row {start + bad.argmax()}",
-                            "correct that row")
-    return Points(array if array.nbytes > IN_MEMORY else np.array(array, np.float32), norm, device)
-
-
-def _check_distances(block, rows, path):
-    """Raise UserError where a (B, B) block, of the file's rows and columns rows, cannot be distances."""
-    tolerance = ROUNDING * np.abs(block[np.isfinite(block)]).max(initial=0)
-    for bad, expected, remedy in (
-            (~np.isfinite(block), "finite distances", "correct these entries"),
-            (block < -tolerance, "distances of at least 0", "save distances, not similarities"),
-            (np.diag(np.abs(np.diag(block)) > tolerance), "a zero diagonal", "save distances, not similarities"),
-            (np.abs(block - block.T) > tolerance, "a symmetric matrix", "save (d + d.T) / 2")):
-        if bad.any():
-            i, j = np.argwhere(bad)[0]
-            raise UserError(path, expected, f"{block[i, j]} in row {rows[i]}, column {rows[j]}", remedy)
+def _load_file(path, faces, device, norm, kind):
+    """Points, Matrix or SparseMatrix of a file, checked; says which."""
+    table = metric_files.read(path, kind, len(faces))
+    array, kind = table.array, kind or table.kind
+    metric_files.check_shape(table, faces, kind, path)
+    square = array.shape == (len(faces), len(faces))
+    remarks = [f"METRIC={path}: {'points' if kind == 'points' or not square else 'distances'} {array.shape}"]
+    if table.taken:
+        remarks.append(table.taken)
+    if square and kind is None:
+        remarks.append("since there are as many columns as faces (METRIC_KIND=points takes them as points)")
+    if scipy.sparse.issparse(array):
+        share = metric_files.check_sparse(array, faces, path)
+        remarks.append(f"of {100 * share:.3g} % of the pairs of training faces, the others are left out")
+        metric = SparseMatrix(array, device)
+    elif square and kind != "points":
+        metric_files.check_distances(array, path)
+        metric = Matrix(array, device, path)
+    else:
+        metric_files.check_points(array, path)
+        mapped = isinstance(array, np.memmap) and array.nbytes > IN_MEMORY
+        metric = Points(array if mapped else np.array(array, np.float32), norm, device)
+    print(", ".join(remarks))
+    return metric

@@ -24,8 +24,9 @@ Z_DIM = 128                     # dimensions of the latent space
 
 # --- the metric d_D that is given
 METRIC = "embeddings"           # of the classifier (run.py only), "pixels", "labels", "action_units" (those that drew a
-                                # synthetic face), points.npy, matrix.npy, or
+                                # synthetic face), a file of points or distances (.npy, .npz, .csv, .pt), or
                                 # "my_file.py:function" of faces (B, 1, H, W) to points (B, k)
+METRIC_KIND: str | None = None  # what a file holds, "points" or "distances"; None: distances if it is (N, N)
 METRIC_NORM: float | str = 2.0  # the p-norm between points, or "cosine"
 
 # --- the loss: squared error summed over pixels + alpha KL + beta regulariser + consistency; each weight is that of
@@ -71,12 +72,12 @@ def main(arguments):
     settings, options = parsed[""], parsed["faces"]
     check_settings(settings)
     if settings.METRIC == "embeddings":
-        raise UserError("METRIC", 'when run alone: "pixels", "labels", "action_units", an .npy or "file.py:function"',
+        raise UserError("METRIC", 'when run alone: "pixels", "labels", "action_units", a file or "file.py:function"',
                         "embeddings", "METRIC=experiments/0/embeddings.npy, or python run.py")
     device, precision = start(settings.DEVICE, settings.PRECISION)
     with first_process_first():
         faces = load(settings.DATA, settings.IMAGE_SIZE, settings.FOLD, settings.SEED, options)
-    metric = load_metric(settings.METRIC, faces, device, settings.METRIC_NORM)
+    metric = load_metric(settings.METRIC, faces, device, settings.METRIC_NORM, settings.METRIC_KIND)
     check_metric(settings, metric)
     folder = storage.new_run_folder()
     storage.start_settings(folder, data=faces.about(), vae=asdict(settings), faces=asdict(options), device=str(device),

@@ -9,7 +9,7 @@ import torch
 
 from data.batches import Images, batches
 from metric_vae.loss import Loss, Terms
-from metric_vae.metrics import Matrix, check_norm
+from metric_vae.metrics import check_kind, check_norm
 from metric_vae.model import find_architecture
 from metric_vae.regularizers import REGULARIZERS
 from metric_vae.trained import summarize
@@ -34,6 +34,7 @@ def check_settings(settings):
     check_at_least(LEAST, s, "BATCH")
     check_at_least(0, s, "SHIFT", "WARM_UP")
     check_norm(s.METRIC_NORM)
+    check_kind(s.METRIC_KIND, s.METRIC)
     check_schedules(s, "BETA", "CONSISTENCY", "LEARNING_RATE")
     if isinstance(s.ALPHA, str):
         check_choice("ALPHA", s.ALPHA, ("optimal",))
@@ -62,8 +63,8 @@ def check_settings(settings):
 def check_metric(settings, metric):
     """Raise UserError where the metric (or None) does not have what the loss needs of it."""
     name = settings.REGULARIZER
-    if name != "none" and REGULARIZERS[name][1] == "points" and isinstance(metric, Matrix):
-        raise UserError(f"REGULARIZER={name}", "a metric with points", "a matrix of distances",
+    if name != "none" and REGULARIZERS[name][1] == "points" and metric is not None and not metric.has_points:
+        raise UserError(f"REGULARIZER={name}", "a metric with points", "one of distances alone",
                         "choose a regulariser of pairs, e.g. stress")
 
 

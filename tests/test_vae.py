@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.sparse
 import torch
 
 import metric_vae.run
@@ -11,7 +12,7 @@ from data.faces import checked
 from metric_vae import statistics
 from metric_vae import train as vae
 from metric_vae.loss import Loss, Terms, edit_error
-from metric_vae.metrics import Function, Matrix, Points
+from metric_vae.metrics import Function, Matrix, Points, SparseMatrix
 from metric_vae.model import ARCHITECTURES, kl_divergence, squared_error
 from metric_vae.regularizers import REGULARIZERS, stress
 from metric_vae.statistics import euclidean
@@ -103,6 +104,36 @@ def test_a_batch_of_one_face_has_no_pairs_and_finite_terms():
             terms = loss(model, torch.arange(count), x, noise, True)
         assert all(torch.isfinite(term) and term < 1e5 for term in terms), (count, terms)
         assert (float(terms.regularizer) < 1e-6) == (count < 3)         # the best scale fits a single pair
+
+
+def few_distances(count, *pairs):
+    """The SparseMatrix of faces of which these pairs have a distance, 1, 2, 3, ...."""
+    matrix = scipy.sparse.lil_matrix((count, count))
+    for d, (i, j) in enumerate(pairs, 1):
+        matrix[i, j] = matrix[j, i] = d
+    return SparseMatrix(matrix.tocsr())
+
+
+@pytest.mark.parametrize("on", ["mu", "z", "expected"])
+@pytest.mark.parametrize("name", [name for name, (_, kind, _) in REGULARIZERS.items() if kind == "distances"])
+def test_a_batch_without_a_given_pair_has_no_regulariser_and_no_gradient_of_it(name, on):
+    torch.manual_seed(0)
+    model, x, noise = ARCHITECTURES["light"](16, 8, 4), torch.rand(5, 1, 16, 16), torch.randn(5, 8)
+    loss = loss_of(few_distances(9, (0, 1), (5, 6)), REGULARIZER=name, REGULARIZE_ON=on)
+    regularizer = loss(model, torch.arange(1, 6), x, noise, False).regularizer
+    assert float(regularizer.detach()) == 0
+    regularizer.backward()
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    assert gradients and not any(gradient.any() or gradient.isnan().any() for gradient in gradients)
+
+
+def test_only_the_given_pairs_of_a_batch_are_regularised():
+    torch.manual_seed(0)
+    model, x, noise = ARCHITECTURES["light"](16, 8, 2), torch.rand(4, 1, 16, 16), torch.randn(4, 8)
+    loss = loss_of(few_distances(9, (2, 3), (3, 8), (2, 8), (0, 1)))
+    mu = model.encode(x)[0][:3, :2]
+    regularizer = loss(model, torch.tensor([2, 3, 8, 5]), x, noise, False).regularizer
+    assert torch.allclose(regularizer, stress(torch.cdist(mu, mu), torch.tensor([[0., 1, 3], [1, 0, 2], [3, 2, 0]])))
 
 
 def test_terms_in_bf16_are_those_of_fp32_within_its_rounding():
@@ -205,6 +236,7 @@ def test_beta_rises_while_the_stress_is_above_its_target_and_falls_below():
         weights.update(Terms(zero, zero, torch.tensor(square), zero), 64)
         assert (float(weights.beta) > before) == rises
     kept = float(weights.beta)
+    weights.update(Terms(zero, zero, zero, zero), 64)           # of a batch without a given pair
     weights.schedule(1)
     assert float(weights.beta) == kept
 
@@ -310,7 +342,8 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(small_faces, t
 @pytest.mark.parametrize("values, word", [
     (dict(REGULARIZER="strss"), "stress"), (dict(METRIC_DIMS=9), "METRIC_DIMS"), (dict(STEPS=0), "STEPS"),
     (dict(ALPHA="best"), "optimal"), (dict(TARGET_STRESS=.1, REGULARIZER="none"), "TARGET_STRESS"),
-    (dict(ARCHITECTURE="big"), "light"), (dict(METRIC_NORM=.5), "METRIC_NORM"), (dict(BATCH=2), "BATCH"),
+    (dict(ARCHITECTURE="big"), "light"), (dict(METRIC_NORM=.5), "METRIC_NORM"),
+    (dict(METRIC_KIND="matrix"), "distances"), (dict(METRIC_KIND="points"), "embeddings"), (dict(BATCH=2), "BATCH"),
     (dict(SHIFT=-1), "SHIFT"), (dict(WARM_UP=2.0), "WARM_UP"), (dict(ADAM_BETA2=1.0), "ADAM_BETA2"),
     (dict(METRIC_DIMS=8), "METRIC_DIMS"), (dict(BETA=5.0), "BETA"),
     (dict(CONSISTENCY=(-1.0, 0.0)), "CONSISTENCY"), (dict(LEARNING_RATE=(1e-3,)), "LEARNING_RATE"),
@@ -322,7 +355,9 @@ def test_a_constant_that_cannot_be_is_refused(user_error, values, word):
 
 
 def test_what_a_metric_cannot_give_is_refused(user_error):
-    user_error(lambda: vae.check_metric(replace(SMALL, REGULARIZER="pointwise"), Matrix(np.zeros((3, 3)))), "pointwise")
+    for metric in (Matrix(np.zeros((3, 3))), few_distances(3, (0, 1))):
+        vae.check_metric(SMALL, metric)
+        user_error(lambda: vae.check_metric(replace(SMALL, REGULARIZER="pointwise"), metric), "pointwise")
 
 
 @pytest.mark.parametrize("name", REGULARIZERS)
