@@ -14,14 +14,16 @@ from torch.nn import functional
 from data.batches import Images
 from metric_vae import metric_files
 from metric_vae.metric_files import KINDS, LARGEST, ROUNDING, TOO_LARGE
+from metric_vae.metric_functions import load_user_function
 from metric_vae.regularizers import pairwise_distances
 from training.errors import UserError, check_choice
-from training.plugins import is_plugin, load_function
+from training.plugins import is_plugin
 from training.distributed import gather, own_part
 
 NAMES = ("embeddings", "pixels", "labels", "action_units")     # what METRIC may be besides files and functions
 SAMPLE = 256            # faces between which there must be a distance
 IN_MEMORY = 2 ** 30     # bytes; larger points stay on the disk
+PAIRS = 4096            # pairs of faces that a function of two gets in one call
 
 
 class Given(NamedTuple):
@@ -72,6 +74,30 @@ class Function(Metric):
     def __call__(self, rows, x):
         points = gather(self.points(x).float().flatten(1), len(rows))       # several processes share the work
         return Given(distances_of(points, self.norm), points)
+
+
+class PairFunction(Metric):
+    """d = a function of the pixels (B, 1, H, W) in 0..1 of two faces each to distances (B,), symmetric and 0 for the
+    same face.
+
+    It is called with all pairs of a batch, each in one order, at most PAIRS in one call, as the VAE sees the faces.
+    """
+    has_points = False
+    sample = 32                                                 # faces have 496 pairs
+
+    def __init__(self, distance):
+        self.distance = distance
+
+    @torch.no_grad()
+    def __call__(self, rows, x):
+        count = len(rows)
+        x = gather(x, count)
+        i, j = torch.triu_indices(count, count, 1, device=x.device)
+        own = own_part(len(i))                                  # several processes share the work
+        values = [self.distance(x[a], x[b]) for a, b in zip(i[own].split(PAIRS), j[own].split(PAIRS)) if len(a)]
+        distances = x.new_zeros(count, count)
+        distances[i, j] = gather(torch.cat([x.new_zeros(0), *values]), len(i))
+        return Given(distances + distances.T)
 
 
 class Matrix(Metric):
@@ -170,18 +196,9 @@ def _load_any(name, faces, device, norm, kind):
                             "DATA=synthetic, or another METRIC")
         return Points(faces.factors["action_units"], norm, device)
     if is_plugin(str(name)):
-        points = load_function(str(name), "METRIC", "a function of faces (B, 1, H, W) to points (B, k)")
-        x = Images(faces, device)(torch.arange(2))
-        with torch.no_grad():
-            found = points(x)
-        if not torch.is_tensor(found) or found.ndim < 2 or len(found) != 2:
-            raise UserError(f"METRIC={name}", "points (2, k) for two faces (2, 1, H, W)",
-                            f"shape {tuple(found.shape)}" if torch.is_tensor(found) else type(found).__name__,
-                            "return a tensor with one row a face, e.g. x.mean((2, 3))")
-        if not torch.isfinite(found).all():
-            raise UserError(f"METRIC={name}", "finite points", "NaN or infinity for the first two faces",
-                            "correct the function")
-        return Function(points, norm)
+        function, of_pairs = load_user_function(str(name), Images(faces, device)(torch.arange(3)))
+        print(f"METRIC={name}: a function of " + ("two faces to their distance" if of_pairs else "faces to points"))
+        return PairFunction(function) if of_pairs else Function(function, norm)
     return _load_file(Path(name).expanduser(), faces, device, norm, kind)
 
 

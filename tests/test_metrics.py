@@ -119,28 +119,3 @@ def test_a_kind_that_is_none_or_of_no_file_is_refused(user_error):
     user_error(lambda: metrics.check_kind("matrix", "p.npy"), "METRIC_KIND", "points", "distances")
     for name in ("embeddings", "pixels", "mine.py:f"):
         user_error(lambda: metrics.check_kind("points", name), "METRIC_KIND", name)
-
-
-@pytest.mark.parametrize("result", ["x.mean((1, 2, 3))", "x.sum()", "x.numpy()"])
-def test_a_function_without_a_row_a_face_is_refused(small_faces, user_error, tmp_path, result):
-    (tmp_path / "mine.py").write_text(f"def f(x):\n    return {result}\n")
-    user_error(lambda: load_metric(f"{tmp_path}/mine.py:f", small_faces, CPU), "mine.py:f", "(2, k)")
-
-
-def test_points_that_are_not_finite_are_refused(small_faces, user_error, tmp_path):
-    (tmp_path / "mine.py").write_text("def f(x):\n    return (x.mean((2, 3)) - 2).log()\n")
-    user_error(lambda: load_metric(f"{tmp_path}/mine.py:f", small_faces, CPU), "mine.py:f", "NaN")
-
-
-@pytest.mark.parametrize("result", ["x.mean((2, 3))", "torch.from_numpy(x.numpy().mean((2, 3)))"])
-def test_a_function_may_leave_torch(small_faces, tmp_path, result):
-    (tmp_path / "mine.py").write_text(f"import torch\n\n\ndef f(x):\n    return {result}\n")
-    x = torch.rand(5, 1, 48, 48)
-    distances = load_metric(f"{tmp_path}/mine.py:f", small_faces, CPU).distances(torch.arange(5), x)
-    assert torch.allclose(distances, torch.cdist(x.mean((2, 3)), x.mean((2, 3))), atol=1e-6)
-
-
-def test_a_function_that_is_not_there_is_refused(small_faces, user_error, tmp_path):
-    (tmp_path / "mine.py").write_text("x = 1\n")
-    user_error(lambda: load_metric(f"{tmp_path}/mine.py:distance", small_faces, CPU), "mine.py:distance")
-    user_error(lambda: load_metric(f"{tmp_path}/none.py:distance", small_faces, CPU), "none.py")

@@ -12,7 +12,7 @@ from data.faces import checked
 from metric_vae import statistics
 from metric_vae import train as vae
 from metric_vae.loss import Loss, Terms, edit_error
-from metric_vae.metrics import Function, Matrix, Points, SparseMatrix
+from metric_vae.metrics import Function, Matrix, PairFunction, Points, SparseMatrix
 from metric_vae.model import ARCHITECTURES, kl_divergence, squared_error
 from metric_vae.regularizers import REGULARIZERS, stress
 from metric_vae.statistics import euclidean
@@ -355,7 +355,7 @@ def test_a_constant_that_cannot_be_is_refused(user_error, values, word):
 
 
 def test_what_a_metric_cannot_give_is_refused(user_error):
-    for metric in (Matrix(np.zeros((3, 3))), few_distances(3, (0, 1))):
+    for metric in (Matrix(np.zeros((3, 3))), few_distances(3, (0, 1)), PairFunction(brightness)):
         vae.check_metric(SMALL, metric)
         user_error(lambda: vae.check_metric(replace(SMALL, REGULARIZER="pointwise"), metric), "pointwise")
 

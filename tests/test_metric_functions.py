@@ -1,0 +1,114 @@
+"""metric_vae/metric_functions.py: functions of the user's file, of faces or of pairs, and what is refused."""
+import numpy as np
+import pytest
+import torch
+
+from metric_vae import metrics
+from metric_vae.metrics import Function, PairFunction, load_metric
+
+CPU = torch.device("cpu")
+HEAD = """import torch
+
+
+def euclid(x1, x2):
+    return (x1 - x2).flatten(1).norm(dim=1)
+
+
+"""
+
+
+@pytest.fixture
+def load(small_faces, tmp_path):
+    """load(source, name="f"): the metric that is the function of this name in a file of this source."""
+    def load(source, name="f"):
+        (tmp_path / "mine.py").write_text(HEAD + source)
+        return load_metric(f"{tmp_path}/mine.py:{name}", small_faces, CPU)
+    return load
+
+
+def test_a_function_of_two_batches_gives_the_distances_of_all_pairs(load, monkeypatch):
+    metric = load("", "euclid")
+    x = torch.rand(6, 1, 16, 16)
+    expected = torch.cdist(x.flatten(1), x.flatten(1))
+    assert isinstance(metric, PairFunction) and not metric.has_points
+    given = metric(torch.arange(6), x)
+    assert torch.allclose(given.distances, expected, atol=1e-5) and given.points is None and given.known is None
+    sizes = []
+    monkeypatch.setattr(metrics, "PAIRS", 4)
+    distance = metric.distance
+    metric.distance = lambda x1, x2: [sizes.append(len(x1)), distance(x1, x2)][1]
+    assert torch.equal(metric.distances(torch.arange(6), x), given.distances) and sizes == [4, 4, 4, 3]
+    assert metric.distances(torch.arange(1), x[:1]).tolist() == [[0]]
+
+
+@pytest.mark.parametrize("source, kind", [
+    ("def f(x, scale=2):\n    return scale * x.mean((2, 3))", Function),
+    ("def f(x1, x2, scale=2):\n    return scale * euclid(x1, x2)", PairFunction),
+    ("f = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(256, 3))", Function),
+    ("class Net(torch.nn.Module):\n    def forward(self, a, b):\n        return euclid(a, b)\n\n\nf = Net()",
+     PairFunction)])
+def test_the_required_parameters_tell_points_from_distances(load, source, kind):
+    metric = load(source)
+    assert isinstance(metric, kind)
+    assert not metric(torch.arange(4), torch.rand(4, 1, 16, 16)).distances.requires_grad
+
+
+@pytest.mark.parametrize("source, words", [
+    ("def f(a, b, c):\n    return a", "3 required parameters: a, b, c"), ("def f():\n    return 1", "0 required"),
+    ("def f(*x):\n    return x[0]", "0 required"), ("def f(x, *, scale):\n    return x", "x, scale"), ("f = 3", "int"),
+    ("1 / 0", "ZeroDivisionError: division by zero"),
+    ("def f(x):\n    raise KeyError('age')", "KeyError: 'age'"), ("def f(x):\n    return {}['age']", "mine.py, line 9"),
+    ("def f(x):\n    return x.reshape(2, -1)", "(3, k)"), ("def f(x):\n    return x.reshape(1, -1)", "shape (1, 512)"),
+    ("def f(x):\n    assert len(x) == 2, 'two'\n    return x", "AssertionError: two"),
+    ("def f(x):\n    return x.flatten(1) @ x.flatten(1).T", "(2, 2) and (3, 3)"),
+    ("def f(x):\n    return torch.fft.fft(x.flatten(1))", "complex64"),
+    ("def f(x):\n    return x.mean((2, 3)) * 1e20", "e+19"),
+    ("def f(x):\n    return x.mean((2, 3)).double() * 1e200", "infinity"),
+    ("def f(a, b):\n    return euclid(a, b)[:, None]", "shape (1, 1)"), ("def f(a, b):\n    return 0.5", "float"),
+    ("def f(a, b):\n    return -euclid(a, b)", "at least 0"), ("def f(a, b):\n    return euclid(a, b) / 0 * 0", "NaN"),
+    ("def f(a, b):\n    return euclid(a, b) * 1j", "complex64"),
+    ("def f(a, b):\n    return a.mean((1, 2, 3)) + euclid(a, b)", "d(x2, x1)"),
+    ("def f(a, b):\n    return torch.exp(-euclid(a, b))", "d(x, x) = 0"),
+    ("def f(a, b):\n    return 0 * euclid(a, b)", "0 between all"),
+    ("def f(a, b):\n    return euclid(a[:2], b[:2])", "shape (2,)")])
+def test_a_function_that_is_no_metric_is_refused_before_training(load, user_error, source, words):
+    text = user_error(lambda: load(source + "\n"), "METRIC=", "mine.py:f", words)
+    assert "Traceback" not in text
+
+
+def test_a_function_that_fails_later_is_refused_then(load, user_error):
+    metric = load("def f(x):\n    return x.mean((2, 3)) / (len(x) != 5)\n")
+    metric(torch.arange(4), torch.rand(4, 1, 16, 16))
+    user_error(lambda: metric(torch.arange(5), torch.rand(5, 1, 16, 16)), "mine.py:f", "infinity")
+
+
+def test_rounding_below_0_is_taken_for_0(load):
+    metric = load("def f(a, b):\n    return euclid(a, b) - 1e-7\n")
+    x = torch.rand(2, 1, 16, 16)
+    x[1] = x[0]
+    assert metric.distances(torch.arange(2), x).tolist() == [[0, 0], [0, 0]]
+
+
+@pytest.mark.parametrize("result", ["x.mean((1, 2, 3))", "x.sum()", "x.numpy()"])
+def test_a_function_without_a_row_a_face_is_refused(small_faces, user_error, tmp_path, result):
+    (tmp_path / "mine.py").write_text(f"def f(x):\n    return {result}\n")
+    user_error(lambda: load_metric(f"{tmp_path}/mine.py:f", small_faces, CPU), "mine.py:f", "(2, k)")
+
+
+def test_points_that_are_not_finite_are_refused(small_faces, user_error, tmp_path):
+    (tmp_path / "mine.py").write_text("def f(x):\n    return (x.mean((2, 3)) - 2).log()\n")
+    user_error(lambda: load_metric(f"{tmp_path}/mine.py:f", small_faces, CPU), "mine.py:f", "NaN")
+
+
+@pytest.mark.parametrize("result", ["x.mean((2, 3))", "torch.from_numpy(x.numpy().mean((2, 3)))"])
+def test_a_function_may_leave_torch(small_faces, tmp_path, result):
+    (tmp_path / "mine.py").write_text(f"import torch\n\n\ndef f(x):\n    return {result}\n")
+    x = torch.rand(5, 1, 48, 48)
+    distances = load_metric(f"{tmp_path}/mine.py:f", small_faces, CPU).distances(torch.arange(5), x)
+    assert torch.allclose(distances, torch.cdist(x.mean((2, 3)), x.mean((2, 3))), atol=1e-6)
+
+
+def test_a_function_that_is_not_there_is_refused(small_faces, user_error, tmp_path):
+    (tmp_path / "mine.py").write_text("x = 1\n")
+    user_error(lambda: load_metric(f"{tmp_path}/mine.py:distance", small_faces, CPU), "mine.py:distance")
+    user_error(lambda: load_metric(f"{tmp_path}/none.py:distance", small_faces, CPU), "none.py")
