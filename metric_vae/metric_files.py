@@ -11,7 +11,7 @@ import numpy as np
 import scipy.sparse
 import torch
 
-from data.faces import SPLITS
+from data.splits import SPLITS
 from training.errors import UserError
 from training.storage import read_json
 
@@ -68,11 +68,19 @@ def _read_numpy(path, kind, count):
     if isinstance(content, np.ndarray):
         return Table(content)
     if {"format", "shape", "data"} <= set(content.files):
-        matrix = scipy.sparse.load_npz(path).tocsr()
-        matrix.sum_duplicates()                                 # which sorts them, too
-        return Table(matrix, "distances", "sparse")
+        return Table(_read_sparse(path), "distances", "sparse")
     name, of_name = _choose(content.files, kind, path)
     return Table(content[name], of_name, f"its array {name}")
+
+
+def _read_sparse(path):
+    """A matrix of scipy.sparse in the CSR format, its entries in order."""
+    matrix = scipy.sparse.load_npz(path)
+    if hasattr(matrix, "check_format"):                         # scipy follows indices out of the array
+        matrix.check_format()
+    matrix = matrix.tocsr()
+    matrix.sum_duplicates()                                     # sorts, too
+    return matrix
 
 
 def _read_torch(path, kind, count):

@@ -12,7 +12,7 @@ from training.distributed import PROCESSES
 from training.errors import UserError
 from training.plugins import load_function
 
-EXPECTED = ("a function of one batch x (B, 1, H, W) to points (B, k), or of two, d(x1, x2), to distances (B,)")
+EXPECTED = ("a function of one batch x (B, C, H, W) to points (B, k), or of two, d(x1, x2), to distances (B,)")
 ROUNDING = 0.01         # what d(x1, x2) - d(x2, x1) and d(x, x) may be, as a share of the largest d: sums of squares
                         # round more than distances do, and neither of both is used
 TINY = 1e-6             # as far below 0 as rounding takes a distance
@@ -64,7 +64,7 @@ def _inputs(function, where):
 
 
 def points_of(function, where):
-    """The user's function of x (B, 1, H, W) to points, float32 (B, ...), which raises UserError for anything else."""
+    """The user's function of x (B, C, H, W) to points, float32 (B, ...), which raises UserError for anything else."""
     def points(x):
         expected = f"points ({len(x)}, k) for faces {tuple(x.shape)}"
         found = _call(function, where, expected, x)
@@ -76,7 +76,7 @@ def points_of(function, where):
 
 
 def distances_of_pairs(function, where):
-    """The user's function of x1 and x2, (B, 1, H, W) each, to distances, float32 (B,); UserError for anything else."""
+    """The user's function of x1 and x2, (B, C, H, W) each, to distances, float32 (B,); UserError for anything else."""
     def distances(x1, x2):
         expected = f"distances ({len(x1)},), at least 0, for two batches of faces {tuple(x1.shape)}"
         found = _call(function, where, expected, x1, x2)

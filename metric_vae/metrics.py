@@ -62,7 +62,7 @@ class Points(Metric):
 
 
 class Function(Metric):
-    """d = ||f(x_i) - f(x_j)|| of a function f of the faces' pixels (B, 1, H, W) in 0..1 to points (B, k).
+    """d = ||f(x_i) - f(x_j)|| of a function f of the faces' pixels (B, C, H, W) in 0..1 to points (B, k).
 
     It sees each face as the VAE does, so that d follows the face's augmentation.
     """
@@ -77,7 +77,7 @@ class Function(Metric):
 
 
 class PairFunction(Metric):
-    """d = a function of the pixels (B, 1, H, W) in 0..1 of two faces each to distances (B,), symmetric and 0 for the
+    """d = a function of the pixels (B, C, H, W) in 0..1 of two faces each to distances (B,), symmetric and 0 for the
     same face.
 
     It is called with all pairs of a batch, each in one order, at most PAIRS in one call, as the VAE sees the faces.

@@ -25,7 +25,7 @@ Z_DIM = 128                     # dimensions of the latent space
 # --- the metric d_D that is given
 METRIC = "embeddings"           # of the classifier (run.py only), "pixels", "labels", "action_units" (those that drew a
                                 # synthetic face), a file of points or distances (.npy, .npz, .csv, .pt), or
-                                # "my_file.py:function" of faces (B, 1, H, W) in 0..1 to points (B, k), or of two such
+                                # "my_file.py:function" of faces (B, C, H, W) in 0..1 to points (B, k), or of two such
                                 # batches, d(x1, x2), to distances (B,): called with all pairs of a batch, each in one
                                 # order, in one or several calls
 METRIC_KIND: str | None = None  # what a file holds, "points" or "distances"; None: distances if it is (N, N)

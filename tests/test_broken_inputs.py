@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 from scipy.io import savemat
+from scipy.sparse import csr_matrix, save_npz
 
 from conftest import draw_small_images
 from data.sources import load
@@ -52,7 +53,12 @@ def sound(tmp_path_factory):
         "".join(f"{'test' if n > 55 else 'train'}_{n:05d}.jpg {n % 7 + 1}\n" for n in range(70)))
     points = np.random.default_rng(0).normal(size=(70, 3))
     np.save(home / "metrics" / "points.npy", points)
-    np.save(home / "metrics" / "distances.npy", np.linalg.norm(points[:, None] - points, axis=2))
+    distances = np.linalg.norm(points[:, None] - points, axis=2)
+    np.save(home / "metrics" / "distances.npy", distances)
+    np.savez(home / "metrics" / "points.npz", points=points, more=distances)
+    np.savetxt(home / "metrics" / "points.csv", points, delimiter=",")
+    torch.save({"points": torch.from_numpy(points)}, home / "metrics" / "points.pt")
+    save_npz(home / "metrics" / "pairs.npz", csr_matrix(np.where(distances < 1, distances, 0)))
     return home
 
 

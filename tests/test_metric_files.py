@@ -196,6 +196,16 @@ def test_a_sparse_matrix_that_cannot_be_distances_of_training_faces_is_refused(s
     user_error(lambda: load_metric(path, small_faces, CPU), path, *words)
 
 
+def test_a_sparse_matrix_with_indices_beyond_its_shape_is_refused(small_faces, matrix, tmp_path, user_error):
+    for kind in ("csr", "csc"):
+        path = sparse(tmp_path / "d.npz", scipy.sparse.csr_matrix(matrix).asformat(kind))
+        with np.load(path) as file:
+            parts = dict(file)
+        parts["indices"][5] = 10 ** 8
+        np.savez(path, **parts)
+        user_error(lambda: load_metric(path, small_faces, CPU), path, "ind")
+
+
 def test_a_sparse_matrix_is_not_taken_for_points(small_faces, matrix, tmp_path, user_error):
     path = sparse(tmp_path / "d.npz", scipy.sparse.csr_matrix(matrix))
     user_error(lambda: load_metric(path, small_faces, CPU, kind="points"), path, "sparse")
