@@ -1,0 +1,125 @@
+"""The figure of a user's own pictures: what the networks see of them, their edits, and the way from one to the other.
+
+In: a Space, paths of pictures. Out: a PNG.
+"""
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image, ImageOps
+
+from data.crops import face_box
+from data.figures import DPI, largest, save
+from training.errors import UserError
+
+AMOUNTS = (0.5, 1.0, 1.5)       # of an edit
+SCALE = 2                       # pixels of the figure for each of a face
+GAP, LINE, LABEL = 6, 16, 84    # pixels between faces, of a line of text, and left of a row
+PHOTOGRAPH = 200                # pixels of the longer side of a photograph
+
+
+def open_pictures(paths, crop=None):
+    """(name, Pillow image, box, how) of each path: see face_box. Raises UserError for what is no picture."""
+    opened = []
+    for path in map(Path, paths):
+        try:
+            with Image.open(path.expanduser()) as image:
+                image = ImageOps.exif_transpose(image).convert("RGB")
+        except Exception as error:                              # Pillow raises half a dozen kinds here
+            raise UserError(f"PICTURE={path}", "a picture", error, "check the path") from None
+        opened.append((path.name, image, *face_box(image, crop)))
+    return opened
+
+
+def draw(path, space, opened, steps=10):
+    """Draw the figure of pictures from open_pictures in a Space; of two also their interpolation.
+
+    A picture has a row of photograph, input and reconstruction, and a row for each of AMOUNTS with its edits to every
+    class, above which its probability stands. Without a classifier there are no edits.
+    """
+    faces = [image.crop(box) for _, image, box, _ in opened]
+    x, x_hat = space.pictures(faces), space.decode(space.encode(faces))
+    side = space.size * SCALE
+    has_classifier = (space.folder / "classifier.pt").exists()
+    sheet = _Sheet(side)
+    for k, (name, image, box, how) in enumerate(opened):
+        sheet.text(0, f"{name}: {how}", weight="bold")
+        sheet.photograph(image, box)
+        sheet.faces([(x[k], "as the network\nsees it"), (x_hat[k], "recon-\nstruction")], left=sheet.beside)
+        sheet.end_photograph()
+        if has_classifier:
+            found = space.classify(faces[k])
+            own = max(found, key=found.get)
+            shown = [name for name in space.classes if np.isfinite(space.summary.class_means[
+                space.classes.index(name)]).all()][:20]
+            sheet.text(0, f"edits, z - m({own}) + m(class); above, the classifier's probability of each class")
+            for amount in AMOUNTS:
+                edits = [(space.edit(faces[k], to, amount, own), f"{to}\n{found[to]:.0%}" if amount == AMOUNTS[0] else "")
+                         for to in shown]
+                sheet.faces(edits, f"amount {amount:g}")
+    if len(opened) == 2:
+        sheet.text(0, f"from {opened[0][0]} to {opened[1][0]}")
+        for part, label in (("metric", "metric part\nof z"), ("both", "all of z")):
+            between = space.interpolate(*faces, steps, part)
+            sheet.faces([(face, "") for face in between], label)
+    sheet.save(path)
+
+
+class _Sheet:
+    """Rows of faces, one below the other, each pixel of a face SCALE x SCALE pixels of the figure."""
+
+    def __init__(self, side):
+        self.side, self.y, self.width, self.drawn = side, GAP, 0, []
+        self.beside = 0
+
+    def text(self, x, words, **style):
+        self.drawn.append(("text", GAP + x, self.y, words, style))
+        self.width = max(self.width, int(7 * len(words)))
+        self.y += LINE + GAP
+
+    def photograph(self, image, box):
+        """A photograph with its box, at the left of the next row."""
+        scale = PHOTOGRAPH / max(image.size)
+        width, height = (max(1, round(side * scale)) for side in image.size)
+        self.drawn.append(("image", GAP, self.y, width, height, np.asarray(image.resize((width, height))),
+                           [corner * scale for corner in box]))
+        self.beside, self.bottom = width + 3 * GAP, self.y + height
+
+    def end_photograph(self):
+        self.y = max(self.y, self.bottom + GAP)
+
+    def faces(self, row, label="", left=LABEL):
+        """A row of (face, words above it)."""
+        self.drawn.append(("label", GAP, self.y, label))
+        self.y += LINE * max(words.count("\n") + 1 if words else 0 for _, words in row)
+        if label:
+            self.drawn[-1] = ("label", GAP, self.y + self.side / 2, label)
+        for k, (face, words) in enumerate(row):
+            x = left + k * (self.side + GAP)
+            self.drawn.append(("image", x, self.y, self.side, self.side, face, None))
+            self.drawn.append(("above", x + self.side / 2, self.y, words))
+        self.width = max(self.width, left + len(row) * (self.side + GAP))
+        self.y += self.side + GAP
+
+    def save(self, path):
+        width, height = self.width + GAP, self.y
+        figure = Figure((width / DPI, height / DPI), dpi=DPI)
+        for kind, x, y, *rest in self.drawn:
+            if kind == "image":
+                w, h, pixels, box = rest
+                axes = figure.add_axes((x / width, 1 - (y + h) / height, w / width, h / height))
+                axes.imshow(pixels, cmap="gray", vmin=0, vmax=1 if pixels.dtype.kind == "f" else 255,
+                            interpolation="nearest", aspect="auto")
+                axes.set_axis_off()
+                if box is not None:
+                    left, top, right, bottom = box
+                    axes.add_patch(Rectangle((left - .5, top - .5), right - left, bottom - top, fill=False,
+                                             edgecolor="#D55E00", linewidth=2))
+            else:
+                words, *style = rest
+                at = {"text": dict(va="top", fontsize=9), "label": dict(va="center", fontsize=8),
+                      "above": dict(va="bottom", ha="center", fontsize=8)}[kind]
+                offset = 2 if kind == "above" else 0
+                figure.text(x / width, 1 - (y - offset) / height, words, **at, **(style[0] if style else {}))
+        save(figure, path)
