@@ -22,8 +22,9 @@ from data import options as data_options
 from data.faces import Faces
 from data.sources import load
 from expr_classifier import judges, train as classifier
-from metric_vae import scores as vae_scores, statistics, train as vae, trained
+from metric_vae import portrait, scores as vae_scores, statistics, train as vae, trained
 from metric_vae.metrics import load_metric
+from metric_vae.space import Space
 from training import storage
 from training.devices import choose_device, keep_memory
 from training.errors import check_at_least, check_choice, run_script
@@ -36,6 +37,11 @@ SAMPLE = 600                # held-out faces at most for t-SNE, pair scores and 
                             # classes keep their proportions
 SEED = 0                    # of that sample, of noise, prior samples, t-SNE and the faces that are shown
 DEVICE = "auto"             # "auto", "cpu", "cuda", ...
+
+# --- your own pictures, instead of the held-out faces
+PICTURE: str | None = None  # path of a picture, or of two with a comma between: only their figure is drawn
+CROP: str | None = None     # where the face is, left,top,right,bottom in pixels; for two pictures with a ; between.
+                            # None: the largest face, where an opencv before version 5 is installed, else the middle
 
 # --- samples
 SAMPLES_FROM = "density"    # in figures: of Gaussians fitted to the training faces' latents, or "prior": of N(0, I)
@@ -73,6 +79,9 @@ def main(arguments):
     keep_memory()
     start = time.perf_counter()
     folder = storage.find_run(settings.RUN, finished=True)
+    if settings.PICTURE is not None:
+        draw_pictures(folder, settings)
+        return
     run = open_run(folder, choose_device(settings.DEVICE))
     scores = analyse(run, settings)
     storage.write_json(folder / "scores.json", scores)
@@ -80,6 +89,17 @@ def main(arguments):
     if settings.PUBLISH:
         publish(folder / "figures")
     print(f"wrote scores.json and figures/ to {folder} in {time.perf_counter() - start:.0f} s")
+
+
+def draw_pictures(folder, settings):
+    """Draw the figure of PICTURE in a run folder."""
+    opened = portrait.open_pictures(settings.PICTURE.split(","), settings.CROP and settings.CROP.split(";"))
+    space = Space(folder, "dist_reg" if (folder / "dist_reg.pt").exists() else "no_dist_reg",
+                  choose_device(settings.DEVICE))
+    storage.make_folder(folder / "pictures")
+    path = folder / "pictures" / ("_".join(Path(name).stem for name, *_ in opened) + ".png")
+    portrait.draw(path, space, opened, settings.STEPS)
+    print(f"wrote {path}")
 
 
 @dataclass

@@ -15,7 +15,7 @@ def face_box(image, crop=None):
     part of the image.
     """
     if crop is not None:
-        return _parse(crop, image), "CROP"
+        return _parse(crop, image), "cut by CROP"
     try:
         import cv2                                              # optional
         detector = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")

@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image, ImageOps
 
 from data.crops import face_box
-from data.figures import DPI, largest, save
+from data.figures import DPI, MOST, save
 from training.errors import UserError
 
 AMOUNTS = (0.5, 1.0, 1.5)       # of an edit
@@ -19,10 +19,17 @@ GAP, LINE, LABEL = 6, 16, 84    # pixels between faces, of a line of text, and l
 PHOTOGRAPH = 200                # pixels of the longer side of a photograph
 
 
-def open_pictures(paths, crop=None):
-    """(name, Pillow image, box, how) of each path: see face_box. Raises UserError for what is no picture."""
+def open_pictures(paths, crops=None):
+    """(name, Pillow image, box, how) of each path: see face_box. crops: one each, or one for all, or None.
+
+    Raises UserError for what is no picture, and for other than one or two.
+    """
+    crops = crops or [None]
+    if len(paths) > 2 or len(crops) not in (1, len(paths)):
+        raise UserError("PICTURE", "one picture, or two with a comma between, and CROP for all or each",
+                        f"{len(paths)} pictures, {len(crops)} crops", "PICTURE=me.jpg,you.jpg")
     opened = []
-    for path in map(Path, paths):
+    for path, crop in zip(map(Path, paths), crops * (len(paths) // len(crops))):
         try:
             with Image.open(path.expanduser()) as image:
                 image = ImageOps.exif_transpose(image).convert("RGB")
@@ -36,7 +43,8 @@ def draw(path, space, opened, steps=10):
     """Draw the figure of pictures from open_pictures in a Space; of two also their interpolation.
 
     A picture has a row of photograph, input and reconstruction, and a row for each of AMOUNTS with its edits to every
-    class, above which its probability stands. Without a classifier there are no edits.
+    class (of more than MOST, to the most probable ones), above which its probability stands. Without a classifier there
+    are no edits.
     """
     faces = [image.crop(box) for _, image, box, _ in opened]
     x, x_hat = space.pictures(faces), space.decode(space.encode(faces))
@@ -51,13 +59,14 @@ def draw(path, space, opened, steps=10):
         if has_classifier:
             found = space.classify(faces[k])
             own = max(found, key=found.get)
-            shown = [name for name in space.classes if np.isfinite(space.summary.class_means[
-                space.classes.index(name)]).all()][:20]
+            possible = np.isfinite(space.summary.class_means).all(1)
+            probable = sorted((name for name, there in zip(space.classes, possible) if there), key=found.get)[-MOST:]
+            shown = [name for name in space.classes if name in probable]
             sheet.text(0, f"edits, z - m({own}) + m(class); above, the classifier's probability of each class")
             for amount in AMOUNTS:
-                edits = [(space.edit(faces[k], to, amount, own), f"{to}\n{found[to]:.0%}" if amount == AMOUNTS[0] else "")
-                         for to in shown]
-                sheet.faces(edits, f"amount {amount:g}")
+                above = [f"{to}\n{found[to]:.0%}" if amount == AMOUNTS[0] else "" for to in shown]
+                edits = [space.edit(faces[k], to, amount, own) for to in shown]
+                sheet.faces(list(zip(edits, above)), f"amount {amount:g}")
     if len(opened) == 2:
         sheet.text(0, f"from {opened[0][0]} to {opened[1][0]}")
         for part, label in (("metric", "metric part\nof z"), ("both", "all of z")):
@@ -74,8 +83,9 @@ class _Sheet:
         self.beside = 0
 
     def text(self, x, words, **style):
+        self.y += 2 * GAP
         self.drawn.append(("text", GAP + x, self.y, words, style))
-        self.width = max(self.width, int(7 * len(words)))
+        self.width = max(self.width, int(7.5 * len(words)))
         self.y += LINE + GAP
 
     def photograph(self, image, box):

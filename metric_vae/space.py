@@ -46,6 +46,18 @@ def load(run="last", model="dist_reg", device="cpu"):
     return Space(folder, model, choose_device(device))
 
 
+class _Call(torch.nn.Module):
+    """A function as a module, as the ONNX exporter wants it."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+        self.eval()
+
+    def forward(self, x):
+        return self.function(x)
+
+
 class Space:
     """The latent space of one VAE of a run.
 
@@ -129,6 +141,32 @@ class Space:
         Raises UserError where the run has no classifier.
         """
         return self._each(pictures, self._classify)
+
+    def export(self, folder):
+        """Write encoder.onnx (x to mu and sigma), decoder.onnx (z to x) and, where the run has a classifier,
+        classifier.onnx (x to probabilities) to a folder; x float32 (n, C, H, W) in 0..1, n is free. Returns their paths.
+
+        Raises UserError where onnx and onnxscript are not installed.
+        """
+        try:
+            importlib.import_module("onnx")
+            importlib.import_module("onnxscript")
+        except ImportError as error:
+            raise UserError("export", "onnx and onnxscript, which it needs", error,
+                            "pip install onnx onnxscript") from None
+        x, z = torch.zeros(2, self.channels, self.size, self.size), torch.zeros(2, self.summary.class_means.shape[1])
+        parts = {"encoder": (self.vae.encode, x, "x", ["mu", "sigma"]), "decoder": (self.vae.decode, z, "z", ["x"])}
+        if (self.folder / "classifier.pt").exists():
+            classifier = self._classifier
+            parts["classifier"] = (lambda x: classifier(x).softmax(1), x, "x", ["probabilities"])
+        storage.make_folder(Path(folder))
+        paths = []
+        for name, (function, example, of, names) in parts.items():
+            paths.append(Path(folder) / f"{name}.onnx")
+            torch.onnx.export(_Call(function), (example.to(self.device),), paths[-1], input_names=[of],
+                              output_names=names, dynamic_shapes=({0: torch.export.Dim("n")},), external_data=False,
+                              verbose=False)
+        return paths
 
     # --- the run's own data
 

@@ -164,3 +164,23 @@ def test_what_is_missing_is_a_users_error(home, images, tmp_path, user_error, mo
     user_error(lambda: load(tmp_path / "bare").nearest(images[0]), "gone.npz")
     monkeypatch.setitem(sys.modules, "expr_classifier.train", None)         # as if it were not there
     user_error(lambda: space.classify(images[0]), "expr_classifier", "own=")
+
+
+def test_exported_networks_give_the_same_as_ours(space, images, tmp_path):
+    for package in ("onnx", "onnxscript"):
+        pytest.importorskip(package)
+    runtime = pytest.importorskip("onnxruntime")
+    paths = space.export(tmp_path / "onnx")
+    assert [path.name for path in paths] == ["encoder.onnx", "decoder.onnx", "classifier.onnx"]
+    encoder, decoder, classifier = (runtime.InferenceSession(str(path)) for path in paths)
+    x = images[:5, None] / np.float32(255)
+    mu, sigma = encoder.run(None, {"x": x})
+    assert mu == pytest.approx(space.encode(list(images[:5])), abs=1e-4) and (sigma > 0).all()
+    assert decoder.run(None, {"z": mu})[0][:, 0].clip(0, 1) == pytest.approx(space.decode(mu), abs=1e-4)
+    probabilities = [list(found.values()) for found in space.classify(list(images[:5]))]
+    assert classifier.run(None, {"x": x})[0] == pytest.approx(np.array(probabilities), abs=1e-4)
+
+
+def test_exporting_without_onnx_says_what_to_install(space, tmp_path, user_error, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    user_error(lambda: space.export(tmp_path), "pip install onnx onnxscript")
