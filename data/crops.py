@@ -21,7 +21,8 @@ def face_box(image, crop=None):
         detector = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")
     except (ImportError, AttributeError):                       # version 5 has no such detector
         return _middle(image), "the middle square: no opencv<5 is installed that would find the face"
-    found = detector.detectMultiScale(np.asarray(image.convert("L")), minNeighbors=6)
+    least = min(image.size) // 8                               # pixels
+    found = detector.detectMultiScale(np.asarray(image.convert("L")), minNeighbors=6, minSize=(least, least))
     if not len(found):
         return _middle(image), "the middle square: opencv found no face"
     left, top, width, height = max(found.tolist(), key=lambda box: box[2] * box[3])

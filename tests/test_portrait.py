@@ -36,7 +36,7 @@ def test_with_opencv_the_largest_face_is_taken(picture, monkeypatch, found, box)
         def __init__(self, path):
             assert path.endswith("haarcascade_frontalface_default.xml")
 
-        def detectMultiScale(self, grey, minNeighbors):
+        def detectMultiScale(self, grey, minNeighbors, minSize):
             assert grey.shape == (60, 90)
             return np.array(found)
     monkeypatch.setitem(sys.modules, "cv2", types.SimpleNamespace(
