@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from data import synthetic
 from data.batches import Images, as_channels
-from metric_vae import statistics
+from metric_vae import fidelity, statistics
 from metric_vae.metrics import Function
 from metric_vae.trained import Summary, decode, edit_dims, encode, metric_part
 from training.errors import check_choice
@@ -77,12 +77,12 @@ def score_reconstructions(vae, faces, rows, device, seed=0):
         part = slice(start, start + CHUNK)
         x = faces.images[rows[part]] / np.float32(255)
         x_hat = decode(vae, mu[part] + sigma[part] * rng.standard_normal(mu[part].shape), device)
-        errors.append(statistics.squared_errors(x_hat, x))
+        errors.append(fidelity.squared_errors(x_hat, x))
         x_hat = x_hat.clip(0, 1)
-        psnrs.append(statistics.psnr(x_hat, x))
-        ssims.append(statistics.ssim(x_hat, x))
-        energies_hat.append(statistics.high_energy(x_hat))
-        energies.append(statistics.high_energy(x))
+        psnrs.append(fidelity.psnr(x_hat, x))
+        ssims.append(fidelity.ssim(x_hat, x))
+        energies_hat.append(fidelity.high_energy(x_hat))
+        energies.append(fidelity.high_energy(x))
     return {"error": statistics.mean_score(np.concatenate(errors)),
             "psnr": statistics.mean_score(np.concatenate(psnrs)), "ssim": statistics.mean_score(np.concatenate(ssims)),
             "high_frequencies": statistics.ratio(np.concatenate(energies_hat), np.concatenate(energies)),
@@ -125,7 +125,7 @@ def score_edits(latents, judge, identifier, metric, faces, device, pair=None, st
     of_all = features(latents.x)
     for score, source in (("frechet", "density"), ("frechet_prior", "prior")):
         samples = latents.samples(len(latents.x), source, seed=seed)
-        scores[score] = statistics.frechet(features(samples), of_all)
+        scores[score] = fidelity.frechet(features(samples), of_all)
     sampled = latents.summary.density.labelled()
     if len(sampled):
         samples = np.concatenate([latents.samples(SAMPLES, "density", of, seed) for of in sampled])
@@ -176,10 +176,10 @@ def score_editing(edit, rows, known, x_hat, targets, judge, identifier, faces, d
     target = other_classes(labels, targets, np.random.default_rng(seed))
     if target is not None:
         edits = edit(known, target)
-        scores["high_frequencies_of_edits"] = statistics.high_frequencies(edits, x)
+        scores["high_frequencies_of_edits"] = fidelity.high_frequencies(edits, x)
         if faces.factors is not None:
             truth = synthetic.with_expression(faces, rows[known], target) / 255
-            scores["edit_error_to_truth"] = statistics.edit_error_to_truth(edits, truth, x_hat, x)
+            scores["edit_error_to_truth"] = fidelity.edit_error_to_truth(edits, truth, x_hat, x)
     if identifier is not None and len(known):
         scores |= score_identity(edit, rows, known, targets, identifier, faces, device)
     return scores

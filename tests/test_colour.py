@@ -17,7 +17,7 @@ from data.faces import Faces, summary
 from data.pixels import squares
 from data.sources import load
 from layouts import loaded
-from metric_vae import statistics
+from metric_vae import fidelity
 from training import storage
 
 CPU = torch.device("cpu")
@@ -100,9 +100,9 @@ def test_the_metric_branch_sees_colours_and_not_only_grey_levels():
 def test_scores_of_equal_channels_are_those_of_grey_faces(images):
     x, x_hat = images[:8] / 255, images[1:9] / 255
     thrice = lambda a: a[..., None].repeat(3, 3)
-    for score, factor in ((statistics.squared_errors, 3), (statistics.psnr, 1), (statistics.ssim, 1)):
+    for score, factor in ((fidelity.squared_errors, 3), (fidelity.psnr, 1), (fidelity.ssim, 1)):
         assert score(thrice(x_hat), thrice(x)) == pytest.approx(factor * score(x_hat, x))
-    assert statistics.high_energy(thrice(x)) == pytest.approx(3 * statistics.high_energy(x))
+    assert fidelity.high_energy(thrice(x)) == pytest.approx(3 * fidelity.high_energy(x))
 
 
 def test_faces_in_colour_go_through_both_scripts(colours, tmp_path, monkeypatch, one_thread):

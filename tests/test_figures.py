@@ -17,7 +17,7 @@ from conftest import EXPRESSIONS
 from data.faces import checked
 from data.figures import COLOURS, face_grid, largest, style, tsne
 from expr_classifier import judges
-from metric_vae import density, statistics
+from metric_vae import density, fidelity, statistics
 from metric_vae import train as vae
 from metric_vae.metrics import Function
 from metric_vae.model import ARCHITECTURES
@@ -390,7 +390,7 @@ def test_high_frequencies_of_reconstructions_are_those_of_the_faces_in_one_go_an
     mu, sigma = encode(model, small_faces, rows, CPU)
     z = mu + sigma * np.random.default_rng(0).standard_normal(mu.shape)
     x, x_hat = small_faces.images[rows] / 255, decode(model, z, CPU).clip(0, 1)
-    expected = statistics.high_frequencies(x_hat, x)
+    expected = fidelity.high_frequencies(x_hat, x)
     for chunk in (2048, 7):
         monkeypatch.setattr(experiments.vae_scores, "CHUNK", chunk)
         scores = score_reconstructions(model, small_faces, rows, CPU)
