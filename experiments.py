@@ -1,10 +1,11 @@
-"""Scores and figures of a finished run, on held-out faces.
+"""Scores and figures of a run, on held-out faces.
 
 In: experiments/N/ written by run.py or by one of the packages. Out: its scores.json and figures/.
 python experiments.py, or for another run: python experiments.py RUN=3
 """
 import shutil
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,8 @@ from training.devices import choose_device, keep_memory
 from training.errors import check_at_least, check_choice, run_script
 from training.settings import default_settings, parse_one
 
-RUN: int | str = "last"     # the number of a finished run, or "last", the newest
+RUN: int | str = "last"     # the number of a run, the path of its folder, or "last", the newest that is finished
+DATA: str | None = None     # where the faces of that run lie now, if they were moved; None: where they lay
 SPLIT = "test"              # the held-out faces that are scored and drawn: "test", or "val" to choose settings by
 PUBLISH = False             # also copy the README's figures to images/
 SAMPLE = 600                # held-out faces at most for t-SNE, pair scores and edits; a random sample in which the
@@ -78,11 +80,13 @@ def main(arguments):
     judges.check_settings(settings)
     keep_memory()
     start = time.perf_counter()
-    folder = storage.find_run(settings.RUN, finished=True)
     if settings.PICTURE is not None:
-        draw_pictures(folder, settings)
+        draw_pictures(storage.find_run(settings.RUN, finished=True), settings)
         return
-    run = open_run(folder, choose_device(settings.DEVICE))
+    folder = storage.find_run(settings.RUN)
+    run = open_run(folder, choose_device(settings.DEVICE), settings.DATA)
+    if not run.finished:
+        print(f"warning: {folder} is not finished, and is analysed as far as it got")
     scores = analyse(run, settings)
     storage.write_json(folder / "scores.json", scores)
     print_tables(scores)
@@ -105,7 +109,7 @@ def draw_pictures(folder, settings):
 @dataclass
 class Run:
     """A run that is analysed: its folder and faces, its own seed and precision, the settings of the classifier and of
-    the VAE, None where the run has none of it, and the device of the analysis.
+    the VAE, None where the run has none of it, the device of the analysis, and whether the run is finished.
     """
     folder: Path
     faces: Faces
@@ -114,17 +118,20 @@ class Run:
     classifier: object
     vae: object
     device: torch.device
+    finished: bool = True
 
 
-def open_run(folder, device):
-    """The Run in a folder. Raises UserError where the data is not what the run saw."""
+def open_run(folder, device, data=None):
+    """The Run in a folder; data: where its faces lie now, None: where they lay. Raises UserError where they are not
+    those that the run saw.
+    """
     scripts = {"": main_script, "classifier": classifier_script, "vae": vae_script, "faces": data_options}
     settings = storage.read_settings(folder, scripts)
     started = next(iter(settings.values()))                     # of the script that was started
-    faces = load(started.DATA, started.IMAGE_SIZE, started.FOLD, started.SEED, settings["faces"])
+    faces = load(data or started.DATA, started.IMAGE_SIZE, started.FOLD, started.SEED, settings["faces"])
     storage.check_same_data(folder, faces.about())
     return Run(folder, faces, started.SEED, storage.read_json(folder / "settings.json")["precision"],
-               settings.get("classifier"), settings.get("vae"), device)
+               settings.get("classifier"), settings.get("vae"), device, storage.is_finished(folder))
 
 
 def analyse(run, settings):
@@ -143,7 +150,7 @@ def analyse(run, settings):
         print("no classifier.pt in this run: without its figures")
     models = {name: trained.load_vae(run.folder, name, run.device) for name in vae.MODELS
               if (run.folder / f"{name}.pt").exists()}
-    scores = {"split": settings.SPLIT}
+    scores = {"split": settings.SPLIT} if run.finished else {"split": settings.SPLIT, "stopped": True}
     if C is not None:
         scores["classifier"] = analyse_classifier(C, faces, held_out, rows, figures, settings.SEED, run.device)
         clock("classifier")
@@ -244,8 +251,7 @@ def analyse_vaes(models, C, run, settings, held_out, rows, clock):
     scores = {"controls": {name: {} for name in controls}}
     panels = {}
     for name, model in models.items():
-        summary = trained.summarize(model, name, faces, metric, vae.training_rows(faces, run.vae), run.folder, run.seed,
-                                    device)
+        summary = summary_of(model, name, run, metric)
         latents = vae_scores.latents_of(name, model, faces, rows, device, summary, settings.EDIT_PART)
         scores[name] = vae_scores.score_reconstructions(model, faces, held_out, device, settings.SEED)
         e = latents.distances()
@@ -277,6 +283,14 @@ def given_pairs(d):
         print(f"METRIC gives {100 * given.mean():.3g} % of the distances between these faces: scores and shepard.png "
               "are of these pairs; trustworthiness and continuity need all, and are left out")
     return i[given], j[given]
+
+
+def summary_of(model, name, run, metric):
+    """The Summary of a VAE's latents. That of a run that is not finished is not kept: training may go on."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = run.folder if run.finished else Path(scratch)
+        return trained.summarize(model, name, run.faces, metric, vae.training_rows(run.faces, run.vae), folder,
+                                 run.seed, run.device)
 
 
 def metric_name(metric):

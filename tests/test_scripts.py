@@ -73,6 +73,40 @@ def test_two_calls_do_not_see_each_others_arguments(home):
     assert (second["vae"]["Z_DIM"], second["run"]["SEED"]) == (128, 0)
 
 
+def test_a_stopped_run_is_analysed_as_far_as_it_got_and_ends_with_the_same_latents(home, monkeypatch, capsys):
+    run.main(["DATA=faces.npz", *QUICK, "vae.STEPS=8"])
+    save, saved = storage.save_checkpoint, []
+
+    def stop(path, *rest, **more):
+        save(path, *rest, **more)
+        saved.append(path.name)
+        if path.name == "dist_reg.pt":
+            raise KeyboardInterrupt
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(storage, "save_checkpoint", stop)
+        run.main(["DATA=faces.npz", *QUICK, "vae.STEPS=8"])
+    whole, folder = home / "experiments" / "0", home / "experiments" / "1"
+    capsys.readouterr()
+    experiments.main([*SCORED, "RUN=1"])
+    assert "is not finished" in capsys.readouterr().out and not (folder / "dist_reg_latents.npz").exists()
+    scores = json.loads((folder / "scores.json").read_text())
+    assert scores["stopped"] and {*vae.MODELS, "ceiling"} < set(scores)
+    run.main(["RESUME=1"])
+    a, b = (np.load(path / "dist_reg_latents.npz") for path in (whole, folder))
+    assert saved.count("dist_reg.pt") == 1 and all((a[key] == b[key]).all() for key in a)
+
+
+def test_a_run_and_its_faces_may_be_moved(home, user_error, capsys):
+    run.main(["DATA=faces.npz", *QUICK, "vae.METRIC=pixels"])
+    (home / "experiments" / "0").rename(home / "kept")
+    (home / "faces.npz").rename(home / "moved.npz")
+    user_error(lambda: experiments.main([*SCORED, "RUN=kept"]), "faces.npz")
+    experiments.main([*SCORED, "RUN=kept", "DATA=moved.npz"])
+    assert "dist_reg" in json.loads((home / "kept" / "scores.json").read_text())
+    np.savez(home / "other.npz", images=draw_small_images(seed=1), labels=np.arange(70) % 7)
+    user_error(lambda: experiments.main([*SCORED, "RUN=kept", "DATA=other.npz"]), "the faces of that run")
+
+
 @pytest.mark.parametrize("part, moved", [("metric", [0, 1, 2]), ("rest", [3, 4, 5]), ("both", [0, 1, 2, 3, 4, 5])])
 def test_edits_move_the_chosen_part_of_z(small_faces, tmp_path, part, moved):
     torch.manual_seed(0)

@@ -48,6 +48,18 @@ def test_find_run_takes_the_newest_finished_or_unfinished_run(tmp_path):
     assert storage.find_run("last", False, "vae", tmp_path).name == "12"
     with pytest.raises(UserError, match=r"\[2, 9\]"):
         storage.find_run(10, False, "run", tmp_path)
+    assert [storage.find_run(which, None, "run", tmp_path).name for which in ("last", 9)] == ["11", "9"]
+    (tmp_path / "0" / "settings.json").rename(tmp_path / "9" / "settings.json")         # a finished run, older than 12
+    for number in ("10", "11"):
+        (tmp_path / number / "settings.json").write_text(json.dumps(dict(finished=False, run={})))
+    assert storage.find_run("last", None, "run", tmp_path).name == "9"
+
+
+def test_find_run_takes_the_path_of_a_run_folder(tmp_path, user_error):
+    storage.write_json(tmp_path / "settings.json", dict(finished=False, data={}))
+    assert storage.find_run(str(tmp_path)) == tmp_path
+    user_error(lambda: storage.find_run(str(tmp_path), finished=True), tmp_path, "finished run")
+    user_error(lambda: storage.find_run(str(tmp_path / "none")), tmp_path / "none")
 
 
 def test_writing_a_line_again_drops_the_epochs_after_it(tmp_path):

@@ -148,25 +148,42 @@ def hold(folder):
         os.close(held)
 
 
-def find_run(which, finished, constants_of="data", runs=None):
-    """The folder of run `which`: a number, or "last", the newest that is finished (True) or unfinished (False).
+def find_run(which, finished=None, constants_of="data", runs=None):
+    """The folder of run `which`: its number, the path of its folder, or "last", the newest.
 
+    finished: True or False: only such runs; None: both, and "last" is the newest finished one if there is any.
     constants_of: runs count whose settings hold the constants of this script: "run", "classifier" or "vae"; by default
     all count. Raises UserError where there is none.
     """
-    runs, state = runs or RUNS, "finished" if finished else "unfinished"
-    found = []
-    for path in runs.glob("*/settings.json"):
-        settings = read_json(path) if path.parent.name.isdigit() else {}
-        if settings.get("finished") == finished and constants_of in settings:
-            found.append(int(path.parent.name))
-    found.sort()
-    if which == "last" and found:
-        return runs / str(found[-1])
-    if which in found:
-        return runs / str(which)
-    raise UserError(runs, f"{state} run {which}", f"{state} runs: {found or 'none'}",
+    runs, state = runs or RUNS, {True: "finished ", False: "unfinished ", None: ""}[finished]
+
+    def counts(folder):
+        settings = read_json(folder / "settings.json")
+        return constants_of in settings and finished in (None, settings.get("finished"))
+    if isinstance(which, (str, Path)) and which != "last":
+        folder = Path(which).expanduser()
+        if (folder / "settings.json").exists() and counts(folder):
+            return folder
+        raise UserError(folder, f"the number of a run or the folder of a {state}run", "no settings.json of one",
+                        "check the path")
+    found = [number for number in numbered_runs(runs) if counts(runs / str(number))]
+    newest = max(found, key=lambda number: (is_finished(runs / str(number)), number), default=None)
+    number = newest if which == "last" else which
+    if number in found:
+        return runs / str(number)
+    raise UserError(runs, f"{state}run {which}", f"{state}runs: {found or 'none'}",
                     "python run.py starts one, RESUME=N continues an unfinished one")
+
+
+def numbered_runs(runs=None):
+    """The numbers of all runs in experiments/, sorted."""
+    paths = (runs or RUNS).glob("*/settings.json")
+    return sorted(int(path.parent.name) for path in paths if path.parent.name.isdigit())
+
+
+def is_finished(folder):
+    """Whether the run in a folder is finished."""
+    return bool(read_json(folder / "settings.json").get("finished"))
 
 
 # --- settings.json
