@@ -5,7 +5,9 @@ Edit the constants below, or set them for one run: python run.py DATA=data/my_fa
 """
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
+
+import torch
 
 import expr_classifier.run as classifier_script
 import metric_vae.run as vae_script
@@ -15,10 +17,10 @@ from expr_classifier import train as classifier
 from metric_vae import train as vae
 from metric_vae.metrics import Function, load_metric
 from training import storage
-from training.devices import start
+from training.devices import layout, start
 from training.distributed import first_process_first
-from training.errors import check_choice, run_script
-from training.settings import parse, stored
+from training.errors import UserError, check_choice, run_script
+from training.settings import default_settings, parse, stored
 
 # --- the faces
 DATA = "auto"               # "auto", "synthetic", "tfd", "fer2013", "olivetti", "lfw",
@@ -32,6 +34,8 @@ DEVICE = "auto"             # "auto" (a GPU where there is one), "cpu", "cuda", 
 PRECISION = "auto"          # "auto" (bf16 where training is faster in it), "fp32", "bf16"
 RECIPE = "ours"             # or "reference": the settings of the reference implementation, listed in REFERENCE
 RESUME: int | str | None = None     # continue this unfinished run: its number, or "last"
+CLASSIFIER: int | str | None = None     # take the classifier of this run (its number, its folder, or "last") instead
+                                        # of training one, and no_dist_reg if a new one would become the same
 
 REFERENCE = """
     classifier.ARCHITECTURE=original classifier.LOSS=squared_error classifier.SMOOTHING=0 classifier.BALANCE=0
@@ -50,11 +54,14 @@ def main(arguments):
     check_choice("RECIPE", settings[""].RECIPE, ("ours", "reference"))
     if settings[""].RECIPE == "reference":
         settings = parse(REFERENCE + arguments, scripts)
-    folder = None
+    folder = other = None
     if settings[""].RESUME is not None:
         storage.refuse_more_than_resume(arguments)
         folder = storage.find_run(settings[""].RESUME, finished=False, constants_of="run")
         settings = storage.read_settings(folder, scripts)
+    elif settings[""].CLASSIFIER is not None:
+        other = OtherRun(storage.find_run(settings[""].CLASSIFIER, constants_of="classifier"), scripts)
+        settings["classifier"] = other.classifier_settings(settings["classifier"], default_settings(classifier_script))
     of_run, of_classifier, of_vae = settings[""], settings["classifier"], settings["vae"]
     classifier.check_settings(of_classifier)
     vae.check_settings(of_vae)
@@ -77,16 +84,21 @@ def main(arguments):
     if of_vae.METRIC != "embeddings":
         metric = load_metric(of_vae.METRIC, faces, device, of_vae.METRIC_NORM, of_vae.METRIC_KIND)
     vae.check_metric(of_vae, metric)
-    if folder is None:
-        folder = storage.new_run_folder()
-        storage.start_settings(folder, **stored(settings), data=faces.about(), device=str(device), precision=precision)
+    about, more = faces.about(), {}
+    if folder is not None:
+        storage.check_same_data(folder, about)
     else:
-        storage.check_same_data(folder, faces.about())
+        if other is not None:
+            storage.check_same_data(other.folder, about)
+        folder = storage.new_run_folder()
+        if other is not None:
+            with first_process_first():
+                more["classifier_of"] = other.copy_to(folder, settings, device, precision)
+        storage.start_settings(folder, **stored(settings), data=about, device=str(device), precision=precision, **more)
     print(f"run folder {folder}")
     with storage.hold(folder):
         if not missing:
-            model = classifier.train(faces, of_classifier, folder, of_run.SEED, device, precision)
-            classifier.write_embeddings(model, faces, of_classifier.LAYER, folder, device)
+            model = trained_classifier(faces, of_classifier, folder, of_run.SEED, device, precision)
             test = faces.rows("test", labelled=True)
             if len(test):
                 accuracy = classifier.measure_accuracy(model, faces, test, device)
@@ -96,6 +108,65 @@ def main(arguments):
             vae.train(name, faces, metric, of_vae, folder, of_run.SEED, device, precision)
         storage.finish_settings(folder)
     print(f"finished in {time.perf_counter() - began:.0f} s: {folder}; now: python experiments.py")
+
+
+def trained_classifier(faces, settings, folder, seed, device, precision):
+    """The classifier of a run folder, which is trained unless its embeddings are there too."""
+    if (folder / "embeddings.npy").exists():
+        return classifier.load_classifier(folder / "classifier.pt", device,
+                                          layout(settings.ARCHITECTURE, device, precision))
+    model = classifier.train(faces, settings, folder, seed, device, precision)
+    classifier.write_embeddings(model, faces, settings.LAYER, folder, device)
+    return model
+
+
+class OtherRun:
+    """A run whose classifier is taken instead of training one. Raises UserError where it is not trained yet."""
+
+    def __init__(self, folder, scripts):
+        self.folder, self.settings = folder, storage.read_settings(folder, scripts)
+        self.about = storage.read_json(folder / "settings.json")
+        if not (folder / "embeddings.npy").exists():
+            raise UserError(folder, "a run whose classifier is trained", "no embeddings.npy", "choose another run")
+
+    def classifier_settings(self, settings, defaults):
+        """The settings of its classifier. Raises UserError where settings, those of the new run, are others, unless
+        they are the defaults.
+        """
+        theirs = {name: getattr(self.settings["classifier"], name) for name in asdict(settings)}
+        differ = {name: value for name, value in asdict(settings).items() if value != theirs[name]}
+        text = lambda values: ", ".join(f"classifier.{name}={values[name]}" for name in differ)
+        if any(value != getattr(defaults, name) for name, value in differ.items()):
+            raise UserError(f"CLASSIFIER={self.folder}", f"the settings of that classifier: {text(theirs)}",
+                            text(differ), "leave them out, or train another classifier")
+        if differ:
+            print(f"as in {self.folder}: {text(theirs)}")
+        return replace(settings, **theirs)
+
+    def copy_to(self, folder, settings, device, precision):
+        """Copy the classifier with its embeddings, no_dist_reg if it would become the same, and what measures, into a
+        new run folder; returns what settings.json keeps of that.
+        """
+        files = {"classifier": ["classifier.pt", "embeddings.npy", "judge.pt", "identity.pt", "second.pt"]}
+        if (self.folder / "no_dist_reg_density.npz").exists():
+            theirs = what_matters(self.settings, self.about["device"], self.about["precision"])
+            ours = what_matters(settings, device, precision)
+            differ = ", ".join(name for name in ours if ours[name] != theirs.get(name))
+            if differ:
+                print(f"no_dist_reg is trained, not taken from {self.folder}: {differ} differ")
+            else:
+                files["no_dist_reg"] = ["no_dist_reg.pt", "no_dist_reg_density.npz"]
+        for stage, names in files.items():
+            copied = storage.copy_stage(self.folder, folder, stage, names)
+            print(f"taken from {self.folder}: {', '.join(copied)}")
+        seed = next(iter(self.settings.values())).SEED          # of the script that was started
+        return dict(folder=str(self.folder), SEED=self.about.get("classifier_of", {}).get("SEED", seed))
+
+
+def what_matters(settings, device, precision):
+    """All that no_dist_reg depends on, beside the data; settings: those of the scripts."""
+    return dict(SEED=settings[""].SEED, DEVICE=torch.device(device).type, PRECISION=precision,
+                **vae.settings_without_metric(settings["vae"]))
 
 
 def metric_of(model, layer, norm=2.0):

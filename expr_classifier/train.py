@@ -112,12 +112,12 @@ def train(faces, settings, folder, seed, device, precision):
     return model.eval().requires_grad_(False)
 
 
-def load_classifier(path, device):
+def load_classifier(path, device, memory_format=torch.channels_last):
     """The trained classifier of a checkpoint, in eval mode."""
     state = storage.load_checkpoint(path, device)
     model = find_architecture(state["architecture"])(state["size"], state["classes"], state["channels"])
     model.load_state_dict(state["model"])
-    return model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    return model.to(device, memory_format=memory_format).eval().requires_grad_(False)
 
 
 @torch.no_grad()

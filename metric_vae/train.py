@@ -4,6 +4,7 @@ In: Faces, a metric on them and the settings of metric_vae/run.py. Out, in a run
 the summary of each one's latents as .npz, and lines of log.jsonl.
 """
 import time
+from dataclasses import asdict, replace
 
 import torch
 
@@ -20,6 +21,8 @@ from training.errors import UserError, check_at_least, check_batch, check_choice
 from training.loops import check_finite, epochs, epochs_for, least_batch, set_learning_rate
 
 MODELS = ("no_dist_reg", "dist_reg")        # without and with the regulariser: the names of their files
+OF_METRIC = ("METRIC", "METRIC_NORM", "METRIC_KIND", "REGULARIZER", "BETA", "TARGET_STRESS", "REGULARIZE_ON",
+             "CONSISTENCY", "DUAL_RATE")    # settings that only dist_reg uses; METRIC_DIMS shapes both networks
 LEAST = 4               # faces of a batch; a smaller last one joins the one before: if both faces of two get nearly
                         # equal metric parts, their variance is tiny and the edit error explodes
 
@@ -58,6 +61,12 @@ def check_settings(settings):
                         "BETA = (10000.0, 10000.0)")
     if s.MAX_GRADIENT is not None and s.MAX_GRADIENT <= 0:
         raise UserError("MAX_GRADIENT", "a number above 0, or None", s.MAX_GRADIENT, "for example 100")
+
+
+def settings_without_metric(settings):
+    """All settings that no_dist_reg depends on, a dict."""
+    kept = {name: value for name, value in asdict(settings).items() if name not in OF_METRIC}
+    return {**kept, "UNLABELLED": settings.UNLABELLED and settings.METRIC != "labels"}      # see training_rows
 
 
 def check_metric(settings, metric):
@@ -99,7 +108,9 @@ def train(name, faces, metric, settings, folder, seed, device, precision):
     least = max(least_batch(vae), LEAST)
     check_at_least(least, settings, "BATCH")
     optimizer = torch.optim.Adam(vae.parameters(), betas=(0.9, settings.ADAM_BETA2), fused=True)
-    loss = Loss(settings, metric if name == "dist_reg" else None, device)
+    if name == "no_dist_reg":
+        settings, metric = replace(settings, BETA=(0.0, 0.0), TARGET_STRESS=None), None
+    loss = Loss(settings, metric, device)
     checkpoint = folder / f"{name}.pt"
     done, state = storage.resume(checkpoint, vae, optimizer, generator)
     images = Images(faces, device, memory_format)

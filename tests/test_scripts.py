@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import experiments
+import expr_classifier.run as classifier_script
 import run
 from conftest import SCRIPTS, draw_small_images
 from metric_vae.model import light
@@ -171,3 +172,86 @@ def classifier(size, classes, channels):
 def test_a_network_that_is_not_there_is_refused(home, user_error):
     user_error(lambda: run.main(["vae.ARCHITECTURE=nowhere.py:vae"]), "nowhere.py")
     user_error(lambda: run.main(["vae.ARCHITECTURE=big"]), "light, original", "my_file.py:function")
+
+
+# --- the classifier of another run
+
+def assert_same_run(folder, other):
+    """Two run folders have the same weights, embeddings, densities and losses, bit by bit."""
+    for name in ("classifier", *vae.MODELS):
+        a, b = (torch.load(path / f"{name}.pt", weights_only=True)["model"] for path in (folder, other))
+        assert all(torch.equal(a[key], b[key]) for key in a)
+    for name in ("embeddings.npy", "no_dist_reg_density.npz", "dist_reg_density.npz"):
+        assert (folder / name).read_bytes() == (other / name).read_bytes()
+    a, b = ([{key: value for key, value in line.items() if key not in ("seconds", "images_per_second")}
+             for line in storage.read_log(path)] for path in (folder, other))
+    assert a == b
+
+
+@pytest.mark.parametrize("architecture", ["light", "original"])
+def test_a_run_with_the_classifier_of_another_is_that_which_trains_its_own(home, capsys, architecture):
+    quick = ["DATA=faces.npz", *QUICK, "vae.STEPS=8", f"vae.ARCHITECTURE={architecture}",
+             f"classifier.ARCHITECTURE={architecture}", "vae.Z_DIM=8", "vae.METRIC_DIMS=4"]
+    run.main([*quick, "vae.BETA=5"])
+    run.main([*quick, "vae.BETA=7"])
+    capsys.readouterr()
+    run.main(["CLASSIFIER=0", *quick, "vae.BETA=7"])
+    assert "no_dist_reg.pt, no_dist_reg_density.npz" in capsys.readouterr().out
+    first, own, taken = (home / "experiments" / number for number in "012")
+    assert_same_run(taken, own)
+    assert storage.read_log(first, "no_dist_reg") == storage.read_log(taken, "no_dist_reg")    # its seconds, too
+    assert storage.read_log(first, "dist_reg")[-1]["loss"] != storage.read_log(taken, "dist_reg")[-1]["loss"]
+    assert json.loads((taken / "settings.json").read_text())["classifier_of"] == dict(folder=str(first), SEED=0)
+
+
+def test_a_stopped_run_with_the_classifier_of_another_ends_with_the_same_numbers(home, monkeypatch):
+    run.main(["DATA=faces.npz", *QUICK, "vae.STEPS=8"])
+
+    def stop(*rest):
+        raise KeyboardInterrupt
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(vae, "check_finite", stop)
+        run.main(["CLASSIFIER=last", "DATA=faces.npz", *QUICK, "vae.STEPS=8"])
+    (home / "experiments" / "0").rename(home / "kept")
+    run.main(["RESUME=1"])
+    assert_same_run(home / "experiments" / "1", home / "kept")
+
+
+@pytest.mark.parametrize("argument, named", [
+    ("vae.SHIFT=1", "SHIFT"), ("vae.METRIC_DIMS=5", "METRIC_DIMS"), ("vae.METRIC=labels", "UNLABELLED"),
+    ("PRECISION=bf16", "PRECISION")])
+def test_no_dist_reg_is_trained_where_a_setting_that_matters_to_it_differs(home, capsys, argument, named):
+    labels = np.arange(70) % 7
+    labels[:3] = -1
+    np.savez(home / "faces.npz", images=draw_small_images(), labels=labels, split=np.array([0] * 8 + [1, 2]).repeat(7))
+    run.main(["DATA=faces.npz", *QUICK])
+    run.main(["CLASSIFIER=0", "DATA=faces.npz", *QUICK, argument])
+    assert f"no_dist_reg is trained, not taken from {home / 'experiments' / '0'}: {named} differ" in \
+        capsys.readouterr().out
+    a, b = (torch.load(home / "experiments" / number / "no_dist_reg.pt", weights_only=True)["model"] for number in "01")
+    assert any(a[key].shape != b[key].shape or not torch.equal(a[key], b[key]) for key in a)
+
+
+def test_the_settings_of_a_classifier_that_is_taken_follow_it_or_are_refused(home, capsys, user_error):
+    run.main(["DATA=faces.npz", *QUICK, "classifier.SHIFT=1"])
+    without = [argument for argument in QUICK if not argument.startswith("classifier")]
+    run.main(["CLASSIFIER=experiments/0", "DATA=faces.npz", *without])
+    assert "classifier.STEPS=1, classifier.SHIFT=1" in capsys.readouterr().out
+    kept = json.loads((home / "experiments" / "1" / "settings.json").read_text())["classifier"]
+    assert (kept["STEPS"], kept["SHIFT"]) == (1, 1)
+    before = sorted((home / "experiments").iterdir())
+    user_error(lambda: run.main(["CLASSIFIER=0", "DATA=faces.npz", *QUICK, "classifier.SHIFT=3"]),
+               "that classifier: classifier.SHIFT=1", "classifier.SHIFT=3")
+    user_error(lambda: run.main(["CLASSIFIER=0", "DATA=faces.npz", *QUICK, "RECIPE=reference"]), "squared_error")
+    np.savez(home / "other.npz", images=draw_small_images(seed=1), labels=np.arange(70) % 7)
+    user_error(lambda: run.main(["CLASSIFIER=0", "DATA=other.npz", *QUICK]), "the faces of that run")
+    (home / "experiments" / "0" / "embeddings.npy").unlink()
+    user_error(lambda: run.main(["CLASSIFIER=0", "DATA=faces.npz", *QUICK]), "no embeddings.npy")
+    assert sorted((home / "experiments").iterdir()) == before
+
+
+def test_a_classifier_that_was_trained_alone_is_taken(home):
+    classifier_script.main(["DATA=faces.npz", "IMAGE_SIZE=16", "DEVICE=cpu", "PRECISION=fp32", "STEPS=1", "SEED=3"])
+    run.main(["CLASSIFIER=0", "DATA=faces.npz", *QUICK, "SEED=3"])
+    run.main(["DATA=faces.npz", *QUICK, "SEED=3"])
+    assert_same_run(home / "experiments" / "1", home / "experiments" / "2")

@@ -275,5 +275,20 @@ def write_log(folder, stage, epoch, **values):
     for value in values.values():
         assert value is None or isinstance(value, (int, float, list)), value
     lines = [line for line in read_log(folder) if line["stage"] != stage or line["epoch"] < epoch]
-    lines.append(dict(stage=stage, epoch=epoch, **values))
+    write_lines(folder, [*lines, dict(stage=stage, epoch=epoch, **values)])
+
+
+def write_lines(folder, lines):
+    """Write log.jsonl whole."""
     write_text(folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+
+
+def copy_stage(source, folder, stage, names):
+    """Copy those of these files that are there, and the lines of one stage in the log, from one run folder to another;
+    returns the names of the files.
+    """
+    names = [name for name in names if (source / name).exists()]
+    for name in names:
+        write_atomically(folder / name, lambda file: file.write((source / name).read_bytes()))
+    write_lines(folder, read_log(folder) + read_log(source, stage))
+    return names
