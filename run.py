@@ -21,6 +21,7 @@ from training.devices import layout, start
 from training.distributed import first_process_first
 from training.errors import UserError, check_choice, run_script
 from training.settings import default_settings, parse, stored
+from training.tensorboard import Board, check_log
 
 # --- the faces
 DATA = "auto"               # "auto", "synthetic", "tfd", "fer2013", "olivetti", "lfw",
@@ -32,6 +33,7 @@ FOLD = 0                    # 0..4, of TFD's five
 SEED = 0                    # of weights, order, noise, drawn splits and synthetic faces
 DEVICE = "auto"             # "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", ...
 PRECISION = "auto"          # "auto" (bf16 where training is faster in it), "fp32", "bf16"
+LOG: str | None = None      # "tensorboard": losses and reconstructions for TensorBoard too (pip install tensorboard)
 RECIPE = "ours"             # or "reference": the settings of the reference implementation, listed in REFERENCE
 RESUME: int | str | None = None     # continue this unfinished run: its number, or "last"
 CLASSIFIER: int | str | None = None     # take the classifier of this run (its number, its folder, or "last") instead
@@ -63,6 +65,7 @@ def main(arguments):
         other = OtherRun(storage.find_run(settings[""].CLASSIFIER, constants_of="classifier"), scripts)
         settings["classifier"] = other.classifier_settings(settings["classifier"], default_settings(classifier_script))
     of_run, of_classifier, of_vae = settings[""], settings["classifier"], settings["vae"]
+    check_log(of_run.LOG)
     classifier.check_settings(of_classifier)
     vae.check_settings(of_vae)
     if folder is None:
@@ -96,26 +99,27 @@ def main(arguments):
                 more["classifier_of"] = other.copy_to(folder, settings, device, precision)
         storage.start_settings(folder, **stored(settings), data=about, device=str(device), precision=precision, **more)
     print(f"run folder {folder}")
+    board = Board(of_run.LOG, folder)
     with storage.hold(folder):
         if not missing:
-            model = trained_classifier(faces, of_classifier, folder, of_run.SEED, device, precision)
+            model = trained_classifier(faces, of_classifier, folder, of_run.SEED, device, precision, board)
             test = faces.rows("test", labelled=True)
             if len(test):
                 accuracy = classifier.measure_accuracy(model, faces, test, device)
                 print(f"classifier: test accuracy {accuracy:.1%} of {len(test)} faces")
             metric = metric or metric_of(model, of_classifier.LAYER, of_vae.METRIC_NORM)
         for name in vae.MODELS:
-            vae.train(name, faces, metric, of_vae, folder, of_run.SEED, device, precision)
+            vae.train(name, faces, metric, of_vae, folder, of_run.SEED, device, precision, board)
         storage.finish_settings(folder)
     print(f"finished in {time.perf_counter() - began:.0f} s: {folder}; now: python experiments.py")
 
 
-def trained_classifier(faces, settings, folder, seed, device, precision):
+def trained_classifier(faces, settings, folder, seed, device, precision, board):
     """The classifier of a run folder, which is trained unless its embeddings are there too."""
     if (folder / "embeddings.npy").exists():
         return classifier.load_classifier(folder / "classifier.pt", device,
                                           layout(settings.ARCHITECTURE, device, precision))
-    model = classifier.train(faces, settings, folder, seed, device, precision)
+    model = classifier.train(faces, settings, folder, seed, device, precision, board)
     classifier.write_embeddings(model, faces, settings.LAYER, folder, device)
     return model
 
@@ -148,14 +152,14 @@ class OtherRun:
         new run folder; returns what settings.json keeps of that.
         """
         files = {"classifier": ["classifier.pt", "embeddings.npy", "judge.pt", "identity.pt", "second.pt"]}
-        if (self.folder / "no_dist_reg_density.npz").exists():
+        if (self.folder / "no_dist_reg_latents.npz").exists():  # it is trained to the end; the new run makes its own,
             theirs = what_matters(self.settings, self.about["device"], self.about["precision"])
             ours = what_matters(settings, device, precision)
             differ = ", ".join(name for name in ours if ours[name] != theirs.get(name))
             if differ:
                 print(f"no_dist_reg is trained, not taken from {self.folder}: {differ} differ")
             else:
-                files["no_dist_reg"] = ["no_dist_reg.pt", "no_dist_reg_density.npz"]
+                files["no_dist_reg"] = ["no_dist_reg.pt"]       # as the scale in it depends on the metric
         for stage, names in files.items():
             copied = storage.copy_stage(self.folder, folder, stage, names)
             print(f"taken from {self.folder}: {', '.join(copied)}")

@@ -14,7 +14,7 @@ from metric_vae.model import MeanFace, gaussian, kl_divergence, light_decoder, l
 from metric_vae.train import set_mean_face
 from training.devices import autocast
 from training.errors import UserError, check_batch
-from training.loops import check_finite, epochs, epochs_for, scheduled, set_learning_rate
+from training.loops import EpochBar, check_finite, epochs_for, scheduled, set_learning_rate
 
 
 
@@ -182,7 +182,8 @@ def train(model, faces, settings, seed, device, precision, adversary_steps=1):
 
     steps = len(batches(rows, settings.BATCH))
     count = epochs_for(settings.STEPS, steps)
-    for epoch in epochs(type(model).__name__, 0, count):
+    bar = EpochBar(type(model).__name__, 0, count)
+    for epoch in bar:
         losses = []
         for number, batch_rows in enumerate(batches(rows, settings.BATCH, generator), epoch * steps):
             progress = number / max(count * steps - 1, 1)
@@ -198,7 +199,9 @@ def train(model, faces, settings, seed, device, precision, adversary_steps=1):
                 set_learning_rate(adversary_optimizer, settings.LEARNING_RATE, progress, settings.WARM_UP)
                 step(adversary_optimizer, adversary_loss, of_adversary, settings.MAX_GRADIENT)
             losses.append(loss.detach())
-        check_finite({"loss": float(torch.stack(losses).mean())}, type(model).__name__, epoch + 1, "")
+        means = {"loss": float(torch.stack(losses).mean())}
+        check_finite(means, type(model).__name__, epoch + 1, "")
+        bar.finished(epoch + 1, means)
     return model.eval().requires_grad_(False)
 
 

@@ -36,7 +36,7 @@ def train_network(name, faces, settings, folder, seed, device, precision="fp32")
     if not path.exists() or storage.load_checkpoint(path).get("settings") != wanted:
         try:
             with tempfile.TemporaryDirectory() as scratch:
-                train(faces, settings, Path(scratch), seed, device, precision)
+                train(faces, settings, Path(scratch), seed, device, precision, name=name)
                 state = storage.load_checkpoint(Path(scratch) / "classifier.pt")
         except UserError as error:
             print(f"no {name}.pt, and no scores that need it: {error}")

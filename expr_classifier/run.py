@@ -14,6 +14,7 @@ from training.devices import start
 from training.distributed import first_process_first
 from training.errors import run_script
 from training.settings import parse
+from training.tensorboard import Board, check_log
 
 # --- the network and its loss
 ARCHITECTURE = "light"          # one of expr_classifier/model.py, or "my_file.py:function" of (size, classes,
@@ -43,6 +44,7 @@ FOLD = 0                        # 0..4, of TFD's five
 SEED = 0
 DEVICE = "auto"                 # "auto", "cpu", "cuda", ...
 PRECISION = "auto"              # "auto", "fp32", "bf16"
+LOG: str | None = None          # "tensorboard": losses for TensorBoard too (pip install tensorboard)
 
 
 def main(arguments):
@@ -50,13 +52,14 @@ def main(arguments):
     parsed = parse(arguments, {"": sys.modules[__name__], "faces": data_options})
     settings, options = parsed[""], parsed["faces"]
     check_settings(settings)
+    check_log(settings.LOG)
     device, precision = start(settings.DEVICE, settings.PRECISION)
     with first_process_first():
         faces = load(settings.DATA, settings.IMAGE_SIZE, settings.FOLD, settings.SEED, options)
     folder = storage.new_run_folder()
     storage.start_settings(folder, data=faces.about(), classifier=asdict(settings), faces=asdict(options),
                            device=str(device), precision=precision)
-    model = train(faces, settings, folder, settings.SEED, device, precision)
+    model = train(faces, settings, folder, settings.SEED, device, precision, Board(settings.LOG, folder))
     write_embeddings(model, faces, settings.LAYER, folder, device)
     written = "embeddings.npy"
     test = faces.rows("test", labelled=True)

@@ -15,7 +15,8 @@ from training import storage
 from training.devices import autocast, layout
 from training.distributed import add_up, add_up_gradients, average_buffers, gather, own_part
 from training.errors import UserError, check_at_least, check_batch, check_choice, check_schedules
-from training.loops import check_finite, epochs, epochs_for, least_batch, set_learning_rate
+from training.loops import EpochBar, check_finite, epochs_for, least_batch, set_learning_rate
+from training.tensorboard import Board
 
 
 def check_settings(settings):
@@ -52,11 +53,12 @@ def missing_classes(faces):
     return f"no training faces of {missing}" if missing else ""
 
 
-def train(faces, settings, folder, seed, device, precision):
+def train(faces, settings, folder, seed, device, precision, board=Board(), name="classifier"):
     """Train a classifier on the labelled training faces; returns it, in eval mode.
 
-    settings: the constants of expr_classifier/run.py. Continues from folder/classifier.pt where there is one. Raises
-    UserError where there are fewer than two classes, or a class has no training face.
+    settings: the constants of expr_classifier/run.py; name: what its progress bar says. Continues from
+    folder/classifier.pt where there is one. Raises UserError where there are fewer than two classes, or a class has no
+    training face.
     """
     train_rows = faces.rows("train", labelled=True)
     if missing_classes(faces):
@@ -82,11 +84,12 @@ def train(faces, settings, folder, seed, device, precision):
 
     steps = len(batches(train_rows, settings.BATCH, least=least))
     count = epochs_for(settings.STEPS, steps)
-    for epoch in epochs("classifier", done, count):
+    bar = EpochBar(name, done, count)
+    for epoch in bar:
         start = time.perf_counter()
         model.train()
         torch.manual_seed(seed * 1000 + epoch)  # the judge's dropout draws from torch's own generator
-        total = torch.zeros(2, device=device)                       # loss and right answers, summed over faces
+        total, seen = torch.zeros(2, device=device), 0              # loss and right answers, summed over faces
         for step, rows in enumerate(batches(train_rows, settings.BATCH, generator, least), epoch * steps):
             set_learning_rate(optimizer, settings.LEARNING_RATE, step / max(count * steps - 1, 1))
             own = own_part(len(rows))
@@ -99,16 +102,21 @@ def train(faces, settings, folder, seed, device, precision):
             add_up_gradients(model)
             optimizer.step()
             total += torch.stack([losses.detach().sum(), (logits.argmax(1) == labels[rows][own]).sum()])
+            seen += len(x)
+            bar.running(("loss", "train_accuracy"), total, seen)
         loss, accuracy = (add_up(total) / len(train_rows)).tolist()
         average_buffers(model)
         seconds = time.perf_counter() - start
         check_finite(dict(loss=loss), "classifier", epoch + 1, checkpoint)
         model.eval()
         val_accuracy = measure_accuracy(model, faces, faces.rows("val", labelled=True), device)
-        storage.write_log(folder, "classifier", epoch + 1, loss=loss, train_accuracy=accuracy,
-                          val_accuracy=val_accuracy, seconds=seconds, images_per_second=len(train_rows) / seconds)
+        means = dict(loss=loss, train_accuracy=accuracy, val_accuracy=val_accuracy)
+        storage.write_log(folder, "classifier", epoch + 1, **means, seconds=seconds,
+                          images_per_second=len(train_rows) / seconds)
         storage.save_checkpoint(checkpoint, model, optimizer, generator, epoch + 1, architecture=settings.ARCHITECTURE,
                                 size=faces.size, classes=classes, channels=faces.channels)
+        board.write("classifier", epoch + 1, means)
+        bar.finished(epoch + 1, means)
     return model.eval().requires_grad_(False)
 
 

@@ -16,6 +16,7 @@ from training.devices import start
 from training.distributed import first_process_first
 from training.errors import UserError, run_script
 from training.settings import parse
+from training.tensorboard import Board, check_log
 
 # --- the network
 ARCHITECTURE = "light"          # one of metric_vae/model.py, or "my_file.py:function" of (size, z_dim,
@@ -67,12 +68,14 @@ FOLD = 0                        # 0..4, of TFD's five
 SEED = 0
 DEVICE = "auto"                 # "auto", "cpu", "cuda", ...
 PRECISION = "auto"              # "auto", "fp32", "bf16"
+LOG: str | None = None          # "tensorboard": losses and reconstructions for TensorBoard too
 
 
 def main(arguments):
     parsed = parse(arguments, {"": sys.modules[__name__], "faces": data_options})
     settings, options = parsed[""], parsed["faces"]
     check_settings(settings)
+    check_log(settings.LOG)
     if settings.METRIC == "embeddings":
         raise UserError("METRIC", 'when run alone: "pixels", "labels", "action_units", a file or "file.py:function"',
                         "embeddings", "METRIC=experiments/0/embeddings.npy, or python run.py")
@@ -84,8 +87,9 @@ def main(arguments):
     folder = storage.new_run_folder()
     storage.start_settings(folder, data=faces.about(), vae=asdict(settings), faces=asdict(options), device=str(device),
                            precision=precision)
+    board = Board(settings.LOG, folder)
     for name in MODELS:
-        train(name, faces, metric, settings, folder, settings.SEED, device, precision)
+        train(name, faces, metric, settings, folder, settings.SEED, device, precision, board)
     storage.finish_settings(folder)
     print(f"wrote {' and '.join(f'{name}.pt' for name in MODELS)} to {folder}")
 

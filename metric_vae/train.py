@@ -18,13 +18,15 @@ from training import storage
 from training.devices import autocast, layout
 from training.distributed import add_up, add_up_gradients, average_buffers, own_part
 from training.errors import UserError, check_at_least, check_batch, check_choice, check_schedules
-from training.loops import check_finite, epochs, epochs_for, least_batch, set_learning_rate
+from training.loops import EpochBar, check_finite, epochs_for, least_batch, set_learning_rate
+from training.tensorboard import Board
 
 MODELS = ("no_dist_reg", "dist_reg")        # without and with the regulariser: the names of their files
 OF_METRIC = ("METRIC", "METRIC_NORM", "METRIC_KIND", "REGULARIZER", "BETA", "TARGET_STRESS", "REGULARIZE_ON",
              "CONSISTENCY", "DUAL_RATE")    # settings that only dist_reg uses; METRIC_DIMS shapes both networks
 LEAST = 4               # faces of a batch; a smaller last one joins the one before: if both faces of two get nearly
                         # equal metric parts, their variance is tiny and the edit error explodes
+SHOWN = 8               # faces at most in the pictures for TensorBoard
 
 
 def check_settings(settings):
@@ -90,7 +92,7 @@ def set_mean_face(mean_face, images, rows, most):
     mean_face.face.copy_(images(torch.as_tensor(rows[::step])).mean(0))
 
 
-def train(name, faces, metric, settings, folder, seed, device, precision):
+def train(name, faces, metric, settings, folder, seed, device, precision, board=Board()):
     """Train the VAE called name on the training faces; returns it, in eval mode.
 
     name: "no_dist_reg" trains only on error and KL, "dist_reg" on the metric too. Continues from folder/name.pt where
@@ -108,9 +110,10 @@ def train(name, faces, metric, settings, folder, seed, device, precision):
     least = max(least_batch(vae), LEAST)
     check_at_least(least, settings, "BATCH")
     optimizer = torch.optim.Adam(vae.parameters(), betas=(0.9, settings.ADAM_BETA2), fused=True)
-    if name == "no_dist_reg":
-        settings, metric = replace(settings, BETA=(0.0, 0.0), TARGET_STRESS=None), None
-    loss = Loss(settings, metric, device)
+    if name == "dist_reg":
+        loss = Loss(settings, metric, device)
+    else:
+        loss = Loss(replace(settings, BETA=(0.0, 0.0), TARGET_STRESS=None), None, device)
     checkpoint = folder / f"{name}.pt"
     done, state = storage.resume(checkpoint, vae, optimizer, generator)
     images = Images(faces, device, memory_format)
@@ -121,11 +124,12 @@ def train(name, faces, metric, settings, folder, seed, device, precision):
 
     steps = len(batches(train_rows, settings.BATCH, least=least))
     count = epochs_for(settings.STEPS, steps)
-    for epoch in epochs(name, done, count):
+    bar = EpochBar(name, done, count)
+    for epoch in bar:
         start = time.perf_counter()
         vae.train()
         sums = torch.zeros(len(Terms._fields) + 1, device=device)       # of each term and the total, over faces
-        measured = 0                                            # faces whose consistency was measured
+        seen = measured = 0                                     # faces, and those whose consistency was measured
         for step, rows in enumerate(batches(train_rows, settings.BATCH, generator, least), epoch * steps):
             progress = step / max(count * steps - 1, 1)
             loss.schedule(progress)
@@ -143,6 +147,8 @@ def train(name, faces, metric, settings, folder, seed, device, precision):
             optimizer.step()
             of_all = Terms(*add_up(torch.stack(terms)))         # the sums over the processes
             sums += torch.stack([*of_all, loss.total(of_all)]) * len(rows)
+            seen += len(rows)
+            bar.running(Terms._fields, sums, seen)
             if loss.consistency > 0:
                 measured += len(rows)
             loss.update(of_all, x[0].numel())
@@ -153,11 +159,15 @@ def train(name, faces, metric, settings, folder, seed, device, precision):
         seconds = time.perf_counter() - start
         means |= validate(vae, loss, images, val_rows, seed, precision)
         check_finite(means, name, epoch + 1, checkpoint)
-        storage.write_log(folder, name, epoch + 1, **means, alpha=float(loss.alpha), beta=float(loss.beta),
-                          learning_rate=rate, seconds=seconds, images_per_second=len(train_rows) / seconds)
+        weights = dict(alpha=float(loss.alpha), beta=float(loss.beta), learning_rate=rate)
+        storage.write_log(folder, name, epoch + 1, **means, **weights, seconds=seconds,
+                          images_per_second=len(train_rows) / seconds)
         storage.save_checkpoint(checkpoint, vae, optimizer, generator, epoch + 1, architecture=settings.ARCHITECTURE,
                                 size=faces.size, z_dim=settings.Z_DIM, metric_dims=settings.METRIC_DIMS,
                                 channels=faces.channels, alpha=loss.alpha, beta=loss.beta)
+        board.write(name, epoch + 1, means | weights,
+                    lambda: reconstruct(vae, images, val_rows if len(val_rows) else train_rows))
+        bar.finished(epoch + 1, {term: means[term] for term in (*Terms._fields, "loss", "val_loss")})
     vae.eval().requires_grad_(False)
     summarize(vae, name, faces, metric, training_rows(faces, settings), folder, seed, device)
     return vae
@@ -182,3 +192,10 @@ def validate(vae, loss, images, rows, seed, precision):
         sums += torch.stack([*terms, loss.total(terms)]) * len(batch)
     means = (sums / len(rows)).tolist() if len(rows) else [None] * len(sums)
     return dict(zip((f"val_{term}" for term in (*Terms._fields, "loss")), means))
+
+
+@torch.no_grad()
+def reconstruct(vae, images, rows):
+    """SHOWN of the faces of these rows, evenly spaced, and their reconstructions from mu, each (SHOWN, C, H, W)."""
+    x = images(torch.as_tensor(rows[::max(1, len(rows) // SHOWN)][:SHOWN]))
+    return x, vae.decode(vae.encode(x)[0])

@@ -1,6 +1,8 @@
 """run.py and experiments.py, called in this process as a notebook calls them, with every kind of metric."""
 import importlib
 import json
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -8,8 +10,10 @@ import torch
 
 import experiments
 import expr_classifier.run as classifier_script
+import metric_vae.run as vae_script
 import run
 from conftest import SCRIPTS, draw_small_images
+from metric_vae import train as vae
 from metric_vae.model import light
 from metric_vae.scores import latents_of
 from metric_vae.trained import load_vae, summarize
@@ -181,7 +185,7 @@ def assert_same_run(folder, other):
     for name in ("classifier", *vae.MODELS):
         a, b = (torch.load(path / f"{name}.pt", weights_only=True)["model"] for path in (folder, other))
         assert all(torch.equal(a[key], b[key]) for key in a)
-    for name in ("embeddings.npy", "no_dist_reg_density.npz", "dist_reg_density.npz"):
+    for name in ("embeddings.npy", "no_dist_reg_latents.npz", "dist_reg_latents.npz"):
         assert (folder / name).read_bytes() == (other / name).read_bytes()
     a, b = ([{key: value for key, value in line.items() if key not in ("seconds", "images_per_second")}
              for line in storage.read_log(path)] for path in (folder, other))
@@ -196,7 +200,7 @@ def test_a_run_with_the_classifier_of_another_is_that_which_trains_its_own(home,
     run.main([*quick, "vae.BETA=7"])
     capsys.readouterr()
     run.main(["CLASSIFIER=0", *quick, "vae.BETA=7"])
-    assert "no_dist_reg.pt, no_dist_reg_density.npz" in capsys.readouterr().out
+    assert "classifier.pt, embeddings.npy\n" and "no_dist_reg.pt\n" in capsys.readouterr().out
     first, own, taken = (home / "experiments" / number for number in "012")
     assert_same_run(taken, own)
     assert storage.read_log(first, "no_dist_reg") == storage.read_log(taken, "no_dist_reg")    # its seconds, too
@@ -255,3 +259,44 @@ def test_a_classifier_that_was_trained_alone_is_taken(home):
     run.main(["CLASSIFIER=0", "DATA=faces.npz", *QUICK, "SEED=3"])
     run.main(["DATA=faces.npz", *QUICK, "SEED=3"])
     assert_same_run(home / "experiments" / "1", home / "experiments" / "2")
+
+
+# --- TensorBoard
+
+class Recorder:
+    """What a SummaryWriter would have written: (tag, epoch): value."""
+    written = {}
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def add_scalar(self, tag, value, epoch):
+        self.written[tag, epoch] = value
+
+    add_image = add_scalar
+
+    def flush(self):
+        pass
+
+
+def test_tensorboard_gets_every_loss_and_pictures_and_changes_no_number(home, monkeypatch):
+    quick = ["DATA=faces.npz", *QUICK, "vae.STEPS=8"]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)           # an import of it would fail
+    run.main(quick)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=Recorder))
+    run.main([*quick, "LOG=tensorboard"])
+    assert_same_run(home / "experiments" / "0", home / "experiments" / "1")
+    for line in storage.read_log(home / "experiments" / "1"):
+        stage, epoch, names = line["stage"], line["epoch"], set(line) - {"stage", "epoch", "seconds", "images_per_second"}
+        assert {name: Recorder.written[f"{stage}/{name}", epoch] for name in names if line[name] is not None} == \
+            {name: line[name] for name in names if line[name] is not None}
+    picture = Recorder.written["dist_reg/reconstructions", 2]
+    assert picture.shape[0] == 3 and picture.shape[1] < picture.shape[2] and 0 <= picture.min() < picture.max() <= 1
+
+
+def test_tensorboard_that_is_not_installed_is_a_clear_error(home, monkeypatch, user_error):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    for script in (run, classifier_script, vae_script):
+        user_error(lambda: script.main(["LOG=tensorboard"]), "pip install tensorboard")
+    user_error(lambda: run.main(["LOG=wandb"]), "tensorboard")
+    assert not (home / "experiments").exists()

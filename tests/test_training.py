@@ -1,6 +1,7 @@
 """training/: settings from constants and arguments, precision, schedules."""
 import dataclasses
 import importlib.util
+import io
 import sys
 
 import pytest
@@ -176,3 +177,28 @@ def test_precision_is_fp32_where_the_processor_does_not_say_what_it_has(monkeypa
     monkeypatch.setattr(devices, "CPU_INFO", tmp_path / "none")
     assert devices.choose_precision("auto", torch.device("cpu")) == "fp32"
     assert devices.choose_precision("bf16", torch.device("cpu")) == "bf16"
+
+
+# --- the losses that are shown
+
+def test_where_the_output_is_no_terminal_an_epoch_is_a_line(capsys):
+    bar = loops.EpochBar("dist_reg", 1, 3)
+    for epoch in bar:
+        bar.running(("error",), None, 0)                        # nothing to be seen: the sums stay on their device
+        bar.finished(epoch + 1, dict(error=12.3456, consistency=0.0, val_loss=None))
+    assert capsys.readouterr().out == "dist_reg, epoch 2 of 3: error 12.35\ndist_reg, epoch 3 of 3: error 12.35\n"
+
+
+def test_the_bar_shows_running_means_at_most_once_a_second(monkeypatch):
+    now, shown = [0.0], io.StringIO()
+    monkeypatch.setattr(loops.time, "monotonic", lambda: now[0])
+    tqdm = loops.tqdm
+    monkeypatch.setattr(loops, "tqdm", lambda *given, **more: tqdm(*given, **{**more, "file": shown, "disable": False,
+                                                                              "ncols": 90}))
+    bar = loops.EpochBar("dist_reg", 0, 1)
+    for epoch in bar:
+        for now[0], error in ((0.5, 10.0), (1.5, 40.0), (2.0, 80.0)):
+            bar.running(("error",), torch.tensor([error, 0.0]), 2)
+        bar.finished(1, dict(error=50.0))
+    text = shown.getvalue()
+    assert "error 20" in text and "error 50" in text and "error 5," not in text and "error 40" not in text

@@ -1,5 +1,6 @@
 """What the two training loops share: epochs, schedules and the check of losses."""
 import math
+import time
 from pathlib import Path
 
 import torch
@@ -14,11 +15,36 @@ def epochs_for(steps, steps_per_epoch):
     return max(1, round(steps / steps_per_epoch))
 
 
-def epochs(name, done, count):
-    """The epochs that are left, from 0, under one progress bar. The bar is hidden where the output is not a terminal,
-    and in all processes but the first.
+class EpochBar:
+    """The epochs that are left, from 0, under one progress bar with the current losses. Where the output is not a
+    terminal: a line an epoch instead. Only the first process shows anything.
     """
-    return tqdm(range(done, count), name, count, initial=done, disable=True if PROCESS > 0 else None, unit="epoch")
+
+    def __init__(self, name, done, count):
+        self.name, self.count, self.seconds = name, count, time.monotonic()
+        self.bar = tqdm(range(done, count), name, count, initial=done, disable=True if PROCESS > 0 else None,
+                        unit="epoch")
+
+    def __iter__(self):
+        return iter(self.bar)
+
+    def running(self, names, sums, faces):
+        """Show the means of an epoch so far, at most once a second, as the sums have to come from the device for it."""
+        if not self.bar.disable and time.monotonic() > self.seconds + 1:
+            self.seconds = time.monotonic()
+            self.bar.set_postfix_str(losses_text(dict(zip(names, (sums / faces).tolist()))))
+
+    def finished(self, epoch, losses):
+        """Show the losses, a dict, of a finished epoch, from 1."""
+        if not self.bar.disable:
+            self.bar.set_postfix_str(losses_text(losses))
+        elif PROCESS == 0:
+            print(f"{self.name}, epoch {epoch} of {self.count}: {losses_text(losses)}", flush=True)
+
+
+def losses_text(losses):
+    """Losses as text, without those that are not measured or not in use."""
+    return ", ".join(f"{name} {value:.4g}" for name, value in losses.items() if value)
 
 
 def scheduled(schedule, progress):
