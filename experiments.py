@@ -76,6 +76,7 @@ def main(arguments):
     check_choice("SAMPLES_FROM", settings.SAMPLES_FROM, ("density", "prior"))
     check_choice("EDIT_PART", settings.EDIT_PART, ("both", "metric", "rest"))
     check_at_least(1, settings, "SAMPLE", "SHOWN", "PATHS")
+    check_at_least(0, settings, "SEED")
     check_at_least(2, settings, "STEPS")
     judges.check_settings(settings)
     keep_memory()

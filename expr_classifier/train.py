@@ -14,7 +14,7 @@ from expr_classifier.model import LAYERS, find_architecture
 from training import storage
 from training.devices import autocast, layout
 from training.distributed import add_up, add_up_gradients, average_buffers, gather, own_part
-from training.errors import UserError, check_at_least, check_batch, check_choice, check_schedules
+from training.errors import UserError, check_at_least, check_batch, check_between, check_choice, check_schedules
 from training.loops import EpochBar, check_finite, epochs_for, least_batch, set_learning_rate
 from training.tensorboard import Board
 
@@ -25,10 +25,12 @@ def check_settings(settings):
     check_choice("LOSS", settings.LOSS, ("cross_entropy", "squared_error"))
     check_choice("LAYER", settings.LAYER, LAYERS)
     check_at_least(1, settings, "STEPS", "BATCH")
-    check_at_least(0, settings, "SHIFT", "TURN", "ZOOM", "SMOOTHING")
+    check_at_least(0, settings, "SHIFT")
+    check_between(0, 180, settings, "TURN")
+    check_between(0, .9, settings, "ZOOM", "SMOOTHING")
+    check_between(-10, 10, settings, "BALANCE")
+    check_between(0, 1e3, settings, "WEIGHT_DECAY")
     check_schedules(settings, "LEARNING_RATE")
-    if settings.ZOOM >= 1:
-        raise UserError("ZOOM", "less than 1", settings.ZOOM, "for example 0.12")
 
 
 def loss_function(logits, labels, weights, loss="cross_entropy", smoothing=0.0):

@@ -17,7 +17,7 @@ from metric_vae.trained import summarize
 from training import storage
 from training.devices import autocast, layout
 from training.distributed import add_up, add_up_gradients, average_buffers, own_part
-from training.errors import UserError, check_at_least, check_batch, check_choice, check_schedules
+from training.errors import UserError, check_at_least, check_batch, check_between, check_choice, check_schedules
 from training.loops import EpochBar, check_finite, epochs_for, least_batch, set_learning_rate
 from training.tensorboard import Board
 
@@ -35,9 +35,11 @@ def check_settings(settings):
     find_architecture(s.ARCHITECTURE)
     check_choice("REGULARIZER", s.REGULARIZER, ("none", *REGULARIZERS))
     check_choice("REGULARIZE_ON", s.REGULARIZE_ON, (None, "mu", "z", "expected"))
-    check_at_least(1, s, "STEPS", "Z_DIM", "MEAN_OF")
+    check_at_least(1, s, "STEPS", "MEAN_OF")
     check_at_least(LEAST, s, "BATCH")
-    check_at_least(0, s, "SHIFT", "WARM_UP")
+    check_at_least(0, s, "SHIFT")
+    check_between(1, 2 ** 16, s, "Z_DIM")
+    check_between(0, 1, s, "WARM_UP", "AVERAGE", "DUAL_RATE")
     check_norm(s.METRIC_NORM)
     check_kind(s.METRIC_KIND, s.METRIC)
     check_schedules(s, "BETA", "CONSISTENCY", "LEARNING_RATE")
@@ -45,8 +47,6 @@ def check_settings(settings):
         check_choice("ALPHA", s.ALPHA, ("optimal",))
     else:
         check_schedules(s, "ALPHA")
-    if s.WARM_UP > 1:
-        raise UserError("WARM_UP", "a share of the steps, 0 to 1", s.WARM_UP, "for example 0.05")
     if not 0 <= s.ADAM_BETA2 < 1:
         raise UserError("ADAM_BETA2", "at least 0 and less than 1", s.ADAM_BETA2, "for example 0.99")
     if s.METRIC_DIMS is not None and not 1 <= s.METRIC_DIMS < s.Z_DIM:

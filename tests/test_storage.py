@@ -119,3 +119,76 @@ def test_a_run_folder_is_held_by_one_program_alone(tmp_path, user_error):
     with storage.hold(tmp_path):
         user_error(hold, tmp_path, "another program")
     hold()
+
+
+# --- damaged files
+
+def save_model(path, model, **more):
+    storage.save_checkpoint(path, model, torch.optim.Adam(model.parameters()), torch.Generator(), 3, **more)
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:len(b) // 2], lambda b: b"", lambda b: b"[]",
+                                    lambda b: b.replace(b"\x00\x00\x80?", b"\x00\x00\x90?", 1)])
+def test_a_damaged_checkpoint_is_refused_and_may_be_deleted(damage, tmp_path, user_error):
+    path, model = tmp_path / "a.pt", torch.nn.Linear(2, 2)
+    torch.nn.init.ones_(model.weight)
+    save_model(path, model)
+    path.write_bytes(damage(path.read_bytes()))                 # the last one: a single bit of a weight
+    user_error(lambda: storage.load_checkpoint(path), "a.pt", "delete it: RESUME trains that stage again")
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path, user_error):
+    path, model = tmp_path / "a.pt", torch.nn.Linear(2, 3)
+    save_model(path, torch.nn.Linear(2, 2))
+    user_error(lambda: storage.resume(path, model, torch.optim.Adam(model.parameters()), torch.Generator()),
+               "a checkpoint of this stage", "size mismatch")
+    torch.save(dict(model=model.state_dict()), path)
+    user_error(lambda: storage.resume(path, model, torch.optim.Adam(model.parameters()), torch.Generator()),
+               "optimizer")
+
+
+@pytest.mark.parametrize("content", ["", "[]", "3", '{"finished": tr'])
+def test_one_damaged_settings_json_does_not_hide_other_runs(content, tmp_path, capsys, user_error):
+    for number in (0, 1):
+        (tmp_path / str(number)).mkdir()
+        storage.write_json(tmp_path / str(number) / "settings.json", dict(finished=False, run={}))
+    (tmp_path / "1" / "settings.json").write_text(content)
+    assert storage.find_run("last", False, "run", tmp_path).name == "0"
+    assert f"passed over {tmp_path / '1'}" in capsys.readouterr().err
+    user_error(lambda: storage.find_run(1, False, "run", tmp_path), tmp_path / "1" / "settings.json")
+
+
+def test_a_damaged_line_of_the_log_is_left_out_and_said_so(tmp_path, capsys):
+    storage.write_log(tmp_path, "a", 1, loss=1.0)
+    storage.write_log(tmp_path, "a", 2, loss=2.0)
+    text = (tmp_path / "log.jsonl").read_text()
+    (tmp_path / "log.jsonl").write_text(text[:-9] + "\n[]\n3\n{}\n")
+    assert [line["epoch"] for line in storage.read_log(tmp_path)] == [1]
+    assert "left out line 2" in capsys.readouterr().err
+
+
+def test_what_a_killed_program_left_half_written_is_removed(tmp_path):
+    (tmp_path / ".dist_reg.pt.123.tmp").write_bytes(b"half")
+    with storage.hold(tmp_path):
+        assert not list(tmp_path.iterdir())
+
+
+def test_paths_are_kept_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my.py").write_text("")
+    (tmp_path / "faces").mkdir()
+    kept = storage.absolute(dict(DATA="faces", METRIC="my.py:function", ARCHITECTURE="light", OTHER="faces", STEPS=3))
+    assert kept == dict(DATA=str(tmp_path / "faces"), METRIC=f"{tmp_path / 'my.py'}:function", ARCHITECTURE="light",
+                        OTHER="faces", STEPS=3)
+    assert storage.absolute(dict(DATA="~nosuchuser/x"))["DATA"] == "~nosuchuser/x"
+
+
+def test_a_run_of_another_format_or_without_an_entry_is_refused(tmp_path, user_error):
+    storage.start_settings(tmp_path, data={}, device="cpu", precision="fp32")
+    settings = storage.read_json(tmp_path / "settings.json")
+    assert storage.read_settings(tmp_path, {}) == {}
+    storage.write_json(tmp_path / "settings.json", settings | dict(format=0))
+    user_error(lambda: storage.read_settings(tmp_path, {}), "format 0", "check out the commit")
+    del settings["device"]
+    storage.write_json(tmp_path / "settings.json", settings)
+    user_error(lambda: storage.read_settings(tmp_path, {}), "an entry device")

@@ -30,9 +30,9 @@ def choose_device(name):
     if name == "auto":
         return torch.device("cpu")
     try:
-        torch.empty(1, device=name)
+        float(torch.zeros(1, device=name))                      # "meta" has no numbers
         return torch.device(name)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UserError(f"DEVICE={name}", "a device that torch has here", str(error).split("\n")[0],
                         'DEVICE="auto" or "cpu"') from None
 

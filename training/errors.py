@@ -9,6 +9,9 @@ from torch import distributed
 from training.distributed import PROCESS, PROCESSES
 
 
+LARGEST = 1e30          # weight of a term or learning rate: float32 ends at 3e38
+
+
 class UserError(Exception):
     """A user's mistake: shown as one message without a traceback, exit code 1.
 
@@ -62,13 +65,21 @@ def check_at_least(least, settings, *constants):
             raise UserError(constant, f"at least {least}", value, "set it higher")
 
 
+def check_between(least, most, settings, *constants):
+    """Raise UserError for one of these constants of the settings that is not a number from least to most."""
+    for constant in constants:
+        value = getattr(settings, constant)
+        if not least <= value <= most:
+            raise UserError(constant, f"a number from {least:g} to {most:g}", value, "set it to one")
+
+
 def check_schedules(settings, *constants):
-    """Raise UserError for one of these constants of the settings that is not a pair of numbers of at least 0."""
+    """Raise UserError for one of these constants of the settings that is not a pair of numbers of 0 to LARGEST."""
     for constant in constants:
         value = getattr(settings, constant)
         pair = isinstance(value, tuple) and len(value) == 2 and all(isinstance(v, (int, float)) for v in value)
-        if not pair or not min(value) >= 0:
-            raise UserError(constant, "two numbers of at least 0, for the first and the last step", repr(value),
+        if not pair or not (min(value) >= 0 and max(value) <= LARGEST):
+            raise UserError(constant, f"two numbers of 0 to {LARGEST:g}, for the first and the last step", repr(value),
                             f"for example {constant} = (1.0, 1.0)")
 
 

@@ -38,8 +38,8 @@ def parse(arguments, scripts):
     """The settings of scripts, {prefix: Settings}, with NAME=VALUE arguments such as SEED=1 or vae.BETA=0.
 
     scripts: {prefix: module}, where "" is the script that was started. Where another script has a constant of the same
-    name (SEED, for example), only that of the started script counts. A name that only one has needs no prefix. Prints the help and exits for -h and --help.
-    Raises UserError for an unknown name or a value of another type.
+    name (SEED, for example), only that of the started script counts. A name that only one has needs no prefix. Prints
+    the help and exits for -h and --help. Raises UserError for an unknown name or a value of another type.
     """
     if {"-h", "--help"} & set(arguments):
         print(help_text(scripts))

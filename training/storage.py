@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+import zipfile
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +25,8 @@ from training.errors import UserError
 from training.settings import constants, restored
 
 RUNS = Path(__file__).parents[1] / "experiments"
+FORMAT = 1                      # of settings.json and a run folder: one more whenever older ones cannot be read
+PATHS = ("DATA", "METRIC", "ARCHITECTURE")      # constants that may be paths
 
 
 # --- files
@@ -71,11 +74,14 @@ def write_json(path, value):
 
 
 def read_json(path):
-    """Read JSON; raises UserError where the file is missing or damaged."""
+    """Read a JSON object; raises UserError where the file is missing or damaged."""
     try:
-        return json.loads(Path(path).read_text())
+        content = json.loads(Path(path).read_text())
     except (OSError, ValueError) as error:
-        raise UserError(path, "a JSON file of a run", error, "restore the file, or start a new run") from None
+        content = error
+    if not isinstance(content, dict):
+        raise UserError(path, "a JSON file of a run", content, "restore the file, or start a new run")
+    return content
 
 
 # --- checkpoints
@@ -89,21 +95,35 @@ def save_checkpoint(path, model, optimizer, generator, epoch, **more):
 def load_checkpoint(path, device="cpu"):
     """Read a checkpoint's dict without pickle's code; raises UserError where it is missing or damaged."""
     try:
-        return torch.load(path, map_location=device, weights_only=True)
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()                         # torch.load does not look at checksums
+        if damaged:
+            raise ValueError(f"{damaged} in it has another checksum")
+        state = torch.load(path, map_location=device, weights_only=True)
+        if not isinstance(state, dict) or "model" not in state:
+            raise ValueError("no weights in it")
+        return state
     except Exception as error:                                  # torch raises half a dozen kinds here
-        raise UserError(path, "a checkpoint of this program", str(error).split("\n")[0],
-                        "restore the file, or start a new run") from None
+        raise UserError(path, "a checkpoint of this program", str(error).split("\n")[0] or type(error).__name__,
+                        "restore it, or delete it: RESUME trains that stage again") from None
 
 
 def resume(path, model, optimizer, generator):
-    """Load a checkpoint where there is one; returns (number of epochs that are done, its dict)."""
+    """Load a checkpoint where there is one; returns (number of epochs that are done, its dict).
+
+    Raises UserError where it is damaged, or of another model.
+    """
     if not Path(path).exists():
         return 0, {}
     state = load_checkpoint(path, next(model.parameters()).device)
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    generator.set_state(state["rng"].cpu())
-    return state["epoch"], state
+    try:
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        generator.set_state(state["rng"].cpu())
+        return int(state["epoch"]), state
+    except Exception as error:                                  # KeyError, ValueError, RuntimeError, ...
+        raise UserError(path, "a checkpoint of this stage of the run", " ".join(str(error).split())[:200],
+                        "restore it, or delete it: RESUME trains that stage again") from None
 
 
 # --- run folders
@@ -143,6 +163,8 @@ def hold(folder):
             except BlockingIOError:
                 raise UserError(folder, "a run that no program works on", "another program trains it",
                                 "wait for it or stop it; RESUME=N continues another run") from None
+        for unfinished in folder.glob(".*.tmp"):                # of a program that was killed
+            unfinished.unlink()
         yield
     finally:
         os.close(held)
@@ -160,13 +182,23 @@ def find_run(which, finished=None, constants_of="data", runs=None):
     def counts(folder):
         settings = read_json(folder / "settings.json")
         return constants_of in settings and finished in (None, settings.get("finished"))
+
+    def sound(folder):
+        try:
+            read_json(folder / "settings.json")
+            return True
+        except UserError as error:
+            print(f"warning: passed over {folder}: {error.args[2]}", file=sys.stderr)
+            return False
     if isinstance(which, (str, Path)) and which != "last":
         folder = Path(which).expanduser()
         if (folder / "settings.json").exists() and counts(folder):
             return folder
         raise UserError(folder, f"the number of a run or the folder of a {state}run", "no settings.json of one",
                         "check the path")
-    found = [number for number in numbered_runs(runs) if counts(runs / str(number))]
+    if which != "last" and (runs / str(which) / "settings.json").exists():
+        read_json(runs / str(which) / "settings.json")          # whose damage is an error
+    found = [number for number in numbered_runs(runs) if sound(runs / str(number)) and counts(runs / str(number))]
     newest = max(found, key=lambda number: (is_finished(runs / str(number)), number), default=None)
     number = newest if which == "last" else which
     if number in found:
@@ -191,10 +223,24 @@ def is_finished(folder):
 def start_settings(folder, **settings):
     """Write settings.json: what is given, with versions, git commit and the command."""
     names = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "matplotlib")
-    settings = dict(finished=False, command=sys.argv, started=time.strftime("%Y-%m-%d %H:%M:%S"), **settings,
-                    versions=dict(python=sys.version.split()[0], **{name: version(name) for name in names}),
+    settings = {name: absolute(value) if isinstance(value, dict) else value for name, value in settings.items()}
+    settings = dict(format=FORMAT, finished=False, command=sys.argv, started=time.strftime("%Y-%m-%d %H:%M:%S"),
+                    **settings, versions=dict(python=sys.version.split()[0], **{name: version(name) for name in names}),
                     git_commit=git_commit(), threads=torch.get_num_threads(), processes=PROCESSES)
     write_json(folder / "settings.json", settings)
+
+
+def absolute(constants):
+    """Constants of a script, with absolute paths instead of those that are there: the run is used from elsewhere, too.
+    """
+    def of(value):
+        path, colon, function = value.rpartition(":") if ".py:" in value else (value, "", "")
+        try:
+            path = Path(path).expanduser()
+            return f"{path.resolve()}{colon}{function}" if path.exists() else value
+        except (OSError, RuntimeError, ValueError):             # too long for a name, no such user, a null byte
+            return value
+    return {name: of(value) if name in PATHS and isinstance(value, str) else value for name, value in constants.items()}
 
 
 def finish_settings(folder):
@@ -210,6 +256,13 @@ def read_settings(folder, scripts):
     a run of an earlier version.
     """
     kept = read_json(folder / "settings.json")
+    if kept.get("format") != FORMAT:
+        raise UserError(folder, f"a run of format {FORMAT}, as this version writes", f"format {kept.get('format')}",
+                        f"check out the commit of that run: {kept.get('git_commit')}")
+    for name in ("data", "device", "precision"):
+        if name not in kept:
+            raise UserError(folder / "settings.json", f"an entry {name}", "none",
+                            "restore the file, or start a new run")
     settings = {prefix: restored(kept[prefix or "run"]) for prefix in scripts if (prefix or "run") in kept}
     there = {name for of_script in settings.values() for name in vars(of_script)}
     missing = {name for prefix in settings for name in constants(scripts[prefix])} - there
@@ -264,7 +317,13 @@ def git_commit():
 def read_log(folder, stage=None):
     """The lines of log.jsonl as dicts, of one stage or of all."""
     path = folder / "log.jsonl"
-    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    lines = []
+    for number, text in enumerate(path.read_text().splitlines() if path.exists() else (), 1):
+        try:
+            line = json.loads(text)
+            lines.append(line | dict(stage=line["stage"], epoch=int(line["epoch"])))
+        except (ValueError, TypeError, KeyError):
+            print(f"warning: {path}: left out line {number}, which is damaged", file=sys.stderr)
     return [line for line in lines if stage in (None, line["stage"])]
 
 
