@@ -67,7 +67,7 @@ IDENTITY_STEPS = 420            # batches, as above, of the network that tells p
 IDENTITY_SEED = 1500
 
 IMAGES = Path(__file__).parent / "images"
-PUBLISHED = ("last.png", "shepard.png", "losses.png")      # and all figures of the two VAEs
+PUBLISHED = ("last.png", "shepard.png", "losses.png", "edits.png")      # and all figures of the two VAEs
 
 
 def main(arguments):
@@ -250,7 +250,7 @@ def analyse_vaes(models, C, run, settings, held_out, rows, clock):
     others = np.random.default_rng(settings.SEED).permutation(len(rows))
     controls = {"pixels": statistics.euclidean(faces.images[rows] / 255), "shuffled": d[others][:, others]}
     scores = {"controls": {name: {} for name in controls}}
-    panels = {}
+    panels, both = {}, []
     for name, model in models.items():
         summary = summary_of(model, name, run, metric)
         latents = vae_scores.latents_of(name, model, faces, rows, device, summary, settings.EDIT_PART)
@@ -270,7 +270,9 @@ def analyse_vaes(models, C, run, settings, held_out, rows, clock):
             clock(f"{name} edits")
         storage.make_folder(figures / name)
         draw_vae(latents, faces, pair, settings, figures / name)
+        both.append(latents)
         clock(f"{name} figures")
+    draw_edits_of_both(figures / "edits.png", both, faces, settings)
     if panels:
         vae_figures.shepard(figures / "shepard.png", panels, metric_name(run.vae.METRIC))
     return scores
@@ -327,8 +329,7 @@ def draw_vae(latents, faces, pair, settings, figures):
                            np.stack([latents.x[of_a], latents.decode(latents.mu[of_a]), latents.edit(of_a, b)])))
     if blocks:
         vae_figures.changes(figures / "change.png", name, blocks, moved)
-    shown = [label for label in data_figures.largest(faces.labels, settings.SHOWN)
-             if np.isfinite(latents.means[label]).all()]
+    shown = edited_classes(latents, faces, settings)
     some = people_to_edit(latents, shown, settings.SHOWN, rng)
     if len(some) and len(shown) > 1:
         edited = np.stack([latents.edit(some, b) for b in shown], 1)
@@ -338,6 +339,25 @@ def draw_vae(latents, faces, pair, settings, figures):
     missing = [file for file in ("interpolate", "change", "edits") if not (figures / f"{file}.png").exists()]
     if missing:
         print(f"{name}: too few labelled faces for " + ", ".join(missing))
+
+
+def edited_classes(latents, faces, settings):
+    """The labels of the largest classes, SHOWN at most, that have training faces."""
+    return [label for label in data_figures.largest(faces.labels, settings.SHOWN)
+            if np.isfinite(latents.means[label]).all()]
+
+
+def draw_edits_of_both(path, both, faces, settings):
+    """Draw the same edits of a few faces by both VAEs, where there are two; both: their Latents."""
+    if len(both) < 2:
+        return
+    shown = edited_classes(both[0], faces, settings)
+    some = people_to_edit(both[0], shown, settings.SHOWN // 2, np.random.default_rng(settings.SEED))
+    if len(some) and len(shown) > 1:
+        names = lambda labels: [faces.classes[label] for label in labels]
+        vae_figures.edits_of_both(path, both[0].x[some], {of.name: of.decode(of.mu[some]) for of in both},
+                                  {of.name: np.stack([of.edit(some, b) for b in shown], 1) for of in both},
+                                  names(both[0].labels[some]), names(shown))
 
 
 def draw_samples(path, latents, classes, settings):

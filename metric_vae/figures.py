@@ -83,9 +83,22 @@ def edits(path, of, x, x_hat, edited, before, after, moved=""):
     x, x_hat (R, H, W); edited (R, C, H, W); before (R,), after (C,): names of classes; moved as in changes.
     """
     grid = np.concatenate([x[:, None], x_hat[:, None], edited], 1)
-    face_grid(path, grid, rows=before, columns=["input", "recon-\nstruction", *after], breaks=(1, 2),
+    face_grid(path, grid, rows=before, columns=["input", "recon-\nstruction", *after], breaks=(1, 2), scale=3,
               title=f"VAE {NAMES[of]}: one held-out face a row, edited to {len(after)} classes\n"
                     "(on the left: the class that it has)" + (f"; {moved}" if moved else ""))
+
+
+def edits_of_both(path, x, x_hats, edits, before, after):
+    """Draw the same edits by both models: a pair of rows a person, above without, below with the regulariser.
+
+    x (R, H, W); x_hats, edits: model -> (R, H, W), (R, C, H, W); before (R,), after (C,): names of classes.
+    """
+    models = list(x_hats)
+    grid = np.stack([np.concatenate([x[:, None], x_hats[of][:, None], edits[of]], 1) for of in models], 1)
+    rows = [f"{name},\n{NAMES[of].split()[0]}" for name in before for of in models]
+    face_grid(path, grid.reshape(-1, *grid.shape[2:]), rows=rows, columns=["input", "recon-\nstruction", *after],
+              breaks=(1, 2), title="The same edits of held-out faces: above without the regulariser (all of z moves),\n"
+                                   "below with it; on the left: the class that a face has")
 
 
 def shepard(path, panels, metric):

@@ -98,7 +98,7 @@ def test_experiments_writes_scores_and_figures_of_the_run(house):
             assert low <= value <= high and name in printed
         assert scores[model]["frechet"] > 0 and scores[model]["frechet_prior"] > 0
     assert "accuracy" in scores["classifier"] and scores["controls"]
-    for name in ("last", "second_last", "softmax", "intensities", "ordered", "confusion", "shepard", "losses",
+    for name in ("last", "second_last", "softmax", "intensities", "ordered", "confusion", "shepard", "losses", "edits",
                  *(f"{m}/{f}" for m in ("no_dist_reg", "dist_reg") for f in (
                      "latent", "interpolate", "change", "reconstructions", "samples"))):
         assert (folder / "figures" / f"{name}.png").stat().st_size > 1000, name
