@@ -46,7 +46,7 @@ REFERENCE = """
     vae.ARCHITECTURE=original vae.Z_DIM=512 vae.METRIC_NORM=2 vae.METRIC_DIMS=None vae.ALPHA=0.1
     vae.REGULARIZER=batchwise vae.BETA=1e5 vae.TARGET_STRESS=None vae.REGULARIZE_ON=None vae.CONSISTENCY=0
     vae.STEPS=2650 vae.BATCH=64 vae.LEARNING_RATE=1e-3 vae.WARM_UP=0 vae.ADAM_BETA2=0.999 vae.MAX_GRADIENT=None
-    vae.FLIP=False vae.SHIFT=0 vae.UNLABELLED=False""".split()
+    vae.FLIP=False vae.SHIFT=0 vae.TURN=0 vae.ZOOM=0 vae.MOVE=0 vae.UNLABELLED=False""".split()
 
 
 def main(arguments):

@@ -60,8 +60,7 @@ class Images:
                                                             device=x.device)[part], flip, shift)
         x = as_channels(x).to(torch.float32, memory_format=self.layout) / 255
         if augment and (turn or zoom):
-            x = _warp(x, lambda most: most * (2 * torch.rand(count, generator=generator, device=x.device)[part] - 1),
-                      turn, zoom)
+            x = warp(x, count, generator, turn, zoom, part=part)
         return x
 
 
@@ -78,11 +77,18 @@ def _augment(x, draw, flip, shift):
     return x[face, down.clamp(0, size - 1)[:, :, None], across.clamp(0, size - 1)[:, None, :]]
 
 
-def _warp(x, draw, turn, zoom):
-    """Turn and stretch float32 (B, C, H, W) bilinearly, each face by its own draw(most), (B,) in -most..most."""
+def warp(x, count, generator, turn=0., zoom=0., move=0., part=slice(None)):
+    """Turn, stretch and move float32 (B, C, H, W) bilinearly, each face by its own draw, its border repeated.
+
+    By up to turn degrees, the share zoom each way, and move pixels each way. x: the part of count faces; it draws for
+    all of them.
+    """
+    draw = lambda most: most * (2 * torch.rand(count, generator=generator, device=x.device)[part] - 1)
     angle, across, down = draw(math.radians(turn)), 1 + draw(zoom), 1 + draw(zoom)
-    rows = [angle.cos() * across, -angle.sin() * down, torch.zeros_like(angle),
-            angle.sin() * across, angle.cos() * down, torch.zeros_like(angle)]
+    right = below = torch.zeros_like(angle)
+    if move:
+        right, below = draw(2 * move / x.shape[3]), draw(2 * move / x.shape[2])         # 2: the width is -1..1
+    rows = [angle.cos() * across, -angle.sin() * down, right, angle.sin() * across, angle.cos() * down, below]
     grid = functional.affine_grid(torch.stack(rows, 1).view(-1, 2, 3), x.shape, align_corners=False)
     return functional.grid_sample(x, grid, padding_mode="border", align_corners=False)
 

@@ -47,21 +47,22 @@ class Loss:
         """Whether the consistency is ever part of this loss."""
         return self.metric is not None and max(self.settings.CONSISTENCY) > 0
 
-    def __call__(self, vae, rows, x, noise, with_consistency):
+    def __call__(self, vae, rows, x, noise, with_consistency, warped=None):
         """The Terms of the faces rows (B,); x (b, C, H, W): the pixels of the own part of them; noise (B, Z) standard
-        normal; with_consistency: whether to spend time on that term.
+        normal; with_consistency: whether to spend time on that term; warped: what the metric and the metric branch see of
+        the faces instead of x.
 
         Without processes b = B. A single face has no pairs: its loss is only error and KL.
         """
         count = len(rows)
-        own_mu, own_sigma = vae.encode(x)                       # (b, Z), (b, Z)
+        own_mu, own_sigma = vae.encode(x, warped)               # (b, Z), (b, Z)
         own_z = own_mu + own_sigma * noise[own_part(count)]
         x_hat = vae.decode(own_z)                               # (b, C, H, W)
         error = squared_error(x_hat, x).sum() / count
         kl = kl_divergence(own_mu, own_sigma).sum() / count
         regularizer = edit = torch.zeros((), device=x.device)
         if self.metric is not None and count > 1:
-            given = self.metric(rows, x)
+            given = self.metric(rows, x if warped is None else warped)
             mu, sigma, z = gather(torch.stack([own_mu, own_sigma, own_z], 1), count).unbind(1)      # (B, Z) each
             if self.settings.REGULARIZER != "none":
                 part = slice(vae.metric_dims)

@@ -23,9 +23,17 @@ class VAE(nn.Module):
         super().__init__()
         self.encoder, self.decoder, self.metric_dims, self.mean_face = encoder, decoder, metric_dims, mean_face
 
-    def encode(self, x):
-        """mu and sigma of q(z|x), float32 (B, z_dim) each; sigma = softplus, at least SIGMA_MIN."""
-        return gaussian(self.encoder(x))
+    @property
+    def has_branch(self):
+        """Whether the metric part has a branch of its own."""
+        return isinstance(self.encoder, Branches)
+
+    def encode(self, x, warped=None):
+        """mu and sigma of q(z|x), float32 (B, z_dim) each; sigma = softplus, at least SIGMA_MIN.
+
+        warped: what the metric branch sees of the faces instead of x.
+        """
+        return gaussian(self.encoder(x) if warped is None else self.encoder(x, warped))
 
     def decode(self, z):
         """The mean of p(x|z), float32 (B, C, H, W)."""
@@ -33,7 +41,7 @@ class VAE(nn.Module):
 
     def see_part(self, x):
         """The metric part of mu, float32 (B, k), with the encoder's weights held fixed: gradients reach only x."""
-        network = self.encoder.metric if isinstance(self.encoder, Branches) else self.encoder
+        network = self.encoder.metric if self.has_branch else self.encoder
         mu, _ = gaussian(fixed(network, x))
         return mu[:, :self.metric_dims]
 
@@ -48,7 +56,7 @@ class VAE(nn.Module):
         """The parameters of the metric branch, if there is one, and the others, as lists: the regulariser's gradients
         are many times as large as the others.
         """
-        branch = list(self.encoder.metric.parameters()) if isinstance(self.encoder, Branches) else []
+        branch = list(self.encoder.metric.parameters()) if self.has_branch else []
         of_branch = set(map(id, branch))
         return [branch, [parameter for parameter in self.parameters() if id(parameter) not in of_branch]]
 
@@ -115,8 +123,10 @@ class Branches(nn.Module):
         self.told = nn.Linear(metric_dims, rest_dims, bias=False)
         nn.init.zeros_(self.told.weight)
 
-    def forward(self, x):
-        (mu, sigma), (mu_rest, sigma_rest) = self.metric(x).chunk(2, 1), self.rest(x).chunk(2, 1)
+    def forward(self, x, warped=None):
+        """warped: what the metric branch sees instead of x."""
+        mu, sigma = self.metric(x if warped is None else warped).chunk(2, 1)
+        mu_rest, sigma_rest = self.rest(x).chunk(2, 1)
         return torch.cat([mu, mu_rest + self.told(mu.detach()), sigma, sigma_rest], 1)
 
 

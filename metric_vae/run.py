@@ -53,6 +53,9 @@ MAX_GRADIENT: float | None = 100.0      # larger norms of the gradient are scale
                                         # of all else separately; None: never
 FLIP = True                     # mirror each training face with probability 1/2
 SHIFT = 0                       # pixels that a training face is moved by at most
+TURN = 12.0                     # what the metric branch sees of it, and d_D is of, is turned by at most so many degrees,
+ZOOM = 0.12                     # stretched or shrunk by at most this share, across and down each by its own,
+MOVE = 2.0                      # and moved by at most so many pixels: so that the metric is kept on other faces, too
 UNLABELLED = True               # train on unlabelled faces too
 MEAN_OF = 4096                  # training faces, at most, whose mean the decoder adds
 

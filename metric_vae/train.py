@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 
 import torch
 
-from data.batches import Images, batches
+from data.batches import Images, batches, warp
 from metric_vae.loss import Loss, Terms
 from metric_vae.metrics import check_kind, check_norm
 from metric_vae.model import find_architecture
@@ -23,7 +23,7 @@ from training.tensorboard import Board
 
 MODELS = ("no_dist_reg", "dist_reg")        # without and with the regulariser: the names of their files
 OF_METRIC = ("METRIC", "METRIC_NORM", "METRIC_KIND", "REGULARIZER", "BETA", "TARGET_STRESS", "REGULARIZE_ON",
-             "CONSISTENCY", "DUAL_RATE")    # settings that only dist_reg uses; METRIC_DIMS shapes both networks
+             "CONSISTENCY", "DUAL_RATE", "TURN", "ZOOM", "MOVE")   # settings that only dist_reg uses; METRIC_DIMS shapes both networks
 LEAST = 4               # faces of a batch; a smaller last one joins the one before: if both faces of two get nearly
                         # equal metric parts, their variance is tiny and the edit error explodes
 SHOWN = 8               # faces at most in the pictures for TensorBoard
@@ -40,6 +40,9 @@ def check_settings(settings):
     check_at_least(0, s, "SHIFT")
     check_between(1, 2 ** 16, s, "Z_DIM")
     check_between(0, 1, s, "WARM_UP", "AVERAGE", "DUAL_RATE")
+    check_between(0, 180, s, "TURN")
+    check_between(0, .9, s, "ZOOM")
+    check_between(0, 1e3, s, "MOVE")
     check_norm(s.METRIC_NORM)
     check_kind(s.METRIC_KIND, s.METRIC)
     check_schedules(s, "BETA", "CONSISTENCY", "LEARNING_RATE")
@@ -122,6 +125,7 @@ def train(name, faces, metric, settings, folder, seed, device, precision, board=
     elif vae.mean_face is not None:
         set_mean_face(vae.mean_face, images, train_rows, settings.MEAN_OF)
 
+    warps = loss.metric is not None and vae.has_branch and max(settings.TURN, settings.ZOOM, settings.MOVE) > 0
     steps = len(batches(train_rows, settings.BATCH, least=least))
     count = epochs_for(settings.STEPS, steps)
     bar = EpochBar(name, done, count)
@@ -136,8 +140,11 @@ def train(name, faces, metric, settings, folder, seed, device, precision, board=
             rate = set_learning_rate(optimizer, settings.LEARNING_RATE, progress, settings.WARM_UP)
             x = images(rows, generator, settings.FLIP, settings.SHIFT, part=own_part(len(rows)))
             noise = torch.randn(len(rows), settings.Z_DIM, generator=generator, device=device)
+            warped = None
+            if warps:
+                warped = warp(x, len(rows), generator, settings.TURN, settings.ZOOM, settings.MOVE, own_part(len(rows)))
             with autocast(device, precision):
-                terms = loss(vae, rows, x, noise, with_consistency=loss.consistency > 0)
+                terms = loss(vae, rows, x, noise, loss.consistency > 0, warped)
             optimizer.zero_grad()
             loss.total(terms).backward()
             add_up_gradients(vae)

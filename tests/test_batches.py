@@ -5,7 +5,7 @@ import torch
 from scipy.ndimage import map_coordinates
 
 import data.batches
-from data.batches import Images, batches, join
+from data.batches import Images, batches, join, warp
 from layouts import memory_mapped
 
 
@@ -112,3 +112,19 @@ def test_turned_and_stretched_faces_are_those_of_scipy(small_faces):
 
 def test_faces_are_copied_to_a_device_once(small_faces):
     assert Images(small_faces, torch.device("cpu")).images is Images(small_faces, torch.device("cpu")).images
+
+
+def test_a_warp_draws_the_same_for_a_part_of_the_faces():
+    x = torch.rand(6, 1, 16, 16)
+    draw = lambda part: warp(x[part], 6, torch.Generator().manual_seed(3), 12, .1, 2, part)
+    assert torch.equal(draw(slice(None))[2:5], draw(slice(2, 5)))
+
+
+def test_a_move_by_whole_pixels_is_that_of_the_pixels_and_repeats_the_border(monkeypatch):
+    x = torch.rand(2, 1, 16, 16)
+    draws = iter([torch.full((2,), .5)] * 3 + [torch.ones(2), torch.full((2,), .75)])     # none, 3 right, 1.5 down
+    monkeypatch.setattr(torch, "rand", lambda *shape, **more: next(draws))
+    moved = warp(x, 2, None, move=3.)
+    halves = (x[..., 1:, :] + x[..., :-1, :]) / 2
+    assert torch.allclose(moved[..., :-2, :-3], halves[..., 1:, 3:], atol=1e-5)
+    assert torch.allclose(moved[..., -3:], moved[..., -4:-3].expand(-1, -1, -1, 3), atol=1e-5)

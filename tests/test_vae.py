@@ -16,6 +16,7 @@ from metric_vae.metrics import Function, Matrix, PairFunction, Points, SparseMat
 from metric_vae.model import ARCHITECTURES, kl_divergence, squared_error
 from metric_vae.regularizers import REGULARIZERS, stress
 from metric_vae.statistics import euclidean
+from metric_vae.trained import encode, load_vae
 from training.devices import autocast
 from training.settings import default_settings
 from training.storage import read_log
@@ -335,7 +336,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(small_faces, t
     text = user_error(lambda: train("dist_reg", small_faces, Function(breaks_in_the_second_epoch), tmp_path, STEPS=12),
                       "epoch 2", "dist_reg.pt keeps epoch 1")
     assert "regularizer" in text
-    model = vae.load_vae(tmp_path, "dist_reg", CPU)
+    model = load_vae(tmp_path, "dist_reg", CPU)
     assert all(torch.isfinite(p).all() for p in model.parameters())
 
 
@@ -377,7 +378,7 @@ def test_only_the_regularized_model_keeps_distances_that_are_not_in_the_pixels(s
     for name in vae.MODELS:
         model = train(name, small_faces, Points(points), tmp_path, STEPS=120, CONSISTENCY=(0.0, 1.0),
                       BETA=(100.0, 100.0))
-        mu, _ = vae.encode(model, small_faces, rows, CPU)
+        mu, _ = encode(model, small_faces, rows, CPU)
         dims = slice(model.metric_dims if name == "dist_reg" else None)
         e, d = euclidean(mu[:, dims]), euclidean(points[rows])
         scores[name] = statistics.distance_scores(e, d, small_faces.labels[rows])
@@ -387,3 +388,29 @@ def test_only_the_regularized_model_keeps_distances_that_are_not_in_the_pixels(s
 
 def test_fewer_faces_than_a_batch_are_refused(small_faces, tmp_path, user_error):
     user_error(lambda: train("dist_reg", small_faces, Function(brightness), tmp_path, BATCH=64), "BATCH=64")
+
+
+# --- what the metric branch sees in training
+
+def test_only_the_metric_branch_and_the_metric_see_the_warped_faces():
+    torch.manual_seed(0)
+    model, x, warped = ARCHITECTURES["light"](16, 8, 2), torch.rand(6, 1, 16, 16), torch.rand(6, 1, 16, 16)
+    (plain, _), (mu, _), (other, _) = model.encode(x), model.encode(x, warped), model.encode(warped)
+    assert torch.equal(mu[:, :2], other[:, :2]) and not torch.allclose(mu[:, :2], plain[:, :2])
+    assert torch.allclose(mu[:, 2:], plain[:, 2:])              # told is zero at first
+    noise, metric = torch.zeros(6, 8), Function(brightness)
+    terms = loss_of(metric)(model, torch.arange(6), x, noise, False, warped)
+    assert torch.allclose(terms.error, squared_error(model.decode(mu), x).mean())
+    given = metric(torch.arange(6), warped).distances
+    assert torch.allclose(terms.regularizer, stress(torch.cdist(mu[:, :2], mu[:, :2]), given))
+
+
+def test_the_model_without_the_regulariser_and_one_without_a_branch_do_not_depend_on_the_warp(small_faces, tmp_path):
+    for name, changes in (("no_dist_reg", {}), ("dist_reg", dict(METRIC_DIMS=None))):
+        logs = []
+        for number, turn in enumerate((0.0, 12.0)):
+            folder = tmp_path / f"{name}{number}"
+            folder.mkdir()
+            train(name, small_faces, Function(brightness), folder, TURN=turn, ZOOM=0.0, MOVE=0.0, **changes)
+            logs.append([line["loss"] for line in read_log(folder)])
+        assert logs[0] == logs[1]
