@@ -23,7 +23,8 @@ from training.tensorboard import Board
 
 MODELS = ("no_dist_reg", "dist_reg")        # without and with the regulariser: the names of their files
 OF_METRIC = ("METRIC", "METRIC_NORM", "METRIC_KIND", "REGULARIZER", "BETA", "TARGET_STRESS", "REGULARIZE_ON",
-             "CONSISTENCY", "DUAL_RATE", "TURN", "ZOOM", "MOVE")   # settings that only dist_reg uses; METRIC_DIMS shapes both networks
+             "CONSISTENCY", "DUAL_RATE", "TURN", "ZOOM", "MOVE")        # settings that only dist_reg uses; METRIC_DIMS
+                                                                        # shapes both networks
 LEAST = 4               # faces of a batch; a smaller last one joins the one before: if both faces of two get nearly
                         # equal metric parts, their variance is tiny and the edit error explodes
 SHOWN = 8               # faces at most in the pictures for TensorBoard
