@@ -38,6 +38,7 @@ class Given(NamedTuple):
 class Metric:
     """metric(rows, x) is Given for the faces rows int64 (B,); x: the pixels of the own part, as the VAE sees them."""
     has_points = True
+    sees_faces = False                                          # whether it is of the pixels x, or looked up by rows
     sample = SAMPLE
 
     def distances(self, rows, x=None):
@@ -66,6 +67,7 @@ class Function(Metric):
 
     It sees each face as the VAE does, so that d follows the face's augmentation.
     """
+    sees_faces = True
 
     def __init__(self, points, norm=2.0):
         self.points, self.norm = points, norm
@@ -82,7 +84,7 @@ class PairFunction(Metric):
 
     It is called with all pairs of a batch, each in one order, at most PAIRS in one call, as the VAE sees the faces.
     """
-    has_points = False
+    has_points, sees_faces = False, True
     sample = 32                                                 # faces have 496 pairs
 
     def __init__(self, distance):

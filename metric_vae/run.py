@@ -53,9 +53,9 @@ MAX_GRADIENT: float | None = 100.0      # larger norms of the gradient are scale
                                         # of all else separately; None: never
 FLIP = True                     # mirror each training face with probability 1/2
 SHIFT = 0                       # pixels that a training face is moved by at most
-TURN = 12.0                     # what the metric branch sees of it, and d_D is of, is turned by at most so many degrees,
-ZOOM = 0.12                     # stretched or shrunk by at most this share, across and down each by its own,
-MOVE = 2.0                      # and moved by at most so many pixels: so that the metric is kept on other faces, too
+TURN = 12.0                     # where d_D is of pixels, not looked up in a file: what it and the metric branch see of
+ZOOM = 0.12                     # a training face is turned by at most so many degrees, stretched or shrunk by at most
+MOVE = 2.0                      # this share, across and down each by its own, and moved by at most so many pixels
 UNLABELLED = True               # train on unlabelled faces too
 MEAN_OF = 4096                  # training faces, at most, whose mean the decoder adds
 

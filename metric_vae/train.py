@@ -126,7 +126,8 @@ def train(name, faces, metric, settings, folder, seed, device, precision, board=
     elif vae.mean_face is not None:
         set_mean_face(vae.mean_face, images, train_rows, settings.MEAN_OF)
 
-    warps = loss.metric is not None and vae.has_branch and max(settings.TURN, settings.ZOOM, settings.MOVE) > 0
+    warps = loss.metric is not None and loss.metric.sees_faces and vae.has_branch and max(
+        settings.TURN, settings.ZOOM, settings.MOVE) > 0
     steps = len(batches(train_rows, settings.BATCH, least=least))
     count = epochs_for(settings.STEPS, steps)
     bar = EpochBar(name, done, count)

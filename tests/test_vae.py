@@ -405,12 +405,14 @@ def test_only_the_metric_branch_and_the_metric_see_the_warped_faces():
     assert torch.allclose(terms.regularizer, stress(torch.cdist(mu[:, :2], mu[:, :2]), given))
 
 
-def test_the_model_without_the_regulariser_and_one_without_a_branch_do_not_depend_on_the_warp(small_faces, tmp_path):
-    for name, changes in (("no_dist_reg", {}), ("dist_reg", dict(METRIC_DIMS=None))):
+def test_without_the_regulariser_or_a_branch_or_a_metric_of_pixels_nothing_is_warped(small_faces, tmp_path):
+    points = Points(np.random.default_rng(0).normal(size=(70, 2)))
+    for name, metric, changes in (("no_dist_reg", Function(brightness), {}), ("dist_reg", points, {}),
+                                  ("dist_reg", Function(brightness), dict(METRIC_DIMS=None))):
         logs = []
-        for number, turn in enumerate((0.0, 12.0)):
-            folder = tmp_path / f"{name}{number}"
+        for turn in (0.0, 12.0):
+            folder = tmp_path / f"{len(list(tmp_path.iterdir()))}"
             folder.mkdir()
-            train(name, small_faces, Function(brightness), folder, TURN=turn, ZOOM=0.0, MOVE=0.0, **changes)
+            train(name, small_faces, metric, folder, TURN=turn, ZOOM=0.0, MOVE=0.0, **changes)
             logs.append([line["loss"] for line in read_log(folder)])
         assert logs[0] == logs[1]
