@@ -1,7 +1,7 @@
 """How near faces are to others: reconstructions to inputs, edits to the truth, samples to the data.
 
-In: arrays of faces, float (n, H, W), or in colour (n, H, W, 3), in 0..1, or of features of them. Out: a number a face, or
-a score [value, low, high].
+In: arrays of faces, float (n, H, W), or in colour (n, H, W, 3), in 0..1, or of features of them. Out: a number a face,
+or a score [value, low, high].
 """
 import numpy as np
 from scipy.ndimage import gaussian_filter

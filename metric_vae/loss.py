@@ -49,8 +49,8 @@ class Loss:
 
     def __call__(self, vae, rows, x, noise, with_consistency, warped=None):
         """The Terms of the faces rows (B,); x (b, C, H, W): the pixels of the own part of them; noise (B, Z) standard
-        normal; with_consistency: whether to spend time on that term; warped: what the metric and the metric branch see of
-        the faces instead of x.
+        normal; with_consistency: whether to spend time on that term; warped: what the metric and the metric branch see
+        of the faces instead of x.
 
         Without processes b = B. A single face has no pairs: its loss is only error and KL.
         """

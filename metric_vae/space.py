@@ -144,7 +144,7 @@ class Space:
 
     def export(self, folder):
         """Write encoder.onnx (x to mu and sigma), decoder.onnx (z to x) and, where the run has a classifier,
-        classifier.onnx (x to probabilities) to a folder; x float32 (n, C, H, W) in 0..1, n is free. Returns their paths.
+        classifier.onnx (x to probabilities) to a folder; x float32 (n, C, H, W) in 0..1, n is free. Returns the paths.
 
         Raises UserError where onnx and onnxscript are not installed.
         """
