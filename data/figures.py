@@ -2,6 +2,8 @@
 
 In: arrays. Out: PNG files.
 """
+from functools import lru_cache
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -93,14 +95,18 @@ def style(label, classes):
     return colours[label % len(colours)], SHAPES[(label + label // len(colours)) % len(SHAPES)]
 
 
+def area(marker):
+    """The area of a marker in a scatter plot, in squared points: stars and crosses are thin."""
+    return 40 if marker in "*P" else 22
+
+
 def scatter(axes, points, labels, title, classes):
     """Draw (N, 2) points with a colour and marker for each class; labels int64 (N,), unlabelled ones in grey below."""
     axes.scatter(*points[labels < 0].T, s=5, c="#CCCCCC", linewidths=0)
     shown = largest(labels)
     for label in shown:
         colour, marker = style(label, classes)
-        area = 40 if marker in "*P" else 22                     # stars and crosses are thin
-        axes.scatter(*points[labels == label].T, s=area, c=colour, marker=marker, linewidths=0, alpha=.8,
+        axes.scatter(*points[labels == label].T, s=area(marker), c=colour, marker=marker, linewidths=0, alpha=.8,
                      label=classes[label])
     axes.set(title=title + omitted(shown, np.unique(labels[labels >= 0])), xticks=[], yticks=[])
 
@@ -118,8 +124,14 @@ def tsne(points, perplexity=20, seed=0):
 
     Fewer than five points, which have no such map, are shown by their first two coordinates.
     """
-    from sklearn.manifold import TSNE
     points = np.asarray(points, np.float32)
+    return _tsne(points.tobytes(), points.shape, perplexity, seed)
+
+
+@lru_cache(maxsize=8)                                           # a map stands in a figure and in explorer.html
+def _tsne(values, shape, perplexity, seed):
+    from sklearn.manifold import TSNE
+    points = np.frombuffer(values, np.float32).reshape(shape)
     points = np.pad(points, ((0, 0), (0, max(0, 2 - points.shape[1]))))     # it begins at two principal components
     if len(points) < 5:
         return points[:, :2]
