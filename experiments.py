@@ -362,15 +362,9 @@ def draw_edits_of_both(path, both, faces, settings):
 
 def draw_samples(path, latents, classes, settings):
     """Draw samples: a row for each class from the density; of no class from the prior, or where no face is labelled."""
-    count, source, seed = settings.SHOWN, settings.SAMPLES_FROM, settings.SEED
-    shown = latents.summary.density.labelled()[:data_figures.MOST] if source == "density" else []
-    if len(shown):
-        rows = [latents.samples(count, source, of, seed) for of in shown]
-        names = [classes[of] for of in shown]
-    else:
-        samples = latents.samples(7 * count, source, seed=seed)
-        rows, names = samples.reshape(7, count, *samples.shape[1:]), None
-    vae_figures.samples(path, latents.name, np.stack(rows), names, source)
+    samples, labels = latents.rows_of_samples(settings.SHOWN, settings.SAMPLES_FROM, settings.SEED)
+    names = None if labels is None else [classes[label] for label in labels]
+    vae_figures.samples(path, latents.name, samples, names, settings.SAMPLES_FROM)
 
 
 def people_to_edit(latents, classes, count, rng):

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from data import synthetic
 from data.batches import Images, as_channels
+from data.figures import MOST
 from metric_vae import fidelity, statistics
 from metric_vae.metrics import Function
 from metric_vae.trained import Summary, decode, edit_dims, encode, metric_part
@@ -51,6 +52,16 @@ class Latents:
         if source == "density":
             return self.decode(self.summary.density.sample(count, of, seed))
         return self.decode(np.random.default_rng(seed).standard_normal((count, self.mu.shape[1])))
+
+    def rows_of_samples(self, count, source, seed=0):
+        """Samples (R, count, H, W) and the labels of the rows: from "density" a row a class, of MOST classes at most;
+        from "prior", or where no face is labelled, seven rows of any and None.
+        """
+        labels = self.summary.density.labelled()[:MOST] if source == "density" else []
+        if len(labels):
+            return np.stack([self.samples(count, source, of, seed) for of in labels]), labels
+        samples = self.samples(7 * count, source, seed=seed)
+        return samples.reshape(7, count, *samples.shape[1:]), None
 
     def edit(self, rows, target):
         """The faces of these places with another class: int, or one a face."""
