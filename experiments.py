@@ -1,6 +1,6 @@
 """Scores and figures of a run, on held-out faces.
 
-In: experiments/N/ written by run.py or by one of the packages. Out: its scores.json and figures/.
+In: experiments/N/ written by run.py or by one of the packages. Out: its scores.json, figures/ and explorer.html.
 python experiments.py, or for another run: python experiments.py RUN=3
 """
 import shutil
@@ -23,7 +23,7 @@ from data import options as data_options
 from data.faces import Faces
 from data.sources import load
 from expr_classifier import judges, train as classifier
-from metric_vae import portrait, scores as vae_scores, statistics, train as vae, trained
+from metric_vae import explorer, portrait, scores as vae_scores, statistics, train as vae, trained
 from metric_vae.metrics import load_metric
 from metric_vae.space import Space
 from training import storage
@@ -37,6 +37,7 @@ SPLIT = "test"              # the held-out faces that are scored and drawn: "tes
 PUBLISH = False             # also copy the README's figures to images/
 SAMPLE = 600                # held-out faces at most for t-SNE, pair scores and edits; a random sample in which the
                             # classes keep their proportions
+EXPLORER = True             # also write explorer.html: the faces, their distances, edits and samples, in a browser
 SEED = 0                    # of that sample, of noise, prior samples, t-SNE and the faces that are shown
 DEVICE = "auto"             # "auto", "cpu", "cuda", ...
 
@@ -139,6 +140,7 @@ def analyse(run, settings):
     """Draw all figures of a run and return what scores.json holds; settings: this script's."""
     clock, faces, figures = Clock(), run.faces, run.folder / "figures"
     shutil.rmtree(figures, ignore_errors=True)                  # none may stay that this run's faces no longer allow
+    (run.folder / "explorer.html").unlink(missing_ok=True)
     storage.make_folder(figures)
     held_out, rows = faces.rows(settings.SPLIT), sample_rows(faces, settings)
     print(f"{run.folder}: {faces.name}, {len(held_out)} faces of its {settings.SPLIT} split")
@@ -157,6 +159,9 @@ def analyse(run, settings):
         clock("classifier")
     if models:
         scores.update(analyse_vaes(models, C, run, settings, held_out, rows, clock))
+    elif C is not None:
+        explore(C, run, settings, rows)
+        clock("explorer")
     if models and C is not None and run.vae.METRIC == "embeddings":
         scores["ceiling"] = measure_ceiling(C, run, settings, rows)
         clock("ceiling")
@@ -275,6 +280,8 @@ def analyse_vaes(models, C, run, settings, held_out, rows, clock):
     draw_edits_of_both(figures / "edits.png", both, faces, settings)
     if panels:
         vae_figures.shepard(figures / "shepard.png", panels, metric_name(run.vae.METRIC))
+    explore(C, run, settings, rows, both, models, d)
+    clock("explorer")
     return scores
 
 
@@ -294,6 +301,18 @@ def summary_of(model, name, run, metric):
         folder = run.folder if run.finished else Path(scratch)
         return trained.summarize(model, name, run.faces, metric, vae.training_rows(run.faces, run.vae), folder,
                                  run.seed, run.device)
+
+
+def explore(C, run, settings, rows, latents=(), models=None, d=None):
+    """Write explorer.html, if EXPLORER; latents: of these rows in each of models, d: their given distances."""
+    if not settings.EXPLORER:
+        return
+    path = run.folder / "explorer.html"
+    last = None if C is None else classifier.layer_of(C, run.faces, rows, run.device, "last")
+    title = f"{run.faces.name}: {settings.SPLIT} faces of run {run.folder.name}"
+    explorer.write(path, title, run.faces, rows, latents, models, d, metric_name(run.vae.METRIC) if latents else "",
+                   last, settings.SAMPLES_FROM, settings.SEED)
+    print(f"to be opened in a browser: {path}")
 
 
 def metric_name(metric):
