@@ -38,7 +38,7 @@ def write(path, title, faces, rows, latents=(), vaes=None, d=None, metric="", la
     """Write the page of these held-out faces, atomically.
 
     rows int64 (n,) of faces; latents: those of these rows in each VAE; vaes: name -> VAE; d: given distances (n, n),
-    called metric; last (n, classes): the classifier's last layer, or None; source: of samples, one of SOURCES.
+    NaN where they are not given, called metric; last (n, classes): the classifier's last layer, or None; source: of samples, one of SOURCES.
     """
     keep = statistics.stratified_rows(faces.labels[rows], FACES, seed)
     shown, labels = largest(faces.labels[rows[keep]]), faces.labels[rows[keep]]
@@ -48,15 +48,18 @@ def write(path, title, faces, rows, latents=(), vaes=None, d=None, metric="", la
         people=faces.identities[rows[keep]].tolist(), classes=[mark_of(label, faces.classes) for label in shown],
         faces=faces.images[rows[keep]], maps=maps_of(latents, last, keep, seed), models=[], given=None, pairs=[],
         predicted=None if last is None else last[keep].argmax(1).tolist())
-    if d is not None and len(keep) > 2:
+    pairs = np.zeros((0, 2), int)
+    if d is not None:
         d = d[np.ix_(keep, keep)]
-        i, j = np.triu_indices(len(keep), 1)
-        drawn = np.random.default_rng(seed).permutation(len(i))[:PAIRS]
-        content |= dict(given=packed(d), pairs=np.stack([i, j], 1)[drawn].tolist())
+        pairs = np.stack(np.triu_indices(len(d), 1), 1)
+        pairs = pairs[np.isfinite(d[tuple(pairs.T)])]
+    if len(pairs) > 2:
+        drawn = np.random.default_rng(seed).permutation(len(pairs))[:PAIRS]
+        content |= dict(given=packed(d), pairs=pairs[drawn].tolist())
     decoders = [decoder_of(vaes[of.name]) for of in latents]
     too_large = None in decoders or sum(len(json.dumps(decoder)) for decoder in decoders) > DECODERS
     for of, decoder in zip(latents, decoders):
-        model = model_of(of, keep, d if content["given"] else None, shown, faces.classes, source, seed)
+        model = model_of(of, keep, shown, faces.classes, source, seed) | distances_of(of, keep, d, pairs)
         if too_large:
             model |= rendered(of, keep, shown, len(latents), seed)
         content["models"].append(model | dict(decoder=None if too_large else decoder))
@@ -85,37 +88,39 @@ def maps_of(latents, last, keep, seed):
     return maps
 
 
-def model_of(latents, keep, d, shown, classes, source, seed):
-    """What the page says of a VAE; d (n, n): given distances of the faces in it, or None."""
+def model_of(latents, keep, shown, classes, source, seed):
+    """What the page holds of a VAE: latents, how they are edited, and samples."""
     mu, dims = latents.mu[keep], latents.metric_dims
     known = [label for label in shown if np.isfinite(latents.means[label]).all()]
     samples, of = latents.rows_of_samples(SAMPLES, source, seed)
-    model = dict(name=NAMES[latents.name], mu=packed(mu), dims=mu[:, dims].shape[1], known=known,
-                 edit_dims=list(latents.edit_dims.indices(mu.shape[1]))[:2],
-                 means=packed(latents.means[known]) if known else None,
-                 samples=dict(faces=samples.reshape(-1, *samples.shape[2:]), count=SAMPLES,
-                              of=None if of is None else [classes[label] for label in of]))
-    if d is not None:
-        e = statistics.euclidean(mu[:, dims])
-        i, j = np.triu_indices(len(d), 1)
-        ones = np.ones(len(i))
-        scale = statistics.best_scale(e[i, j], d[i, j], ones)
-        scale = float(scale) if np.isfinite(scale) else 0.      # where all mu are equal
-        scores = dict(spearman=float(statistics.spearman(e[i, j], d[i, j])(ones)),
-                      stress=float(statistics.stress(e[i, j], d[i, j], ones)))
-        model |= dict(scale=scale, worst=worst_pairs(scale * e, d).tolist(), **statistics.finite(scores))
-    return model
+    return dict(name=NAMES[latents.name], mu=packed(mu), dims=mu[:, dims].shape[1], known=known,
+                edit_dims=list(latents.edit_dims.indices(mu.shape[1]))[:2],
+                means=packed(latents.means[known]) if known else None,
+                samples=dict(faces=samples.reshape(-1, *samples.shape[2:]), count=SAMPLES,
+                             of=None if of is None else [classes[label] for label in of]))
 
 
-def worst_pairs(e, d, count=WORST):
-    """The pairs of faces (count, 2) with the largest |e - d|, worst first, no face in two of them; e, d (n, n)."""
-    pairs = np.stack(np.triu_indices(len(d), 1), 1)
-    order = np.argsort(-np.abs(e - d)[tuple(pairs.T)], kind="stable")
-    chosen, free = [], np.ones(len(d), bool)
-    for pair in pairs[order]:
-        if len(chosen) < count and free[pair].all():
+def distances_of(latents, keep, d, pairs):
+    """The best scale of a VAE's distances, their scores, and the worst kept of the pairs (m, 2) with given distances d.
+    """
+    if len(pairs) < 3:
+        return dict(scale=1., worst=[])
+    e, given = statistics.euclidean(latents.mu[keep][:, latents.metric_dims])[tuple(pairs.T)], d[tuple(pairs.T)]
+    ones = np.ones(len(e))
+    if not e.any():                                             # all mu are equal: there is no scale
+        return dict(scale=1., worst=[])
+    scale = float(statistics.best_scale(e, given, ones))
+    scores = dict(spearman=float(statistics.spearman(e, given)(ones)), stress=float(statistics.stress(e, given, ones)))
+    return dict(scale=scale, worst=worst_pairs(pairs, np.abs(scale * e - given)).tolist(), **statistics.finite(scores))
+
+
+def worst_pairs(pairs, errors, count=WORST):
+    """The count pairs (m, 2) with the largest errors (m,), worst first, no face in two of them."""
+    chosen, taken = [], set()
+    for pair in pairs[np.argsort(-errors, kind="stable")].tolist():
+        if len(chosen) < count and not taken & set(pair):
             chosen.append(pair)
-            free[pair] = False
+            taken |= set(pair)
     return np.array(chosen, int).reshape(-1, 2)
 
 
@@ -135,11 +140,13 @@ def rendered(latents, keep, shown, models, seed):
 # --- how it is packed
 
 def packed(matrix, bits=16):
-    """A matrix (r, k) as whole numbers of so many bits and a scale for each row, in base64."""
+    """A matrix (r, k) as whole numbers of so many bits and a scale for each row, in base64; NaN is the least number."""
     matrix = np.asarray(matrix, np.float32)
     matrix = matrix.reshape(len(matrix), -1)
-    scale = np.maximum(np.abs(matrix).max(1, initial=0), 1e-30) / (2 ** (bits - 1) - 1)
-    whole = np.round(matrix / scale[:, None]).astype(f"<i{bits // 8}")
+    most = 2 ** (bits - 1) - 1
+    scale = np.nanmax(np.abs(matrix), 1, initial=1e-30) / most
+    whole = np.where(np.isnan(matrix), -most - 1, np.round(np.nan_to_num(matrix) / scale[:, None])
+                     ).astype(f"<i{bits // 8}")
     text = lambda array: base64.b64encode(array.tobytes()).decode()
     return dict(bits=bits, columns=matrix.shape[1], scale=text(scale.astype("<f4")), values=text(whole))
 

@@ -4,26 +4,22 @@ import io
 import json
 import re
 import shutil
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-import metric_vae.run
 from conftest import EXPRESSIONS, draw_small_images
 from data import figures
 from data.faces import checked
 from data.figures import COLOURS
-from metric_vae import explorer, statistics
+from metric_vae import explorer, statistics, trained
 from metric_vae import train as vae
 from metric_vae.model import ARCHITECTURES
 from metric_vae.scores import latents_of
-from training.settings import default_settings
 
 CPU = torch.device("cpu")
-VAE = replace(default_settings(metric_vae.run), METRIC_DIMS=4, Z_DIM=8)
 HOSTILE = ('<img src=x onerror="hacked=1">', "</script><b>", "Überraschung & 'Co'", "{{data}}", "日本", "\u2028", "g")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -38,16 +34,17 @@ def small_faces(colour=False, labels=np.arange(70) % 7, classes=EXPRESSIONS):
     return checked(images, labels, people, split, "small", "small faces", seed=0, classes=classes)
 
 
-def write(folder, faces, names=vae.MODELS, architecture="light", last=True):
-    """The page of these faces in VAEs that are not trained, and the Latents in it."""
+def write(folder, faces, names=vae.MODELS, last=True, given=1.):
+    """The page of these faces in VAEs that are not trained, and the Latents in it; given: the share of distances."""
     torch.manual_seed(0)
     rows = faces.rows("test")
-    models = {name: ARCHITECTURES[architecture](16, 8, 4, faces.channels).eval() for name in names}
-    latents = [latents_of(name, model, faces, rows, CPU, "metric",
-                          vae.latent_density(model, name, faces, VAE, folder, 0, CPU))
+    models = {name: ARCHITECTURES["light"](16, 8, 4, faces.channels).eval() for name in names}
+    latents = [latents_of(name, model, faces, rows, CPU, trained.summarize(model, name, faces, None, faces.rows("train"),
+                                                                           folder, 0, CPU), "metric")
                for name, model in models.items()]
-    points = np.random.default_rng(0).normal(size=(len(rows), 7))
-    d = statistics.euclidean(points) if names else None
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(len(rows), 7))
+    d = np.where(rng.random((len(rows),) * 2) < given, statistics.euclidean(points), np.nan) if names else None
     explorer.write(folder / "explorer.html", "a title", faces, rows, latents, models, d, "d_D",
                    points if last else None)
     return folder / "explorer.html", latents
@@ -63,7 +60,8 @@ def unpacked(matrix):
     """What packed() packed, as explorer.js reads it."""
     whole, scale = (np.frombuffer(base64.b64decode(matrix[name]), kind) for name, kind in (
         ("values", f"<i{matrix['bits'] // 8}"), ("scale", "<f4")))
-    return whole.reshape(-1, matrix["columns"]) * scale[:, None]
+    whole = whole.reshape(-1, matrix["columns"])
+    return np.where(whole == np.iinfo(whole.dtype).min, np.nan, whole * scale[:, None])
 
 
 def tiles(sheet, count):
@@ -116,16 +114,19 @@ def test_numbers_come_back_from_their_packing():
     for bits in (8, 16):
         largest = np.abs(matrix).max(1, keepdims=True)
         assert (np.abs(unpacked(explorer.packed(matrix, bits)) - matrix) <= largest / 2 ** bits * 1.02).all()
+    matrix[1, 3], matrix[3] = np.nan, np.nan
+    assert (np.isnan(unpacked(explorer.packed(matrix))) == np.isnan(matrix)).all()
 
 
 def test_the_worst_pairs_are_those_of_a_slow_search():
-    e, d = (statistics.euclidean(np.random.default_rng(seed).normal(size=(9, 3))) for seed in (0, 1))
-    left, expected = set(range(9)), []
-    while len(left) > 1:
-        expected.append(max(((i, j) for i in left for j in left if i < j), key=lambda pair: abs(e[pair] - d[pair])))
-        left -= set(expected[-1])
-    assert explorer.worst_pairs(e, d).tolist() == [list(pair) for pair in expected]
-    assert explorer.worst_pairs(e, d, 2).tolist() == [list(pair) for pair in expected[:2]]
+    pairs = np.stack(np.triu_indices(9, 1), 1)[3:]
+    errors = np.random.default_rng(0).random(len(pairs))
+    left, expected = list(zip(pairs.tolist(), errors)), []
+    while left:
+        expected.append(max(left, key=lambda entry: entry[1])[0])
+        left = [entry for entry in left if not set(entry[0]) & set(expected[-1])]
+    assert explorer.worst_pairs(pairs, errors).tolist() == expected
+    assert explorer.worst_pairs(pairs, errors, 2).tolist() == expected[:2]
 
 
 def test_the_page_keeps_to_its_size_and_number_of_faces(tmp_path, monkeypatch):
@@ -141,10 +142,12 @@ def test_the_page_keeps_to_its_size_and_number_of_faces(tmp_path, monkeypatch):
 
 
 def test_a_decoder_that_cannot_go_along_is_rendered_beforehand(tmp_path, monkeypatch):
+    assert explorer.decoder_of(ARCHITECTURES["original"](16, 8)) is None        # batch norm
+    assert explorer.decoder_of(ARCHITECTURES["light"](16, 8)) is not None
+    monkeypatch.setattr(explorer, "DECODERS", 1000)
     monkeypatch.setattr(explorer, "EDITED", 2 * 7 * 16 ** 2 * 10)
-    page, (_, with_) = (lambda path, latents: (content(path), latents))(
-        *write(tmp_path, small_faces(), architecture="original"))
-    model = page["models"][1]
+    path, (_, with_) = write(tmp_path, small_faces())
+    model = content(path)["models"][1]
     assert model["decoder"] is None and len(model["edited"]) == 10
     assert np.abs(tiles(model["reconstructions"], 35) / 255 - with_.decode(with_.mu)).mean() < .02
     edits = tiles(model["edits"], 70).reshape(10, 7, 16, 16) / 255
@@ -366,16 +369,19 @@ def test_every_text_can_be_read_and_nothing_overflows(chromium, made, width, dar
 
 @pytest.mark.parametrize("options", [
     dict(faces=dict(classes=HOSTILE)), dict(faces=dict(labels=np.full(70, -1)), last=False), dict(names=()),
-    dict(names=["dist_reg"]), dict(architecture="original")],
-    ids=["hostile names", "unlabelled", "classifier alone", "one VAE", "rendered beforehand"])
-def test_pages_of_other_runs_work(chromium, tmp_path, options):
+    dict(names=["dist_reg"]), dict(given=.3), dict(given=0.), dict(decoders=1000)],
+    ids=["hostile names", "unlabelled", "classifier alone", "one VAE", "few distances", "no distances",
+         "rendered beforehand"])
+def test_pages_of_other_runs_work(chromium, tmp_path, monkeypatch, options):
+    options = dict(options)
+    monkeypatch.setattr(explorer, "DECODERS", options.pop("decoders", explorer.DECODERS))
     path, _ = write(tmp_path, small_faces(**options.pop("faces", {})), **options)
     page = Page(chromium, path)
     page.run("choose(3, 5)")
     page.point_at("#map-1", 200, 200)
     assert "Face 4 of 35" in page.text("#said") and page.run("return typeof hacked") == "undefined"
     assert page.run("return document.querySelectorAll('b, main img').length") == 0
-    if options.get("architecture") == "original":
+    if explorer.DECODERS == 1000:
         k = content(path)["models"][0]["edited"][0]
         page.run(f"choose({k})")
         assert page.run("return document.querySelectorAll('#edited canvas').length") == 12

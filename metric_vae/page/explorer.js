@@ -14,6 +14,7 @@ const state = {
   pair: -1,                         // the place in data.pairs of the pair that was opened last
   off: new Set(),                   // labels that are switched off
 };
+const compared = data.models.length > 0 && count > 1;
 const plots = [];                   // all scatter plots, to be drawn again
 
 // --- numbers
@@ -26,8 +27,8 @@ function bytes(text) {
 
 function unpack({bits, columns, scale, values}) {
   const whole = new (bits === 8 ? Int8Array : Int16Array)(bytes(values)), scales = new Float32Array(bytes(scale));
-  const found = new Float32Array(whole.length);
-  for (let k = 0; k < found.length; k++) found[k] = whole[k] * scales[Math.floor(k / columns)];
+  const found = new Float32Array(whole.length), least = -(2 ** (bits - 1));
+  for (let k = 0; k < found.length; k++) found[k] = whole[k] === least ? NaN : whole[k] * scales[Math.floor(k / columns)];
   return found;
 }
 
@@ -95,7 +96,7 @@ for (const model of data.models) {
 }
 for (const map of data.maps) map.points = unpack(map.points);
 const given = data.given && unpack(data.given);
-const measures = given ? [{name: "given", distance: (i, j) => given[i * count + j]}, ...data.models] : [];
+const measures = [...(given ? [{name: "given", distance: (i, j) => given[i * count + j]}] : []), ...data.models];
 
 const edited = (model, k, target, amount) => {      // z + amount (mean of the target - mean of its own class)
   const z = row(model.mu, k, model.z).slice();
@@ -336,7 +337,7 @@ function addMap(number) {
         drawMark(context, data.labels[k]);
       }
     },
-    ringed: () => [...state.over.map((k) => [k, "text"]), ...(given ? [[state.kept, "same"]] : []),
+    ringed: () => [...state.over.map((k) => [k, "text"]), ...(compared ? [[state.kept, "same"]] : []),
                    [state.face, "accent"]],
     current: () => state.face,
     choose: (k, {shiftKey}) => shiftKey ? choose(state.face, k) : choose(k),
@@ -378,14 +379,15 @@ function showFace() {
   $("said").textContent = describe(k);
   $("pictures").replaceChildren(titled(photo(k), `input, row ${data.rows[k]} of the data`, "chosen"),
     ...data.models.map((model) => titled(reconstruction(model, k), `reconstruction ${model.name}`)));
-  $("keep").hidden = !given;
+  $("keep").hidden = !compared;
   showEdits();
   const others = [...data.rows.keys()].filter((other) => other !== k);
   const nearest = measures.map(({distance}) => others.map((other) => [distance(k, other), other])
-    .sort((a, b) => a[0] - b[0]).slice(0, 7));
+    .filter(([far]) => !Number.isNaN(far)).sort((a, b) => a[0] - b[0]).slice(0, 7));
   $("nearest").replaceChildren(...nearest.flatMap((near, m) => {
     const same = near.filter(([, other]) => nearest[0].some(([, of]) => of === other)).length;
-    const title = m ? `in latent space, ${measures[m].name} (${same} shared)` : "by given distance";
+    const title = measures[m].name === "given" ? "by given distance"
+      : `in latent space, ${measures[m].name}${given ? ` (${same} shared)` : ""}`;
     return [make("h4", {}, `Nearest ${title}`),
             make("div", {className: "thumbs"}, ...near.map(([far, other]) => faceButton(other, nameOf(other), far)))];
   }));
@@ -468,7 +470,7 @@ function addShepard() {
   }
 }
 
-const text = (distance) => distance.toPrecision(3);
+const text = (distance) => Number.isNaN(distance) ? "not given" : distance.toPrecision(3);
 
 function drawAxes(context, place, high) {
   const power = 10 ** Math.floor(Math.log10(high));
@@ -507,13 +509,13 @@ function openPair(i, j, pair = -1, scroll = true) {
 
 function showPair() {
   const {face: i, kept: j} = state;
-  if (!given) return;
+  if (!compared) return;
   $("pair-said").textContent = i === j ? `${nameOf(i)}: choose another face for comparison`
     : `${nameOf(i)} and ${nameOf(j)}`;
   $("pair").replaceChildren(titled(photo(i), "chosen", "chosen"),
                             titled(photo(j), "kept for comparison", "kept"));
   $("pair-distances").replaceChildren(...measures.flatMap(({name, distance}) => [
-    make("dt", {}, name === "given" ? "given distance" : `latent distance ${name}, scaled`),
+    make("dt", {}, name === "given" ? "given distance" : `latent distance ${name}${given ? ", scaled" : ""}`),
     make("dd", {}, text(distance(i, j)))]));
   const able = data.models.filter((model) => model.decoder);
   $("interpolation").hidden = !able.length;
@@ -560,7 +562,7 @@ async function start() {
   $("second-map").hidden = data.maps.length < 2;
   $("first-map").classList.toggle("spare", data.maps.length > 1);   // where there is room for one only
   [1, 2].forEach(addMap);
-  $("distances").hidden = !given;
+  $("distances").hidden = !compared;
   $("samples").hidden = !data.models.length;
   if (given) addShepard();
   addSamples();
