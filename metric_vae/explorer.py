@@ -38,7 +38,8 @@ def write(path, title, faces, rows, latents=(), vaes=None, d=None, metric="", la
     """Write the page of these held-out faces, atomically.
 
     rows int64 (n,) of faces; latents: those of these rows in each VAE; vaes: name -> VAE; d: given distances (n, n),
-    NaN where they are not given, called metric; last (n, classes): the classifier's last layer, or None; source: of samples, one of SOURCES.
+    NaN where they are not given, called metric; last (n, classes): the classifier's last layer, or None; source: of
+    samples, one of SOURCES.
     """
     keep = statistics.stratified_rows(faces.labels[rows], FACES, seed)
     shown, labels = largest(faces.labels[rows[keep]]), faces.labels[rows[keep]]

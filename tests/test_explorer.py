@@ -39,9 +39,10 @@ def write(folder, faces, names=vae.MODELS, last=True, given=1.):
     torch.manual_seed(0)
     rows = faces.rows("test")
     models = {name: ARCHITECTURES["light"](16, 8, 4, faces.channels).eval() for name in names}
-    latents = [latents_of(name, model, faces, rows, CPU, trained.summarize(model, name, faces, None, faces.rows("train"),
-                                                                           folder, 0, CPU), "metric")
-               for name, model in models.items()]
+    summaries = [trained.summarize(model, name, faces, None, faces.rows("train"), folder, 0, CPU)
+                 for name, model in models.items()]
+    latents = [latents_of(name, model, faces, rows, CPU, summary, "metric")
+               for (name, model), summary in zip(models.items(), summaries)]
     rng = np.random.default_rng(0)
     points = rng.normal(size=(len(rows), 7))
     d = np.where(rng.random((len(rows),) * 2) < given, statistics.euclidean(points), np.nan) if names else None
@@ -239,8 +240,9 @@ class Page:
     def pixels(self, selector):
         """The pixels of a canvas, (H, W, 3), once nothing is waiting to be decoded."""
         self.wait("!waiting.size")
-        width, values = self.run("""const canvas = document.querySelector(arguments[0]), w = canvas.width, h = canvas.height;
-            return [w, Array.from(canvas.getContext("2d").getImageData(0, 0, w, h).data)]""", selector)
+        width, values = self.run("""const canvas = document.querySelector(arguments[0]);
+            return [canvas.width, Array.from(canvas.getContext("2d").getImageData(
+                0, 0, canvas.width, canvas.height).data)]""", selector)
         return np.reshape(values, (-1, width, 4))[..., :3] / 255
 
     def place(self, map_number, face):

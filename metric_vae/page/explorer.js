@@ -28,7 +28,9 @@ function bytes(text) {
 function unpack({bits, columns, scale, values}) {
   const whole = new (bits === 8 ? Int8Array : Int16Array)(bytes(values)), scales = new Float32Array(bytes(scale));
   const found = new Float32Array(whole.length), least = -(2 ** (bits - 1));
-  for (let k = 0; k < found.length; k++) found[k] = whole[k] === least ? NaN : whole[k] * scales[Math.floor(k / columns)];
+  for (let k = 0; k < found.length; k++) {
+    found[k] = whole[k] === least ? NaN : whole[k] * scales[Math.floor(k / columns)];
+  }
   return found;
 }
 
@@ -415,7 +417,7 @@ function showEdits() {
       return titled(canvas, data.names[target]);
     }))));
   const why = data.labels[k] < 0 ? "No edits: this face has no label."
-    : data.models.some((model) => model.edited) ? `No edits: rendered for ${data.models[0].edited.length} of the faces only.`
+    : data.models.some((model) => model.edited) ? `No edits: rendered for ${data.models[0].edited.length} faces only.`
       : "No edits: too few classes have training faces.";
   $("edited").replaceChildren(...(rows.length ? rows : [why]));
   moveAmount();
