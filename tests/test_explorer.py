@@ -38,7 +38,12 @@ def write(folder, faces, names=vae.MODELS, last=True, given=1.):
     """The page of these faces in VAEs that are not trained, and the Latents in it; given: the share of distances."""
     torch.manual_seed(0)
     rows = faces.rows("test")
-    models = {name: ARCHITECTURES["light"](16, 8, 4, faces.channels).eval() for name in names}
+    models = {name: ARCHITECTURES["light"](16, 8, 4, faces.channels).eval().requires_grad_(False) for name in names}
+    for model in models.values():                               # so that faces differ
+        model.mean_face.face += .5
+        model.encoder.metric[-1].weight *= 4
+        for layer in (0, 3, 5, 7):
+            model.decoder[layer].weight *= 2.2
     summaries = [trained.summarize(model, name, faces, None, faces.rows("train"), folder, 0, CPU)
                  for name, model in models.items()]
     latents = [latents_of(name, model, faces, rows, CPU, summary, "metric")
@@ -97,7 +102,7 @@ def test_the_page_holds_the_faces_their_maps_distances_and_samples(tmp_path, col
     assert unpacked(model["means"]) == pytest.approx(with_.means, abs=1e-3)
     samples = tiles(model["samples"]["faces"], 7 * explorer.SAMPLES) / 255
     expected = np.concatenate([with_.samples(explorer.SAMPLES, "density", of) for of in range(7)])
-    assert np.abs(samples - expected).mean() < .02 and model["samples"]["of"] == list(EXPRESSIONS)
+    assert np.abs(samples - expected).mean() < .03 and model["samples"]["of"] == list(EXPRESSIONS)
 
 
 def test_the_page_loads_nothing_and_its_names_are_escaped(tmp_path):
@@ -289,6 +294,7 @@ def test_the_pages_decoder_reconstructs_edits_and_interpolates_as_torch_does(chr
     assert page.pixels(last) == pytest.approx(latents.decode(latents.mu[[8]])[0], abs=.012)
     to_happy = f'canvas[aria-label="Edited to happy, {explorer.NAMES["dist_reg"]}"]'
     assert page.pixels(to_happy) == pytest.approx(latents.edit(np.array([8]), 3)[0], abs=.012)
+    assert np.abs(page.pixels(to_happy) - page.pixels(last)).max() > .1
     page.run("const s = document.getElementById('amount'); s.value = 1.5; s.dispatchEvent(new Event('input'))")
     z = latents.mu[8].copy()
     z[:4] += 1.5 * (latents.means[3] - latents.means[latents.labels[8]])[:4]

@@ -7,13 +7,15 @@ const $ = (id) => document.getElementById(id);
 const data = JSON.parse($("data").textContent);
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const count = data.rows.length;
+const first = data.models[0]?.edited?.[0] ?? 0;      // where only some faces have edits, one of them
 const state = {
-  face: 0,                          // the chosen one
-  kept: Math.max(data.labels.findIndex((label) => label !== data.labels[0]), 0),    // that it is compared with
+  face: first,                      // the chosen one
+  kept: data.labels.findIndex((label) => label !== data.labels[first]),     // the one that it is compared with
   over: [],                         // the faces under the pointer
   pair: -1,                         // the place in data.pairs of the pair that was opened last
   off: new Set(),                   // labels that are switched off
 };
+if (state.kept < 0) state.kept = count - 1;         // all have one class
 const compared = data.models.length > 0 && count > 1;
 const plots = [];                   // all scatter plots, to be drawn again
 
@@ -193,7 +195,7 @@ const marks = new Map(data.classes.map((one) => [one.label, {...one, path: new P
 function drawMark(context, label) {
   const mark = marks.get(label);
   context.fillStyle = mark ? (dark.matches ? mark.dark : mark.colour) : colours.soft;
-  if (mark) context.fill(mark.path); else context.fillRect(-1.5, -1.5, 3, 3);
+  if (mark) context.fill(mark.path); else context.fillRect(-2, -2, 4, 4);
 }
 
 const visible = (k) => !state.off.has(marks.has(data.labels[k]) ? data.labels[k] : -1);
@@ -540,10 +542,11 @@ function moveWay() {
 function addSamples() {
   $("samples-help").textContent = `Decoded samples from ${data.source}.`;
   for (const {name, samples: {faces, count: each, of}} of data.models) {
-    const rows = Array.from({length: of ? of.length : 7}, (_, r) => [make("span", {}, of ? of[r] : ""), make("div",
+    const rows = Array.from({length: of ? of.length : 7}, (_, r) => [of && make("span", {}, of[r]), make("div",
       {className: "strip", role: "img", "aria-label": `${each} samples${of ? ` of ${of[r]}` : ""}, ${name}`},
       ...Array.from({length: each}, (_, k) => tile(faces, r * each + k, "")))]);
-    $("sampled").append(make("div", {}, make("h3", {}, name), make("div", {className: "samples"}, ...rows.flat())));
+    $("sampled").append(make("div", {}, make("h3", {}, name), make("div", {className: of ? "samples" : "strips"},
+                                                                ...rows.flat())));
   }
 }
 
