@@ -1,9 +1,9 @@
 """explorer.html: the held-out faces of a run in one page that a browser opens without network or server.
 
 In: arrays, the Latents of each VAE and its network. Out: an HTML file of at most LIMIT bytes: page/explorer.html with
-its style, its script and the data, as JSON. The light decoder goes along and runs in the page, since the edits and
-interpolations that a reader may ask for are too many to be rendered beforehand; what is rendered of other decoders are
-reconstructions and some edits.
+its style, its script and the data, as JSON. The page contains the light decoder, as 8-bit weights, and runs it: there
+are too many possible edits and interpolations to render them all. For other decoders, reconstructions and some edits
+are rendered.
 """
 import base64
 import io
@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.markers import MarkerStyle
 from PIL import Image
 
-from data.figures import MOST, area, largest, style, tsne
+from data.figures import area, largest, style, tsne
 from metric_vae import statistics
 from metric_vae.figures import NAMES, PERPLEXITY, SOURCES
 from training.storage import write_atomically

@@ -233,6 +233,7 @@ def test_experiments_draws_what_the_labels_allow(run_folder, images, labels, ide
     for path in found:
         read(folder / "figures" / path)
     experiments.print_tables(scores)
+    assert (folder / "explorer.html").exists()
     assert json.loads(json.dumps(scores, allow_nan=False)) == scores
     assert set(scores) == {"split", "classifier", "controls", "ceiling", *vae.MODELS}
     assert scores["ceiling"]["spearman"][0] < 1                  # another seed
@@ -315,7 +316,7 @@ def test_experiments_takes_a_run_of_the_vae_alone_and_one_of_the_classifier_alon
         (folder / f"{name}.pt").unlink()
     run_folder(["classifier"])
     scores = experiments.analyse(run_in(folder, faces), settings)
-    assert set(scores) == {"split", "classifier"}
+    assert set(scores) == {"split", "classifier"} and (folder / "explorer.html").exists()
 
 
 def test_labels_as_the_metric_without_labelled_held_out_faces_leave_the_classifiers_figures(
@@ -331,14 +332,14 @@ def test_labels_as_the_metric_without_labelled_held_out_faces_leave_the_classifi
 def test_the_faces_of_the_chosen_split_are_scored_and_named(
         run_folder, images, labels, identities, capsys, split, people_in_it):
     faces = people(images, labels, identities, np.arange(7))
-    settings = replace(SETTINGS, JUDGE_ARCHITECTURE="none", SPLIT=split)
+    settings = replace(SETTINGS, JUDGE_ARCHITECTURE="none", SPLIT=split, EXPLORER=False)
     folder = run_folder(["dist_reg"])
     scores = experiments.analyse(run_in(folder, faces, METRIC="pixels"), settings)
     experiments.print_tables(scores)
     printed = capsys.readouterr().out
     rows = np.flatnonzero(np.isin(identities, people_in_it))
     mu, sigma = encode(load_vae(folder, "dist_reg", CPU), faces, rows, CPU)
-    assert scores["split"] == split
+    assert scores["split"] == split and not (folder / "explorer.html").exists()
     kl = (mu ** 2 + sigma ** 2 - 1 - 2 * np.log(sigma)).sum(1).mean() / 2
     assert scores["dist_reg"]["kl"][0] == pytest.approx(kl)
     assert f"{len(rows)} faces of its {split} split" in printed and f"VAEs, faces of the {split} split" in printed

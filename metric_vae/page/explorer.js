@@ -1,7 +1,7 @@
 "use strict";
 // Shows the data that metric_vae/explorer.py wrote into the page: maps, distances, edits and samples of held-out faces.
-// Plain canvas instead of a library: two kinds of scatter plots, whose points need the marks of the figures, a picture
-// under the pointer and arrow keys, are less than what it would take to teach these to a library.
+// No library: the scatter plots need the marks of the figures, a picture under the pointer, rings that all plots share
+// and arrow keys, and plotting libraries have none of these.
 
 const $ = (id) => document.getElementById(id);
 const data = JSON.parse($("data").textContent);
@@ -391,7 +391,7 @@ function showFace() {
   $("nearest").replaceChildren(...nearest.flatMap((near, m) => {
     const same = near.filter(([, other]) => nearest[0].some(([, of]) => of === other)).length;
     const title = measures[m].name === "given" ? "by given distance"
-      : `in latent space, ${measures[m].name}${given ? ` (${same} shared)` : ""}`;
+      : `in z, ${measures[m].name}${given ? ` (${same} shared)` : ""}`;
     return [make("h4", {}, `Nearest ${title}`),
             make("div", {className: "thumbs"}, ...near.map(([far, other]) => faceButton(other, nameOf(other), far)))];
   }));
