@@ -1,7 +1,7 @@
 "use strict";
 // Shows the data that metric_vae/explorer.py wrote into the page: maps, distances, edits and samples of held-out faces.
 // No library: the scatter plots need the marks of the figures, a picture under the pointer, rings that all plots share
-// and arrow keys, and plotting libraries have none of these.
+// and arrow keys, which would all have to be added to a plotting library.
 
 const $ = (id) => document.getElementById(id);
 const data = JSON.parse($("data").textContent);
