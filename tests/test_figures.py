@@ -140,19 +140,21 @@ def test_grids_show_every_face_that_they_are_given(tmp_path):
     blocks = [("happy", "sad", FACES[:18].reshape(3, 6, 16, 16)),
               ("neutral", "happy", FACES[18:30].reshape(3, 4, 16, 16))]
     grid, same = FACES.reshape(7, 10, 16, 16), np.array([True, False] * 3)
-    for draw, count in (
+    both = {name: FACES[48:54] for name in vae.MODELS}, {name: edited for name in vae.MODELS}
+    for draw, count, scale in (
             (lambda path: vae_figures.interpolations(path, "dist_reg", FACES[60:66], way, FACES[64:70],
-                                                     ("happy", "sad"), same), 70),
+                                                     ("happy", "sad"), same), 70, 2),
             (lambda path: vae_figures.edits(path, "dist_reg", FACES[42:48], FACES[48:54], edited, EXPRESSIONS[:6],
-                                            EXPRESSIONS), 54),
-            (lambda path: vae_figures.changes(path, "dist_reg", blocks), 30),
+                                            EXPRESSIONS), 54, 3),
+            (lambda path: vae_figures.edits_of_both(path, FACES[42:48], *both, EXPRESSIONS[:6], EXPRESSIONS), 54, 2),
+            (lambda path: vae_figures.changes(path, "dist_reg", blocks), 30, 2),
             (lambda path: vae_figures.reconstructions(path, "dist_reg", FACES[:13], FACES[13:26], FACES[26:39],
-                                                      "density"), 39),
-            (lambda path: vae_figures.reconstructions(path, "dist_reg", x[:1], x[1:2], x[2:3], "prior"), 3),
-            (lambda path: vae_figures.samples(path, "dist_reg", grid, EXPRESSIONS, "density"), 70),
-            (lambda path: vae_figures.samples(path, "dist_reg", grid[:1], None, "prior"), 10)):
+                                                      "density"), 39, 2),
+            (lambda path: vae_figures.reconstructions(path, "dist_reg", x[:1], x[1:2], x[2:3], "prior"), 3, 2),
+            (lambda path: vae_figures.samples(path, "dist_reg", grid, EXPRESSIONS, "density"), 70, 2),
+            (lambda path: vae_figures.samples(path, "dist_reg", grid[:1], None, "prior"), 10, 2)):
         draw(tmp_path / "grid.png")
-        assert all(count_shown(tmp_path / "grid.png", face) for face in FACES[:count])
+        assert all(count_shown(tmp_path / "grid.png", face, scale) for face in FACES[:count])
 
 
 def test_a_grid_refuses_faces_that_do_not_belong_together(tmp_path):
@@ -220,9 +222,9 @@ OF_PAIRS = [f"{name}/{file}.png" for name in vae.MODELS for file in ("interpolat
 
 
 @pytest.mark.parametrize("test_labels, expected", [
-    (np.arange(7), ALL + OF_LABELLED + OF_PAIRS),
+    (np.arange(7), ALL + OF_LABELLED + OF_PAIRS + ["edits.png"]),
     ([-1], ALL),
-    ([0, 1, -1], ALL + OF_LABELLED + [f"{name}/edits.png" for name in vae.MODELS])],
+    ([0, 1, -1], ALL + OF_LABELLED + ["edits.png"] + [f"{name}/edits.png" for name in vae.MODELS])],
     ids=["all", "unlabelled", "three kinds"])
 def test_experiments_draws_what_the_labels_allow(run_folder, images, labels, identities, test_labels, expected, capsys):
     faces = people(images, labels, identities, test_labels)
