@@ -13,7 +13,7 @@ from training.errors import UserError           # noqa: E402
 
 EXPRESSIONS = ALL_EXPRESSIONS[:7]
 PEOPLE = 10
-SCRIPTS = ("run", "experiments", "expr_classifier.run", "metric_vae.run", "benchmarks.regularizers", "benchmarks.seeds",
+SCRIPTS = ("run", "experiments", "expr_classifier.run", "metric_vae.run", "benchmarks.regularizers", "benchmarks.compare",
            "benchmarks.speed", "benchmarks.scale")
 WITH_CONSTANTS = (*SCRIPTS, "data.options")
 

@@ -11,7 +11,7 @@ import pytest
 import experiments
 import expr_classifier.run
 import metric_vae.run
-from benchmarks import contenders, regularizers as benchmark, scale, seeds, speed
+from benchmarks import contenders, regularizers as benchmark, scale, speed
 from conftest import draw_small_images
 from metric_vae.train import MODELS
 from training.settings import default_settings
@@ -216,58 +216,3 @@ def test_scale_measures_each_number_of_faces(monkeypatch, tmp_path):
     assert all(result[key] > 0 for result in results for key in scale.COLUMNS)
     assert (tmp_path / "scale_cpu" / "scale.png").stat().st_size > 1000
     assert "| 80 |" in (tmp_path / "scale_cpu" / "table.md").read_text()
-
-
-# --- seeds
-
-@pytest.fixture
-def finished_runs(monkeypatch, tmp_path):
-    """Runs 0 and 1, of seeds 0 and 1, with an error of 2 and 4 without and of 3 and 5 with the regulariser."""
-    for seed in (0, 1):
-        (tmp_path / str(seed)).mkdir()
-        settings = dict(run=dict(SEED=seed, RECIPE="ours"), vae=dict(BETA=5),
-                        data=dict(name="small", split=dict(train=9 - seed, val=2, test=3), fingerprint=f"f{seed}"))
-        scores = dict(split="test", classifier=dict(accuracy=[.5 + seed / 4, 0, 1]), ceiling=dict(stress=[.25, 0, 1]),
-                      no_dist_reg=dict(error=[2 + 2 * seed, 0, 9], frechet=7.0),
-                      dist_reg=dict(error=[3 + 2 * seed, 0, 9], frechet=7.0))
-        for name, content in (("settings", settings), ("scores", scores)):
-            (tmp_path / str(seed) / f"{name}.json").write_text(json.dumps(content))
-    monkeypatch.setattr(seeds.storage, "find_run", lambda number, finished, constants_of: tmp_path / str(number))
-    monkeypatch.setattr(seeds, "RESULTS", tmp_path)
-    return tmp_path
-
-
-def test_seeds_are_summed_up_by_their_mean_and_range(finished_runs, capsys):
-    seeds.main(["RUNS=0,1"])
-    printed = capsys.readouterr().out
-    assert "8..9 training and 3 test faces, 2 seeds" in printed and "0.625 (0.500..0.750)" in printed
-    assert "| 3.00 (2.00..4.00) | 4.00 (3.00..5.00) |  |" in printed
-    assert "| the same, without = 1 | 1 | 1.375 (1.250..1.500) |  |" in printed
-    assert "| 7 (7..7) | 7 (7..7) |  |" in printed and "0.250 (0.250..0.250) |" in printed
-    assert (finished_runs / "seeds_small" / "table.md").read_text() in printed
-    results = json.loads((finished_runs / "seeds_small" / "results.json").read_text())
-    assert [run["settings"]["run"]["SEED"] for run in results] == [0, 1]
-
-
-def test_runs_that_differ_in_more_than_their_seed_are_not_summed_up(finished_runs, user_error):
-    settings = json.loads((finished_runs / "1" / "settings.json").read_text())
-    settings["vae"]["BETA"] = 6
-    (finished_runs / "1" / "settings.json").write_text(json.dumps(settings))
-    user_error(lambda: seeds.main(["RUNS=0,1"]), "BETA")
-
-
-def test_runs_that_were_scored_on_different_splits_are_not_summed_up(finished_runs, user_error, capsys):
-    paths = [finished_runs / name / "scores.json" for name in "01"]
-    scores = [json.loads(path.read_text()) for path in paths]
-    paths[1].write_text(json.dumps(scores[1] | {"split": "val"}))
-    user_error(lambda: seeds.main(["RUNS=0,1"]), "test and val")
-    paths[0].write_text(json.dumps({name: value for name, value in scores[0].items() if name != "split"}))
-    user_error(lambda: seeds.main(["RUNS=0,1"]), "test and val")        # older scores, without a split, are of test
-    seeds.main(["RUNS=1"])
-    assert "2 val faces" in capsys.readouterr().out
-
-
-def test_runs_without_scores_and_what_is_no_number_are_refused(finished_runs, user_error):
-    user_error(lambda: seeds.main(["RUNS=0,-1,two"]), "'-1'")
-    (finished_runs / "1" / "scores.json").unlink()
-    user_error(lambda: seeds.main(["RUNS=0,1"]), "experiments.py RUN=1")
