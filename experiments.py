@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import run as main_script               # first: it makes sure that data and training are ours
 import data.figures as data_figures
 import expr_classifier.figures as classifier_figures
 import expr_classifier.run as classifier_script
 import metric_vae.figures as vae_figures
 import metric_vae.run as vae_script
-import run as main_script
 from data import options as data_options
 from data.faces import Faces
 from data.sources import load

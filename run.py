@@ -6,8 +6,17 @@ Edit the constants below, or set them for one run: python run.py DATA=data/my_fa
 import sys
 import time
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import torch
+
+import data
+import training
+
+for package in (data, training):        # in a notebook, a file or package of the user's own may have one of these names
+    if package.__file__ is None or Path(package.__file__).resolve().parent.parent != Path(__file__).resolve().parent:
+        raise ImportError(f"import {package.__name__} finds {package.__file__}, not that in {Path(__file__).parent}: "
+                          "rename yours, or put that folder first on sys.path")
 
 import expr_classifier.run as classifier_script
 import metric_vae.run as vae_script

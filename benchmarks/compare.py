@@ -50,7 +50,6 @@ SCORES = {
     "judge_on_samples": "samples of a class that the judge recognises as it",
     "frechet": "Frechet distance of samples from the density of the latents",
     "frechet_prior": "the same, from the prior N(0, I)"}
-LONG = 40                   # letters of a label in the figure; a longer one is replaced by the numbers of the runs
 
 
 def main(arguments):
@@ -246,8 +245,10 @@ def as_csv(runs, differ):
     return file.getvalue()
 
 
-def draw(path, heading, columns, x, y):
-    """Draw two scores of every model against each other: a point a column, joined in their order."""
+def draw(path, heading, columns, x, y, longest=40):
+    """Draw two scores of every model against each other: a point a column, joined in their order. Labels of more
+    letters than longest are replaced by the numbers of the runs.
+    """
     figure = Figure((8, 6), layout="constrained")
     axes, labels, bars = figure.subplots(), {}, []
     for model, marker in MARKERS.items():
@@ -262,7 +263,7 @@ def draw(path, heading, columns, x, y):
                 axes.errorbar(middle_x, middle_y, *lengths, color=colour, elinewidth=.7)
                 bars += [(middle_x, at) for at in np.linspace(*y_range, 9)]
                 bars += [(at, middle_y) for at in np.linspace(*x_range, 9)]
-                label = column.label if len(column.label) <= LONG else column.heading
+                label = column.label if len(column.label) <= longest else column.heading
                 labels.setdefault((points[-1], colour), []).append(label)
         if points:
             axes.plot(*zip(*points), color=colour, marker=marker, linewidth=.8, label=MODELS[model].partition(":")[0])
@@ -277,8 +278,8 @@ def draw(path, heading, columns, x, y):
     figure.draw_without_rendering()                             # now the axes have their places
     if len(columns) > 1:
         shown = [("\n".join(of), place, colour) for (place, colour), of in labels.items() if len(of) < len(columns)]
-        longest = max((len(line) for text, *_ in shown for line in text.split("\n")), default=1)
-        write_numbers(axes, shown, bars, (6 * longest, 12))
+        letters = max((len(line) for text, *_ in shown for line in text.split("\n")), default=1)
+        write_numbers(axes, shown, bars, (6 * letters, 12))
     save(figure, path)
 
 

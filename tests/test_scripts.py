@@ -1,9 +1,14 @@
 """run.py and experiments.py, called in this process as a notebook calls them, with every kind of metric."""
 import importlib
 import json
+import os
+import signal
+import subprocess
 import sys
 import types
+from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -18,7 +23,9 @@ from metric_vae.model import light
 from metric_vae.scores import latents_of
 from metric_vae.trained import load_vae, summarize
 from training import storage
+from training.settings import constants
 
+ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.usefixtures("one_thread")
 QUICK = ("IMAGE_SIZE=16", "DEVICE=cpu", "PRECISION=fp32", "classifier.STEPS=1", "vae.STEPS=1")
 SCORED = ("JUDGE_STEPS=1", "JUDGE_BATCH=16", "IDENTITY_STEPS=0", "SAMPLE=20", "SHOWN=2", "DEVICE=cpu")
@@ -110,6 +117,41 @@ def test_a_run_and_its_faces_may_be_moved(home, user_error, capsys):
     assert "dist_reg" in json.loads((home / "kept" / "scores.json").read_text())
     np.savez(home / "other.npz", images=draw_small_images(seed=1), labels=np.arange(70) % 7)
     user_error(lambda: experiments.main([*SCORED, "RUN=kept", "DATA=other.npz"]), "the faces of that run")
+
+
+def test_a_call_changes_neither_the_next_nor_what_a_notebook_has_set(home):
+    def state():
+        return (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT), dict(matplotlib.rcParams), sys.stdout,
+                torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled(),
+                [constants(script) for script in (run, experiments, classifier_script, vae_script)])
+    before = state()
+    quick = ["DATA=faces.npz", *QUICK, "vae.STEPS=8"]
+    run.main(quick)
+    experiments.main([*SCORED])
+    run.main(["DATA=faces.npz", *QUICK, "vae.METRIC=labels", "vae.ALPHA=optimal", "SEED=3", "RECIPE=reference",
+              "vae.Z_DIM=8", "vae.BATCH=32", "classifier.BATCH=32"])
+    experiments.main([*SCORED, "SPLIT=val", "SEED=4"])
+    torch.manual_seed(5)
+    np.random.seed(5)
+    run.main(quick)
+    experiments.main([*SCORED])
+    first, last = (home / "experiments" / number for number in "02")
+    assert_same_run(first, last)
+    assert (first / "scores.json").read_text() == (last / "scores.json").read_text()
+    assert state() == before
+
+
+def test_a_package_of_the_users_own_that_stands_before_ours_is_named(tmp_path):
+    def start(code):
+        return subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
+                              capture_output=True, text=True)
+    (tmp_path / "data").mkdir()                                 # a folder of pictures is in nobody's way
+    assert start("import metric_vae.train, expr_classifier.train, experiments").returncode == 0
+    for name, code in (("training.py", "import run"), ("data/__init__.py", "import experiments")):
+        (tmp_path / name).write_text("")
+        done = start(code)
+        (tmp_path / name).unlink()
+        assert done.returncode == 1 and f"finds {tmp_path / name}, not that in {ROOT}" in done.stderr
 
 
 @pytest.mark.parametrize("part, moved", [("metric", [0, 1, 2]), ("rest", [3, 4, 5]), ("both", [0, 1, 2, 3, 4, 5])])
