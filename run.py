@@ -8,8 +8,6 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import torch
-
 import data
 import training
 
@@ -100,17 +98,10 @@ def main(arguments):
     if not missing:
         check_batch(of_classifier.BATCH, len(faces.rows("train", labelled=True)),
                     f"classifier.BATCH={of_classifier.BATCH}")
-    about, more = faces.about(), {}
-    if folder is not None:
-        storage.check_same_data(folder, about)
+    if folder is None:
+        folder = new_folder(settings, faces.about(), device, precision, other)
     else:
-        if other is not None:
-            storage.check_same_data(other.folder, about)
-        folder = storage.new_run_folder()
-        if other is not None:
-            with first_process_first():
-                more["classifier_of"] = other.copy_to(folder, settings, device, precision)
-        storage.start_settings(folder, **stored(settings), data=about, device=str(device), precision=precision, **more)
+        storage.check_same_data(folder, faces.about())
     print(f"run folder {folder}")
     board = Board(of_run.LOG, folder)
     with storage.hold(folder):
@@ -125,6 +116,19 @@ def main(arguments):
             vae.train(name, faces, metric, of_vae, folder, of_run.SEED, device, precision, board)
         storage.finish_settings(folder)
     print(f"finished in {time.perf_counter() - began:.0f} s: {folder}; now: python experiments.py")
+
+
+def new_folder(settings, about, device, precision, other):
+    """A new run folder with its settings.json, and with what it takes from another run, where that is not None."""
+    more = {}
+    if other is not None:
+        storage.check_same_data(other.folder, about)
+    folder = storage.new_run_folder()
+    if other is not None:
+        with first_process_first():
+            more["classifier_of"] = other.copy_to(folder, settings, device, precision)
+    storage.start_settings(folder, **stored(settings), data=about, device=str(device), precision=precision, **more)
+    return folder
 
 
 def trained_classifier(faces, settings, folder, seed, device, precision, board):
@@ -150,8 +154,9 @@ class OtherRun:
         """The settings of its classifier. Raises UserError where settings, those of the new run, are others, unless
         they are the defaults.
         """
-        theirs = {name: getattr(self.settings["classifier"], name) for name in asdict(settings)}
-        differ = {name: value for name, value in asdict(settings).items() if value != theirs[name]}
+        ours = storage.absolute(asdict(settings))
+        theirs = {name: getattr(self.settings["classifier"], name) for name in ours}
+        differ = {name: value for name, value in ours.items() if value != theirs[name]}
         text = lambda values: ", ".join(f"classifier.{name}={values[name]}" for name in differ)
         if any(value != getattr(defaults, name) for name, value in differ.items()):
             raise UserError(f"CLASSIFIER={self.folder}", f"the settings of that classifier: {text(theirs)}",
@@ -164,26 +169,26 @@ class OtherRun:
         """Copy the classifier with its embeddings, no_dist_reg if it would become the same, and what measures, into a
         new run folder; returns what settings.json keeps of that.
         """
-        files = {"classifier": ["classifier.pt", "embeddings.npy", "judge.pt", "identity.pt", "second.pt"]}
-        if (self.folder / "no_dist_reg_latents.npz").exists():  # it is trained to the end; the new run makes its own,
+        copied = storage.copy_stage(self.folder, folder, "classifier", [
+            "classifier.pt", "embeddings.npy", "judge.pt", "identity.pt", "second.pt"])
+        # this file says that it is trained to the end; the new run makes its own, with the scale of its own metric
+        if (self.folder / "no_dist_reg_latents.npz").exists():
             theirs = what_matters(self.settings, self.about["device"], self.about["precision"])
             ours = what_matters(settings, device, precision)
             differ = ", ".join(name for name in ours if ours[name] != theirs.get(name))
             if differ:
                 print(f"no_dist_reg is trained, not taken from {self.folder}: {differ} differ")
             else:
-                files["no_dist_reg"] = ["no_dist_reg.pt"]       # as the scale in it depends on the metric
-        for stage, names in files.items():
-            copied = storage.copy_stage(self.folder, folder, stage, names)
-            print(f"taken from {self.folder}: {', '.join(copied)}")
+                copied += storage.copy_stage(self.folder, folder, "no_dist_reg", ["no_dist_reg.pt"])
+        print(f"taken from {self.folder}: {', '.join(copied)}")
         seed = next(iter(self.settings.values())).SEED          # of the script that was started
         return dict(folder=str(self.folder), SEED=self.about.get("classifier_of", {}).get("SEED", seed))
 
 
 def what_matters(settings, device, precision):
     """All that no_dist_reg depends on, beside the data; settings: those of the scripts."""
-    return dict(SEED=settings[""].SEED, DEVICE=torch.device(device).type, PRECISION=precision,
-                **vae.settings_without_metric(settings["vae"]))
+    return dict(SEED=settings[""].SEED, DEVICE=str(device).partition(":")[0], PRECISION=precision,
+                **storage.absolute(vae.settings_without_metric(settings["vae"])))
 
 
 def metric_of(model, layer, norm=2.0):

@@ -39,9 +39,7 @@ def load(run="last", model="dist_reg", device="cpu"):
 
     Raises UserError where there is no such run, or a file of it is missing or damaged.
     """
-    folder = Path(run).expanduser() if isinstance(run, (str, Path)) and run != "last" else None
-    if folder is None:
-        folder = storage.find_run(run, finished=True, constants_of="vae")
+    folder = storage.find_run(run, finished=True, constants_of="vae")
     check_choice("model", model, ("dist_reg", "no_dist_reg"))
     return Space(folder, model, choose_device(device))
 

@@ -242,7 +242,7 @@ def test_a_run_with_the_classifier_of_another_is_that_which_trains_its_own(home,
     run.main([*quick, "vae.BETA=7"])
     capsys.readouterr()
     run.main(["CLASSIFIER=0", *quick, "vae.BETA=7"])
-    assert "classifier.pt, embeddings.npy\n" and "no_dist_reg.pt\n" in capsys.readouterr().out
+    assert "classifier.pt, embeddings.npy, no_dist_reg.pt\n" in capsys.readouterr().out
     first, own, taken = (home / "experiments" / number for number in "012")
     assert_same_run(taken, own)
     assert storage.read_log(first, "no_dist_reg") == storage.read_log(taken, "no_dist_reg")    # its seconds, too
