@@ -191,7 +191,7 @@ def test_faces_without_labels_get_a_vae_that_keeps_their_pixels(home, capsys):
     assert "spearman" in scores["dist_reg"] and "edit_success" not in scores["dist_reg"]
 
 
-def test_networks_of_the_users_own_go_through_both_scripts(home):
+def test_networks_of_the_users_own_go_through_both_scripts(home, capsys):
     (home / "my_nets.py").write_text("""
 from torch import nn
 from expr_classifier.model import Classifier
@@ -208,11 +208,14 @@ def vae(size, z_dim, metric_dims, channels):
 def classifier(size, classes, channels):
     return Classifier([nn.Conv2d(1, 4, 3, 2, 1)], nn.Sequential(nn.Linear(size * size, 16), nn.SiLU()), 16, classes)
 """)
-    run.main(["DATA=faces.npz", *QUICK, "vae.ARCHITECTURE=my_nets.py:vae",
-              "classifier.ARCHITECTURE=my_nets.py:classifier"])
+    own = ["DATA=faces.npz", *QUICK, "vae.ARCHITECTURE=my_nets.py:vae", "classifier.ARCHITECTURE=my_nets.py:classifier"]
+    run.main(own)
     experiments.main(list(SCORED))
     model = load_vae(home / "experiments" / "0", "dist_reg", torch.device("cpu"))
     assert [type(layer).__name__ for layer in model.encoder] == ["Flatten", "Linear", "SiLU", "Linear"]
+    capsys.readouterr()
+    run.main(["CLASSIFIER=0", *own])
+    assert "classifier.pt, embeddings.npy, judge.pt, second.pt, no_dist_reg.pt\n" in capsys.readouterr().out
 
 
 def test_a_network_that_is_not_there_is_refused(home, user_error):
