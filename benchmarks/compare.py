@@ -265,6 +265,8 @@ def draw(path, heading, columns, x, y, longest=40):
                 bars += [(at, middle_y) for at in np.linspace(*x_range, 9)]
                 label = column.label if len(column.label) <= longest else column.heading
                 labels.setdefault((points[-1], colour), []).append(label)
+        for start, end in zip(points, points[1:]):              # labels keep clear of the lines, too
+            bars += map(tuple, np.linspace(start, end, 9))
         if points:
             axes.plot(*zip(*points), color=colour, marker=marker, linewidth=.8, label=MODELS[model].partition(":")[0])
     spread = ""
