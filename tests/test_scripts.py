@@ -241,10 +241,14 @@ def assert_same_run(folder, other):
 def test_a_run_with_the_classifier_of_another_is_that_which_trains_its_own(home, capsys, architecture):
     quick = ["DATA=faces.npz", *QUICK, "vae.STEPS=8", f"vae.ARCHITECTURE={architecture}",
              f"classifier.ARCHITECTURE={architecture}", "vae.Z_DIM=8", "vae.METRIC_DIMS=4"]
+    changed = ["vae.BETA=7", "vae.METRIC=pixels", "vae.METRIC_NORM=1.0", "vae.REGULARIZER=local_stress",
+               "vae.REGULARIZE_ON=z", "vae.CONSISTENCY=0", "vae.DUAL_RATE=0.01", "vae.TURN=3", "vae.ZOOM=0", "vae.MOVE=0"]
+    assert {name.partition("=")[0].removeprefix("vae.") for name in changed} == \
+        {*vae.OF_METRIC} - {"METRIC_KIND", "TARGET_STRESS"}     # these two do not go with the others
     run.main([*quick, "vae.BETA=5"])
-    run.main([*quick, "vae.BETA=7"])
+    run.main([*quick, *changed])
     capsys.readouterr()
-    run.main(["CLASSIFIER=0", *quick, "vae.BETA=7"])
+    run.main(["CLASSIFIER=0", *quick, *changed])
     assert "classifier.pt, embeddings.npy, no_dist_reg.pt\n" in capsys.readouterr().out
     first, own, taken = (home / "experiments" / number for number in "012")
     assert_same_run(taken, own)
