@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 import run as main_script               # first: it makes sure that data and training are ours
-import data.figures as data_figures
 import expr_classifier.figures as classifier_figures
 import expr_classifier.run as classifier_script
 import metric_vae.figures as vae_figures
@@ -23,7 +22,7 @@ from data import options as data_options
 from data.faces import Faces
 from data.sources import load
 from expr_classifier import judges, train as classifier
-from metric_vae import explorer, portrait, scores as vae_scores, statistics, train as vae, trained
+from metric_vae import explorer, gallery, portrait, scores as vae_scores, statistics, train as vae, trained
 from metric_vae.metrics import load_metric
 from metric_vae.space import Space
 from training import storage
@@ -274,10 +273,10 @@ def analyse_vaes(models, C, run, settings, held_out, rows, clock):
                                                        settings.STEPS, settings.PATHS, settings.SEED))
             clock(f"{name} edits")
         storage.make_folder(figures / name)
-        draw_vae(latents, faces, pair, settings, figures / name)
+        gallery.draw_vae(latents, faces, pair, settings, figures / name)
         both.append(latents)
         clock(f"{name} figures")
-    draw_edits_of_both(figures / "edits.png", both, faces, settings)
+    gallery.draw_edits_of_both(figures / "edits.png", both, faces, settings)
     if panels:
         vae_figures.shepard(figures / "shepard.png", panels, metric_name(run.vae.METRIC))
     explore(C, run, settings, rows, both, models, d)
@@ -318,83 +317,6 @@ def explore(C, run, settings, rows, latents=(), models=None, d=None):
 def metric_name(metric):
     """What the given distance is, for an axis; metric: METRIC."""
     return "d_D = ||C(x1) - C(x2)||" if metric == "embeddings" else f"METRIC={Path(metric).name}"
-
-
-def draw_vae(latents, faces, pair, settings, figures):
-    """Draw the figures of one VAE; pair: the labels of the example."""
-    name, people, seed = latents.name, faces.identities[latents.rows], settings.SEED
-    rng = np.random.default_rng(seed)
-    vae_figures.latent(figures / "latent.png", name, latents.mu, latents.labels, faces.classes,
-                       latents.metric_dims.stop, seed)
-    some = rng.permutation(len(latents.rows))[:32]
-    samples = latents.samples(len(some), settings.SAMPLES_FROM, seed=seed)
-    vae_figures.reconstructions(figures / "reconstructions.png", name, latents.x[some],
-                                latents.decode(latents.mu[some]), samples, settings.SAMPLES_FROM)
-    draw_samples(figures / "samples.png", latents, faces.classes, settings)
-    starts, ends = vae_scores.pairs_of(latents, people, *pair, settings.SHOWN, seed) if pair else ([], [])
-    if len(starts):
-        path = statistics.interpolate(latents.mu[starts], latents.mu[ends], settings.STEPS)
-        decoded = latents.decode(path.reshape(-1, path.shape[2])).reshape(*path.shape[:2], *latents.x.shape[1:])
-        same = (people[starts] == people[ends]) & (people[starts] >= 0) if (people >= 0).any() else None
-        vae_figures.interpolations(figures / "interpolate.png", name, latents.x[starts], decoded, latents.x[ends],
-                                   [faces.classes[label] for label in pair], same)
-    count, edited = latents.mu.shape[1], range(latents.mu.shape[1])[latents.edit_dims]
-    moved = f"only {len(edited)} of the {count} dimensions of z move" if len(edited) < count else ""
-    blocks = []
-    for a, b in (pair, pair[::-1]) if pair else ():
-        of_a = rng.permutation(np.flatnonzero(latents.labels == a))[:settings.SHOWN]
-        if len(of_a) and np.isfinite(latents.means[[a, b]]).all():
-            blocks.append((faces.classes[a], faces.classes[b],
-                           np.stack([latents.x[of_a], latents.decode(latents.mu[of_a]), latents.edit(of_a, b)])))
-    if blocks:
-        vae_figures.changes(figures / "change.png", name, blocks, moved)
-    shown = edited_classes(latents, faces, settings)
-    some = people_to_edit(latents, shown, settings.SHOWN, rng)
-    if len(some) and len(shown) > 1:
-        edited = np.stack([latents.edit(some, b) for b in shown], 1)
-        vae_figures.edits(figures / "edits.png", name, latents.x[some], latents.decode(latents.mu[some]), edited,
-                          [faces.classes[label] for label in latents.labels[some]],
-                          [faces.classes[label] for label in shown], moved)
-    missing = [file for file in ("interpolate", "change", "edits") if not (figures / f"{file}.png").exists()]
-    if missing:
-        print(f"{name}: too few labelled faces for " + ", ".join(missing))
-
-
-def edited_classes(latents, faces, settings):
-    """The labels of the largest classes, SHOWN at most, that have training faces."""
-    return [label for label in data_figures.largest(faces.labels, settings.SHOWN)
-            if np.isfinite(latents.means[label]).all()]
-
-
-def draw_edits_of_both(path, both, faces, settings):
-    """Draw the same edits of a few faces by both VAEs, where there are two; both: their Latents."""
-    if len(both) < 2:
-        return
-    shown = edited_classes(both[0], faces, settings)
-    some = people_to_edit(both[0], shown, settings.SHOWN // 2, np.random.default_rng(settings.SEED))
-    if len(some) and len(shown) > 1:
-        names = lambda labels: [faces.classes[label] for label in labels]
-        vae_figures.edits_of_both(path, both[0].x[some], {of.name: of.decode(of.mu[some]) for of in both},
-                                  {of.name: np.stack([of.edit(some, b) for b in shown], 1) for of in both},
-                                  names(both[0].labels[some]), names(shown))
-
-
-def draw_samples(path, latents, classes, settings):
-    """Draw samples: a row for each class from the density; of no class from the prior, or where no face is labelled."""
-    samples, labels = latents.rows_of_samples(settings.SHOWN, settings.SAMPLES_FROM, settings.SEED)
-    names = None if labels is None else [classes[label] for label in labels]
-    vae_figures.samples(path, latents.name, samples, names, settings.SAMPLES_FROM)
-
-
-def people_to_edit(latents, classes, count, rng):
-    """Places of up to count faces, of each of these classes in turn, drawn at random."""
-    known = rng.permutation(np.flatnonzero(np.isin(latents.labels, classes)))
-    turn = np.zeros(len(known), int)
-    for label in classes:
-        of_label = latents.labels[known] == label
-        turn[of_label] = np.arange(of_label.sum())
-    chosen = known[np.argsort(turn, kind="stable")][:count]
-    return chosen[np.argsort(latents.labels[chosen], kind="stable")]
 
 
 # --- what is printed and published

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from data import synthetic
-from data.batches import Images, as_channels
+from data.batches import as_channels
 from data.figures import MOST
 from metric_vae import fidelity, statistics
 from metric_vae.metrics import Function

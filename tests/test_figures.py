@@ -17,7 +17,7 @@ from conftest import EXPRESSIONS
 from data.faces import checked
 from data.figures import COLOURS, face_grid, largest, style, tsne
 from expr_classifier import judges
-from metric_vae import density, fidelity, statistics
+from metric_vae import density, fidelity, gallery, statistics
 from metric_vae import train as vae
 from metric_vae.metrics import Function
 from metric_vae.model import ARCHITECTURES
@@ -258,7 +258,7 @@ def test_samples_are_drawn_a_row_an_expression_from_the_density_and_in_one_block
     summary = summarize(model, "dist_reg", small_faces, None, small_faces.rows("train"), folder, 0, CPU)
     latents = latents_of("dist_reg", model, small_faces, small_faces.rows("test"), CPU, summary)
     monkeypatch.setattr(vae_figures, "samples", lambda path, of, faces, names, source: drawn.update(locals()))
-    experiments.draw_samples(None, latents, EXPRESSIONS, settings)
+    gallery.draw_samples(None, latents, EXPRESSIONS, settings)
     assert drawn["faces"].shape == (7, settings.SHOWN, 16, 16) and drawn["source"] == source
     assert drawn["names"] == (list(EXPRESSIONS) if source == "density" else None)
     if source == "density":
@@ -402,7 +402,7 @@ def test_high_frequencies_of_reconstructions_are_those_of_the_faces_in_one_go_an
 
 def test_people_to_edit_are_of_all_expressions(small_faces):
     latents = Latents("dist_reg", np.arange(70), None, small_faces.labels, None, None, None, None, None)
-    chosen = experiments.people_to_edit(latents, range(7), 10, np.random.default_rng(0))
+    chosen = gallery.people_to_edit(latents, range(7), 10, np.random.default_rng(0))
     assert len(chosen) == 10
     assert set(small_faces.labels[chosen]) == set(range(len(EXPRESSIONS)))
 

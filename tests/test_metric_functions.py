@@ -1,5 +1,4 @@
 """metric_vae/metric_functions.py: functions of the user's file, of faces or of pairs, and what is refused."""
-import numpy as np
 import pytest
 import torch
 
