@@ -1,6 +1,10 @@
 """Ground that the tests share: the repo on the path, a small Faces, and the check of a user's error."""
+import os
 import sys
 from pathlib import Path
+
+if "PYTEST_XDIST_WORKER" in os.environ:         # pytest -n 2: each worker has one core
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 import pytest
@@ -13,8 +17,8 @@ from training.errors import UserError           # noqa: E402
 
 EXPRESSIONS = ALL_EXPRESSIONS[:7]
 PEOPLE = 10
-SCRIPTS = ("run", "experiments", "expr_classifier.run", "metric_vae.run", "benchmarks.regularizers", "benchmarks.compare",
-           "benchmarks.speed", "benchmarks.scale")
+SCRIPTS = ("run", "experiments", "expr_classifier.run", "metric_vae.run", "benchmarks.regularizers",
+           "benchmarks.compare", "benchmarks.speed", "benchmarks.scale")
 WITH_CONSTANTS = (*SCRIPTS, "data.options")
 
 
