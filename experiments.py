@@ -20,6 +20,7 @@ import metric_vae.figures as vae_figures
 import metric_vae.run as vae_script
 from data import options as data_options
 from data.faces import Faces
+from data.figures import draw
 from data.sources import load
 from expr_classifier import judges, train as classifier
 from metric_vae import explorer, gallery, portrait, scores as vae_scores, statistics, train as vae, trained
@@ -166,7 +167,7 @@ def analyse(run, settings):
         clock("ceiling")
     stages = {stage: storage.read_log(run.folder, stage) for stage in ("classifier", *vae.MODELS)}
     if any(stages.values()):
-        vae_figures.losses(figures / "losses.png", stages)
+        draw(vae_figures.losses, figures / "losses.png", stages)
     print("seconds: " + ", ".join(f"{part} {seconds:.0f}" for part, seconds in clock.parts.items()))
     return scores
 
@@ -194,16 +195,16 @@ def analyse_classifier(model, faces, held_out, rows, figures, seed, device):
     """Draw the classifier's figures; returns its scores."""
     for name in ("last", "second_last", "softmax"):
         points = classifier.layer_of(model, faces, rows, device, name)
-        classifier_figures.layer_map(figures / f"{name}.png", name, points, faces.labels[rows],
-                                     faces.classes, seed)
+        draw(classifier_figures.layer_map, figures / f"{name}.png", name, points, faces.labels[rows],
+             faces.classes, seed)
     labelled = held_out[faces.labels[held_out] >= 0]
     if len(labelled) == 0:
         print("no labelled held-out faces: no accuracy, no confusion.png, ordered.png and intensities.png")
         return {}
     labels, softmax = faces.labels[labelled], classifier.layer_of(model, faces, labelled, device, "softmax")
-    classifier_figures.ordered(figures / "ordered.png", faces.images[labelled], softmax, labels, faces.classes)
-    classifier_figures.intensities(figures / "intensities.png", softmax, labels, faces.classes)
-    classifier_figures.confusion(figures / "confusion.png", labels, softmax.argmax(1), faces.classes)
+    draw(classifier_figures.ordered, figures / "ordered.png", faces.images[labelled], softmax, labels, faces.classes)
+    draw(classifier_figures.intensities, figures / "intensities.png", softmax, labels, faces.classes)
+    draw(classifier_figures.confusion, figures / "confusion.png", labels, softmax.argmax(1), faces.classes)
     return {"accuracy": statistics.accuracy(softmax, labels)}
 
 
@@ -278,7 +279,7 @@ def analyse_vaes(models, C, run, settings, held_out, rows, clock):
         clock(f"{name} figures")
     gallery.draw_edits_of_both(figures / "edits.png", both, faces, settings)
     if panels:
-        vae_figures.shepard(figures / "shepard.png", panels, metric_name(run.vae.METRIC))
+        draw(vae_figures.shepard, figures / "shepard.png", panels, metric_name(run.vae.METRIC))
     explore(C, run, settings, rows, both, models, d)
     clock("explorer")
     return scores
@@ -309,9 +310,11 @@ def explore(C, run, settings, rows, latents=(), models=None, d=None):
     path = run.folder / "explorer.html"
     last = None if C is None else classifier.layer_of(C, run.faces, rows, run.device, "last")
     title = f"{run.faces.name}: {settings.SPLIT} faces of run {run.folder.name}"
-    explorer.write(path, title, run.faces, rows, latents, models, d, metric_name(run.vae.METRIC) if latents else "",
-                   last, settings.SAMPLES_FROM, settings.SEED)
-    print(f"to be opened in a browser: {path}")
+    metric = metric_name(run.vae.METRIC) if latents else ""
+    draw(explorer.write, path, title, run.faces, rows, latents, models, d, metric, last, settings.SAMPLES_FROM,
+         settings.SEED)
+    if path.exists():
+        print(f"to be opened in a browser: {path}")
 
 
 def metric_name(metric):

@@ -2,12 +2,14 @@
 
 In: arrays. Out: PNG files.
 """
+import sys
 from functools import lru_cache
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from data.faces import EXPRESSIONS
+from training.errors import UserError
 from training.storage import write_atomically
 
 # Okabe and Ito's colours, told apart with every common colour vision, and one more
@@ -24,6 +26,19 @@ MARGIN = 10             # pixels around a grid
 def save(figure, path, dpi=DPI):
     """Write a figure as PNG, atomically."""
     write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=dpi))
+
+
+def draw(function, path, *arguments):
+    """function(path, *arguments), which draws a figure. One that fails is warned of, and costs no other and no score.
+
+    Raises UserError, for example where the disk is full.
+    """
+    try:
+        function(path, *arguments)
+    except UserError:
+        raise
+    except Exception as error:
+        print(f"warning: no {path.name}: {type(error).__name__}: {error}", file=sys.stderr)
 
 
 def face_grid(path, faces, rows=None, columns=None, title="", scale=2, gap=2, breaks=()):

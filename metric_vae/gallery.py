@@ -4,7 +4,7 @@ In: Latents of held-out faces, Faces, the settings of experiments.py (SHOWN, STE
 """
 import numpy as np
 
-from data.figures import largest
+from data.figures import draw, largest
 from metric_vae import figures, statistics
 from metric_vae.scores import pairs_of
 
@@ -13,11 +13,11 @@ def draw_vae(latents, faces, pair, settings, folder):
     """Draw the figures of one VAE; pair: the labels of the example."""
     name, people, seed = latents.name, faces.identities[latents.rows], settings.SEED
     rng = np.random.default_rng(seed)
-    figures.latent(folder / "latent.png", name, latents.mu, latents.labels, faces.classes,
+    draw(figures.latent, folder / "latent.png", name, latents.mu, latents.labels, faces.classes,
                    latents.metric_dims.stop, seed)
     some = rng.permutation(len(latents.rows))[:32]
     samples = latents.samples(len(some), settings.SAMPLES_FROM, seed=seed)
-    figures.reconstructions(folder / "reconstructions.png", name, latents.x[some],
+    draw(figures.reconstructions, folder / "reconstructions.png", name, latents.x[some],
                             latents.decode(latents.mu[some]), samples, settings.SAMPLES_FROM)
     draw_samples(folder / "samples.png", latents, faces.classes, settings)
     starts, ends = pairs_of(latents, people, *pair, settings.SHOWN, seed) if pair else ([], [])
@@ -25,7 +25,7 @@ def draw_vae(latents, faces, pair, settings, folder):
         path = statistics.interpolate(latents.mu[starts], latents.mu[ends], settings.STEPS)
         decoded = latents.decode(path.reshape(-1, path.shape[2])).reshape(*path.shape[:2], *latents.x.shape[1:])
         same = (people[starts] == people[ends]) & (people[starts] >= 0) if (people >= 0).any() else None
-        figures.interpolations(folder / "interpolate.png", name, latents.x[starts], decoded, latents.x[ends],
+        draw(figures.interpolations, folder / "interpolate.png", name, latents.x[starts], decoded, latents.x[ends],
                                [faces.classes[label] for label in pair], same)
     count, edited = latents.mu.shape[1], range(latents.mu.shape[1])[latents.edit_dims]
     moved = f"only {len(edited)} of the {count} dimensions of z move" if len(edited) < count else ""
@@ -36,12 +36,12 @@ def draw_vae(latents, faces, pair, settings, folder):
             blocks.append((faces.classes[a], faces.classes[b],
                            np.stack([latents.x[of_a], latents.decode(latents.mu[of_a]), latents.edit(of_a, b)])))
     if blocks:
-        figures.changes(folder / "change.png", name, blocks, moved)
+        draw(figures.changes, folder / "change.png", name, blocks, moved)
     shown = edited_classes(latents, faces, settings)
     some = people_to_edit(latents, shown, settings.SHOWN, rng)
     if len(some) and len(shown) > 1:
         edited = np.stack([latents.edit(some, b) for b in shown], 1)
-        figures.edits(folder / "edits.png", name, latents.x[some], latents.decode(latents.mu[some]), edited,
+        draw(figures.edits, folder / "edits.png", name, latents.x[some], latents.decode(latents.mu[some]), edited,
                       [faces.classes[label] for label in latents.labels[some]],
                       [faces.classes[label] for label in shown], moved)
     missing = [file for file in ("interpolate", "change", "edits") if not (folder / f"{file}.png").exists()]
@@ -62,7 +62,7 @@ def draw_edits_of_both(path, both, faces, settings):
     some = people_to_edit(both[0], shown, settings.SHOWN // 2, np.random.default_rng(settings.SEED))
     if len(some) and len(shown) > 1:
         names = lambda labels: [faces.classes[label] for label in labels]
-        figures.edits_of_both(path, both[0].x[some], {of.name: of.decode(of.mu[some]) for of in both},
+        draw(figures.edits_of_both, path, both[0].x[some], {of.name: of.decode(of.mu[some]) for of in both},
                               {of.name: np.stack([of.edit(some, b) for b in shown], 1) for of in both},
                               names(both[0].labels[some]), names(shown))
 
@@ -71,7 +71,7 @@ def draw_samples(path, latents, classes, settings):
     """Draw samples: a row for each class from the density; of no class from the prior, or where no face is labelled."""
     samples, labels = latents.rows_of_samples(settings.SHOWN, settings.SAMPLES_FROM, settings.SEED)
     names = None if labels is None else [classes[label] for label in labels]
-    figures.samples(path, latents.name, samples, names, settings.SAMPLES_FROM)
+    draw(figures.samples, path, latents.name, samples, names, settings.SAMPLES_FROM)
 
 
 def people_to_edit(latents, classes, count, rng):

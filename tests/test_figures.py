@@ -427,3 +427,16 @@ def test_many_classes_have_their_own_colours_and_marks_and_the_largest_are_shown
     assert has_points(tmp_path / "map.png", style(29, names)[0], legend=150)
     classifier_figures.confusion(tmp_path / "confusion.png", labels, labels, names)
     assert read(tmp_path / "confusion.png").shape[0] > 1000
+
+
+def test_a_figure_that_fails_costs_no_other_and_no_score(run_folder, images, labels, identities, monkeypatch, capsys):
+    def fail(*arguments):
+        raise ValueError("no letters for this")
+    monkeypatch.setattr(vae_figures, "latent", fail)
+    monkeypatch.setattr(classifier_figures, "confusion", fail)
+    folder = run_folder(("classifier", *vae.MODELS))
+    scores = experiments.analyse(run_in(folder, people(images, labels, identities, np.arange(7))), SETTINGS)
+    printed = capsys.readouterr().err
+    assert "warning: no latent.png: ValueError: no letters" in printed and "no confusion.png" in printed
+    assert "spearman" in scores["dist_reg"] and (folder / "figures" / "dist_reg" / "edits.png").exists()
+    assert (folder / "figures" / "ordered.png").exists()
