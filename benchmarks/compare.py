@@ -209,7 +209,8 @@ def tables(heading, columns, differ):
     lines += table("Settings that differ", columns, {f"`{name}`": [", ".join(dict.fromkeys(
         run.settings.get(name, "") for run in column.runs)) for column in columns] for name in differ})
     for model, what in MODELS.items():
-        scores = dict.fromkeys(score for column in columns for run in column.runs for score in run.scores.get(model, {}))
+        runs = [run for column in columns for run in column.runs]
+        scores = dict.fromkeys(score for run in runs for score in run.scores.get(model, {}))
         lines += table(what, columns, {
             f"{SCORES[score]} (`{score}`)" if score in SCORES else f"`{score}`":
             [cell(column.values(model, score)) for column in columns] for score in scores})
@@ -220,8 +221,9 @@ def table(what, columns, rows):
     """Lines of one table, {row: cells}; none without rows."""
     if not rows:
         return []
-    return ["", f"| {what} | " + " | ".join(column.heading for column in columns) + " |",
-            "|---" * (len(columns) + 1) + "|", *(f"| {row} | " + " | ".join(cells) + " |" for row, cells in rows.items())]
+    lines = ["", f"| {what} | " + " | ".join(column.heading for column in columns) + " |",
+             "|---" * (len(columns) + 1) + "|"]
+    return lines + [f"| {row} | " + " | ".join(cells) + " |" for row, cells in rows.items()]
 
 
 def cell(values):

@@ -121,8 +121,8 @@ def test_a_run_and_its_faces_may_be_moved(home, user_error, capsys):
 
 def test_a_call_changes_neither_the_next_nor_what_a_notebook_has_set(home):
     def state():
-        return (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT), dict(matplotlib.rcParams), sys.stdout,
-                torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled(),
+        return (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT), dict(matplotlib.rcParams),
+                sys.stdout, torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled(),
                 [constants(script) for script in (run, experiments, classifier_script, vae_script)])
     before = state()
     quick = ["DATA=faces.npz", *QUICK, "vae.STEPS=8"]
@@ -242,7 +242,8 @@ def test_a_run_with_the_classifier_of_another_is_that_which_trains_its_own(home,
     quick = ["DATA=faces.npz", *QUICK, "vae.STEPS=8", f"vae.ARCHITECTURE={architecture}",
              f"classifier.ARCHITECTURE={architecture}", "vae.Z_DIM=8", "vae.METRIC_DIMS=4"]
     changed = ["vae.BETA=7", "vae.METRIC=pixels", "vae.METRIC_NORM=1.0", "vae.REGULARIZER=local_stress",
-               "vae.REGULARIZE_ON=z", "vae.CONSISTENCY=0", "vae.DUAL_RATE=0.01", "vae.TURN=3", "vae.ZOOM=0", "vae.MOVE=0"]
+               "vae.REGULARIZE_ON=z", "vae.CONSISTENCY=0", "vae.DUAL_RATE=0.01", "vae.TURN=3", "vae.ZOOM=0",
+               "vae.MOVE=0"]
     assert {name.partition("=")[0].removeprefix("vae.") for name in changed} == \
         {*vae.OF_METRIC} - {"METRIC_KIND", "TARGET_STRESS"}     # these two do not go with the others
     run.main([*quick, "vae.BETA=5"])
@@ -336,7 +337,8 @@ def test_tensorboard_gets_every_loss_and_pictures_and_changes_no_number(home, mo
     run.main([*quick, "LOG=tensorboard"])
     assert_same_run(home / "experiments" / "0", home / "experiments" / "1")
     for line in storage.read_log(home / "experiments" / "1"):
-        stage, epoch, names = line["stage"], line["epoch"], set(line) - {"stage", "epoch", "seconds", "images_per_second"}
+        stage, epoch = line["stage"], line["epoch"]
+        names = set(line) - {"stage", "epoch", "seconds", "images_per_second"}
         assert {name: Recorder.written[f"{stage}/{name}", epoch] for name in names if line[name] is not None} == \
             {name: line[name] for name in names if line[name] is not None}
     picture = Recorder.written["dist_reg/reconstructions", 2]

@@ -181,12 +181,16 @@ def test_precision_is_fp32_where_the_processor_does_not_say_what_it_has(monkeypa
 
 # --- the losses that are shown
 
-def test_where_the_output_is_no_terminal_an_epoch_is_a_line(capsys):
-    bar = loops.EpochBar("dist_reg", 1, 3)
+def test_where_the_output_is_no_terminal_an_epoch_is_a_line_at_most_one_a_second(capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(loops.time, "monotonic", lambda: now[0])
+    bar = loops.EpochBar("dist_reg", 1, 5)
     for epoch in bar:
         bar.running(("error",), None, 0)                        # nothing to be seen: the sums stay on their device
-        bar.finished(epoch + 1, dict(error=12.3456, consistency=0.0, val_loss=None))
-    assert capsys.readouterr().out == "dist_reg, epoch 2 of 3: error 12.35\ndist_reg, epoch 3 of 3: error 12.35\n"
+        now[0] = (0, 1.1, 2.2, 3.0, 3.1)[epoch]
+        bar.finished(epoch + 1, dict(error=12.3456 + epoch, consistency=0.0, val_loss=None))
+    assert capsys.readouterr().out.splitlines() == [
+        f"dist_reg, epoch {epoch} of 5: error {error}" for epoch, error in ((2, 13.35), (3, 14.35), (5, 16.35))]
 
 
 def test_the_bar_shows_running_means_at_most_once_a_second(monkeypatch):

@@ -17,7 +17,8 @@ def epochs_for(steps, steps_per_epoch):
 
 class EpochBar:
     """The epochs that are left, from 0, under one progress bar with the current losses. Where the output is not a
-    terminal: a line an epoch instead. Only the first process shows anything.
+    terminal: a line an epoch instead, of epochs that take less than a second a line a second. Only the first process
+    shows anything.
     """
 
     def __init__(self, name, done, count):
@@ -28,17 +29,23 @@ class EpochBar:
     def __iter__(self):
         return iter(self.bar)
 
+    def a_second_has_passed(self):
+        """Whether a second has passed since this was last so."""
+        passed = time.monotonic() > self.seconds + 1
+        if passed:
+            self.seconds = time.monotonic()
+        return passed
+
     def running(self, names, sums, faces):
         """Show the means of an epoch so far, at most once a second, as the sums have to come from the device for it."""
-        if not self.bar.disable and time.monotonic() > self.seconds + 1:
-            self.seconds = time.monotonic()
+        if not self.bar.disable and self.a_second_has_passed():
             self.bar.set_postfix_str(losses_text(dict(zip(names, (sums / faces).tolist()))))
 
     def finished(self, epoch, losses):
         """Show the losses, a dict, of a finished epoch, from 1."""
         if not self.bar.disable:
             self.bar.set_postfix_str(losses_text(losses))
-        elif PROCESS == 0:
+        elif PROCESS == 0 and (self.a_second_has_passed() or epoch == self.count):
             print(f"{self.name}, epoch {epoch} of {self.count}: {losses_text(losses)}", flush=True)
 
 
