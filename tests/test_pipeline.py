@@ -64,6 +64,7 @@ def house(tmp_path_factory):
         (house / package).mkdir()
         for path in (ROOT / package).glob("*.py"):
             shutil.copy(path, house / package)
+    shutil.copytree(ROOT / "metric_vae" / "page", house / "metric_vae" / "page")
     from conftest import draw_small_images
     images = draw_small_images(people=20)
     row = np.arange(140)
