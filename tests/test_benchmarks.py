@@ -2,7 +2,7 @@
 import json
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -149,8 +149,19 @@ def test_seeds_that_are_no_numbers_are_a_users_error(bench, user_error):
 def test_fewer_training_faces_are_those_of_whole_people(small_faces):
     few = benchmark.fewer(small_faces, 15)                      # seven faces a person: three people make 21
     assert few.about()["split"] == dict(train=21, val=7, test=7)
-    assert few.rows("train").tolist() == list(range(21))
+    people = small_faces.identities[few.rows("train")]
+    assert len(few.rows("train")) == 21 and len(set(people)) == 3 and set(people) < set(range(8))
+    again = benchmark.fewer(small_faces, 15)
+    assert np.array_equal(few.split, again.split)
     assert few.rows("val").tolist() == small_faces.rows("val").tolist() and len(few) == 70
+
+
+def test_fewer_faces_of_unknown_people_are_of_every_class_though_they_lie_sorted(small_faces):
+    order = np.argsort(small_faces.labels[small_faces.split == 0], kind="stable")
+    sorted_faces = replace(small_faces, labels=np.concatenate([small_faces.labels[:56][order], small_faces.labels[56:]]),
+                           identities=np.full(70, -1))
+    few = benchmark.fewer(sorted_faces, 40)
+    assert len(few.rows("train")) == 40 and set(few.labels[few.rows("train")]) == set(range(7))
 
 
 def test_it_starts_as_a_module():
