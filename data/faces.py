@@ -106,7 +106,7 @@ def checked(images, labels, identities, split, name, where, seed, constant="refu
     if flat.any() and constant == "refuse":
         rows = np.flatnonzero(flat)
         raise UserError(where, "faces that are not black or of one grey level", f"{len(rows)}, rows {_some(rows)}",
-                        "keep = images.reshape(N, -1).std(1) > 0, and save images[keep], labels[keep], ...")
+                        "keep = images.reshape(len(images), -1).std(1) > 0.002, and save images[keep], labels[keep], ...")
     if flat.all():
         raise UserError(where, "faces", f"{count} images, each of one grey level", "look at the file: it is empty")
     if flat.any():

@@ -18,14 +18,16 @@ CHUNK = 4096                    # pictures looked at in one go
 LUMA = (.299, .587, .114)       # of red, green and blue in a grey level (ITU-R BT.601)
 GROUND = 127.5                  # grey level that is laid under transparent pixels
 RANGES = (255, 1023, 4095, 65535)       # the largest values of 8, 10, 12 and 16 bits
+OVERSHOOT = 0.1                 # how far floats in 0..1 may lie outside it, as resizing takes them
+DARK = 16                       # floats in 0..255 have a larger one
 
 
 def squares(images, size, where, colour=False):
     """uint8 (N, size, size) of images (N, H, W), (N, H, W, C) or (N, C, H, W) with C = 1, 3 or 4 channels; if colour,
     (N, size, size, 3) of those with more than one.
 
-    Their values: whole numbers of 8, 10, 12 or 16 bits, by the largest one that they have; or floats in 0..1 or 0..255.
-    Pictures that are not square are cut to their middle, and resized with antialiasing. uint8 squares of this size are
+    Their values: whole numbers of 8, 10, 12 or 16 bits, by the largest one that they have; or floats in 0..255, or in 0..1
+    and little outside it, which are clipped. Pictures that are not square are cut to their middle, and resized with antialiasing. uint8 squares of this size are
     returned as they are, memory-mapped or not. where: the path shown in errors. Raises UserError for any other shape,
     type or value.
     """
@@ -49,7 +51,8 @@ def squares(images, size, where, colour=False):
     out = np.empty((len(images), size, size, 3)[:4 if colour else 3], np.uint8)
     top, left = (height - side) // 2, (width - side) // 2
     for start in range(0, len(images), CHUNK):
-        x = torch.from_numpy(np.array(images[start:start + CHUNK], np.float32)) * scale          # 0..255
+        x = torch.from_numpy(np.array(images[start:start + CHUNK], np.float32))
+        x = (x * scale).clamp(0, 255)
         if channels_last:
             x = x.movedim(3, 1)
         x = _flatten(x.reshape(len(x), -1, height, width)[:, :, top:top + side, left:left + side])
@@ -86,7 +89,14 @@ def _scale(images, where):
     if not np.isfinite([low, high]).all():
         count = sum(int((~np.isfinite(image)).sum()) for image in images)
         raise UserError(where, f"images: {expected}", f"{count} NaN or infinite", "drop these pictures")
-    ranges = {"b": (1,), "f": (1, 255)}.get(images.dtype.kind, RANGES)
+    floats = images.dtype.kind == "f"
+    if floats and -OVERSHOOT <= low and high <= 1 + OVERSHOOT:
+        return 255.0
+    if floats and 0 <= low and high <= DARK:
+        raise UserError(where, f"images: {expected}", f"{images.dtype} from {low:g} to {high:g}, which may be either",
+                        "if white is 1, save (255 * images).clip(0, 255).astype(numpy.uint8); if it is 255, "
+                        "images.astype(numpy.uint8)")
+    ranges = {"b": (1,), "f": (255,)}.get(images.dtype.kind, RANGES)
     if low < 0 or high > ranges[-1]:
         raise UserError(where, f"images: {expected}", f"{images.dtype} from {low:g} to {high:g}",
                         "scale them to 0..255 and save images.round().astype(numpy.uint8)")

@@ -101,7 +101,10 @@ def test_bad_splits_are_refused(images, labels, user_error):
 
 def test_faces_of_one_grey_level_are_refused_by_default(images, labels, user_error):
     images[[4, 30]] = [[[0]], [[200]]]
-    user_error(lambda: check(images, labels), "some/path.npz", "2, rows 4, 30", "keep =")
+    text = user_error(lambda: check(images, labels), "some/path.npz", "2, rows 4, 30", "keep = ")
+    remedy = text.partition("keep = ")[2].partition(", and")[0]
+    for form in (images, np.float32(images / 255)):
+        assert np.flatnonzero(~eval(remedy, {"images": form, "len": len})).tolist() == [4, 30]
 
 
 def test_faces_of_one_grey_level_are_left_out_with_a_count_if_asked(images, labels, identities, capsys):

@@ -63,3 +63,17 @@ def test_chunks_give_the_same(images, monkeypatch):
     (lambda a: a.astype(int) * 1000, "int64 from"), (lambda a: np.where(a > 200, np.inf, a), "infinite")])
 def test_what_is_no_picture_is_refused(images, form, found, user_error):
     user_error(lambda: squares(form(images), 16, "here"), "here", found)
+
+
+@pytest.mark.parametrize("largest", [1 + 1e-7, 1.1])
+def test_floats_a_little_outside_0_to_1_are_clipped(images, largest):
+    x = images / 255
+    x[0, 0, :2] = largest, -.05
+    found = squares(x, 16, "here")
+    assert found[0, 0, :2].tolist() == [255, 0] and np.array_equal(found[1:], images[1:])
+
+
+@pytest.mark.parametrize("largest", [1.3, 3.5, 16])
+def test_floats_that_may_be_0_to_1_or_0_to_255_are_refused(images, largest, user_error):
+    user_error(lambda: squares(images / images.max() * largest, 16, "here"), f"0.", f"to {largest:g}", "if white is 1")
+    assert squares(images / images.max() * 17., 16, "here").max() == 17
