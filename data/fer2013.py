@@ -14,6 +14,7 @@ import numpy as np
 
 from data.faces import EXPRESSIONS, checked, class_name
 from data.pixels import squares
+from data.splits import draw_missing_parts
 from training.errors import UserError
 
 FILES = ("fer2013.csv", "icml_face_data.csv")
@@ -23,7 +24,8 @@ FER_PLUS = "fer2013new.csv"             # ten votes a face, beside one of FILES,
 VOTED = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")
 SUBFOLDERS = ("", "fer2013")            # of the given folder, looked at in this order
 SIZE = 48                               # pixels
-CLASSES = 7                             # the first of EXPRESSIONS, in that order
+CLASSES = 8                             # EXPRESSIONS, in that order; only Kaggle's ckextended.csv has contempt
+NO_LABELS = ("pixels", "usage", "", "index", "id", "unnamed: 0")       # columns, of a csv that may lack emotion
 USAGE = {"Training": 0, "PublicTest": 1, "PrivateTest": 2}      # an index of SPLITS
 
 
@@ -45,8 +47,9 @@ def _has_header(path):
 def load(path, image_size, seed, options):
     """Faces of FER2013; image_size in pixels, PublicTest is val and PrivateTest is test.
 
-    A csv without a Usage column (Kaggle's train.csv) gets a split drawn from the seed. Faces of one grey level, of
-    which FER2013 has a few, are left out. options: see data/options.py.
+    A csv without a Usage column (Kaggle's train.csv) gets a split drawn from the seed; one without PublicTest or
+    PrivateTest gets a tenth of Training as it. Without a column emotion faces are unlabelled. Faces of one grey level,
+    of which FER2013 has a few, are left out. options: see data/options.py.
     Raises UserError where there is no csv, a column is missing, or a row is malformed (it names the line).
     """
     path = Path(path)
@@ -70,6 +73,10 @@ def load(path, image_size, seed, options):
         print(f"{votes}: labels of FER+, the majority of ten votes; left out {(~kept).sum()} of {len(kept)} faces "
               "without one")
         images, labels, split = images[kept], labels[kept], None if split is None else split[kept]
+    if split is not None:
+        if not (split == 0).any():
+            raise UserError(file, "rows with Usage Training", "none", "delete the column Usage: then the split is drawn")
+        draw_missing_parts(labels, np.full(len(labels), -1), split, seed, file)
     faces = checked(images, labels, None, split, "FER2013", file, seed, constant="leave out")
     faces.images = squares(faces.images, image_size, file)
     return faces
@@ -108,6 +115,11 @@ def _read(path):
             if "pixels" not in header:
                 raise UserError(path, "columns emotion, pixels, Usage", f"columns {', '.join(header)[:80] or 'none'}",
                                 "take fer2013.csv or icml_face_data.csv as it comes")
+            if "emotion" not in header:
+                if not set(header) <= set(NO_LABELS):
+                    raise UserError(path, "columns emotion, pixels, Usage", f"columns {', '.join(header)[:80]}",
+                                    "rename the column of labels to emotion; delete it for unlabelled faces")
+                print(f"{path}: no emotion column: unlabelled")
             for row in filter(None, reader):
                 image, label, part = _parse(row, header, f"{path}, line {reader.line_num}")
                 images.append(image)

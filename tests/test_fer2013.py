@@ -50,7 +50,7 @@ def test_a_csv_that_fails_its_checksum_is_read_with_a_warning(fer_images, tmp_pa
     assert len(loaded(fer2013, path)) == 70 and "checksum differs" in capsys.readouterr().out
     monkeypatch.setattr(fer2013, "CHECKSUMS", (hashlib.md5(path.read_bytes()).hexdigest(),))
     loaded(fer2013, path)
-    assert "warning" not in capsys.readouterr().out
+    assert "checksum" not in capsys.readouterr().out
 
 
 def test_the_checksums_are_those_of_torchvision():
@@ -62,7 +62,7 @@ def test_the_checksums_are_those_of_torchvision():
 @pytest.mark.parametrize("row, column, value, found", [
     (0, 1, "1 2 3", "3 from 1 to 3"), (9, 1, "", "0"), (69, 1, "7 " * 2305, "2305"),
     (3, 1, "300 " + "5 " * 2303, "5 to 300"), (3, 1, "-1 " + "5 " * 2303, "-1 to 5"), (3, 1, "x " + "5 " * 2303, "x 5"),
-    (3, 1, "65541 " + "5 " * 2303, "5 to 65541"), (3, 1, "5 " * 2304 + "x", "5 5"), (4, 0, "7", "'7'"),
+    (3, 1, "65541 " + "5 " * 2303, "5 to 65541"), (3, 1, "5 " * 2304 + "x", "5 5"), (4, 0, "8", "'8'"),
     (4, 0, "-1", "'-1'"), (4, 0, "happy", "'happy'"), (5, 2, "Holdout", "'Holdout'"), (5, 2, "", "''")])
 def test_a_malformed_row_is_refused_with_its_line(row, column, value, found, fer_images, tmp_path, user_error):
     rows = [list(r) for r in fer_rows(fer_images)]
@@ -121,10 +121,40 @@ def test_votes_of_fer_plus_beside_the_csv_are_the_labels(fer_images, tmp_path, c
     user_error(lambda: loaded(fer2013, tmp_path), "70 rows", "69")
 
 
-def test_a_csv_without_extension_or_labels_is_read(fer_images, tmp_path):
+def test_a_csv_without_extension_or_labels_is_read(fer_images, tmp_path, capsys):
     rows = fer_rows(fer_images)
     write_fer(tmp_path / "fer2013.csv", rows).rename(tmp_path / "fer2013")
     assert fer2013.found(tmp_path / "fer2013") and len(loaded(fer2013, tmp_path / "fer2013")) == 70
     (tmp_path / "test.csv").write_text("pixels\n" + "\n".join(pixels for _, pixels, _ in rows))
     faces = loaded(fer2013, tmp_path / "test.csv")
     assert faces.classes == () and (faces.labels == -1).all() and len(faces) == 70
+    assert "no emotion column: unlabelled" in capsys.readouterr().out
+
+
+def test_labels_in_a_column_of_another_name_are_refused(fer_images, tmp_path, user_error):
+    path = tmp_path / "train.csv"
+    path.write_text("label,pixels\n" + "\n".join(f"{label},{pixels}" for label, pixels, _ in fer_rows(fer_images)))
+    user_error(lambda: loaded(fer2013, path), path, "columns label, pixels", "to emotion")
+    path.write_text(path.read_text().replace("label", "emotion"))
+    assert (loaded(fer2013, path).labels == np.arange(70) % 7).all()
+
+
+def test_emotion_7_is_contempt(fer_images, tmp_path):
+    rows = [(str(i % 8), *row[1:]) for i, row in enumerate(fer_rows(fer_images))]
+    faces = loaded(fer2013, write_fer(tmp_path / "ckextended.csv", rows))
+    assert faces.classes == EXPRESSIONS and (faces.labels == np.arange(70) % 8).all()
+
+
+@pytest.mark.parametrize("missing", [("PublicTest",), ("PrivateTest",), ("PublicTest", "PrivateTest")])
+def test_a_usage_without_a_part_takes_a_tenth_of_training_as_it(missing, fer_images, tmp_path, capsys):
+    rows = [row for row in fer_rows(fer_images) if row[2] not in missing]
+    split = loaded(fer2013, write_fer(tmp_path / "fer2013.csv", rows)).split
+    kept = np.array([fer2013.USAGE[row[2]] for row in rows])
+    assert np.bincount(split).min() > 0 and (split[kept > 0] == kept[kept > 0]).all()
+    assert capsys.readouterr().out.count("train faces are held out as it") == len(missing)
+
+
+def test_a_usage_without_training_is_refused(fer_images, tmp_path, user_error):
+    rows = [row for row in fer_rows(fer_images) if row[2] != "Training"]
+    path = write_fer(tmp_path / "fer2013.csv", rows)
+    user_error(lambda: loaded(fer2013, path), path, "Usage Training", "delete the column")
