@@ -10,7 +10,7 @@ import torch
 import expr_classifier.run
 import metric_vae.run
 from training import devices, loops, storage
-from training.errors import UserError
+from training.errors import UserError, check_batch
 from training.settings import constants, default_settings, parse, parse_one, restored, stored
 
 SCRIPT = '''"""Does nothing.
@@ -76,6 +76,18 @@ def test_an_unknown_name_or_a_wrong_type_is_refused(script, argument):
     with pytest.raises(UserError) as error:
         parse_one([argument], script)
     assert argument in str(error.value)
+
+
+def test_a_value_that_is_neither_true_nor_false_is_answered_with_both(script):
+    with pytest.raises(UserError, match="write FLIP=True or FLIP=False"):
+        parse_one(["FLIP=false"], script)
+
+
+def test_too_large_a_batch_names_its_constant_as_it_is_set():
+    for where, constant in (("vae.BATCH=60", "lower vae.BATCH$"), ("BATCH=60", "lower BATCH$"), ("FER2013", "lower BATCH$")):
+        with pytest.raises(UserError, match=constant):
+            check_batch(60, 59, where)
+    check_batch(60, 60, "FER2013")
 
 
 def test_a_wrong_type_names_the_script_whose_constant_it_is(script):

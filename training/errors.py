@@ -84,6 +84,10 @@ def check_schedules(settings, *constants):
 
 
 def check_batch(batch, count, where):
-    """Raise UserError where there are fewer training faces than a batch holds."""
+    """Raise UserError where there are fewer training faces than a batch holds. where: the constant as it is set, for
+    example vae.BATCH=60, or another place.
+    """
     if count < batch:
-        raise UserError(where, f"at least BATCH={batch} training faces", count, "add faces or lower BATCH")
+        prefix, is_constant, _ = where.partition("BATCH=")
+        constant = f"{prefix}BATCH" if is_constant else "BATCH"
+        raise UserError(where, f"at least BATCH={batch} training faces", count, f"add faces or lower {constant}")

@@ -87,6 +87,8 @@ def _parse_value(argument, text, constant, script):
         right = len(value) == 2 and all(type(v) in (int, float) for v in value)
         value = tuple(map(float, value)) if right else None
     if type(value) not in accepted:
+        if bool in accepted:
+            raise UserError(f"argument {argument}", "True or False", text, f"write {constant}=True or {constant}=False")
         raise UserError(f"argument {argument}", f"a value like {default!r}", text,
                         f"write {constant}=VALUE with the type that it has at the top of {script.__file__}")
     return value
