@@ -16,7 +16,7 @@ from training.errors import UserError
 EXPRESSIONS = ("anger", "disgust", "fear", "happy", "sad", "surprise", "neutral", "contempt")
 SYNONYMS = {"angry": "anger", "disgusted": "disgust", "fearful": "fear", "afraid": "fear", "scared": "fear",
             "happiness": "happy", "joy": "happy", "sadness": "sad", "surprised": "surprise"}
-UNLABELLED = ("unlabelled", "unlabeled", "unknown")         # names of no class
+UNLABELLED = ("unlabelled", "unlabeled", "unknown", "-1", "nan", "none", "")       # names of no class
 
 
 @dataclass
@@ -84,9 +84,9 @@ class Faces:
 def checked(images, labels, identities, split, name, where, seed, constant="refuse", classes=EXPRESSIONS):
     """Faces from arrays, after every check; labels, identities and split may be None.
 
-    labels, classes: see named_labels. where: the path shown in errors. constant: faces of a single grey level, for
-    example black, are refused ("refuse") or left out with a count printed ("leave out"). A missing split is drawn by
-    split_faces.
+    labels, classes: see named_labels. identities: whole numbers or names. where: the path shown in errors. constant:
+    faces of a single grey level, for example black, are refused ("refuse") or left out with a count printed ("leave
+    out"). A missing split is drawn by split_faces.
     Raises UserError for a wrong shape, dtype, length or range.
     """
     grey_or_colour = images.ndim == 3 or images.ndim == 4 and images.shape[3] == 3
@@ -99,54 +99,62 @@ def checked(images, labels, identities, split, name, where, seed, constant="refu
                         "drop faces with NaN, scale to 0..255 and save images.round().astype(numpy.uint8)")
     count = len(images)
     labels, classes = named_labels(labels, classes, count, where)
-    identities = _whole_numbers(identities, count, "identities", where)
+    identities = _numbered(identities, count, where)
     if split is not None:
         split = _split_numbers(split, count, where)
     flat, digests = look_at(images)
     if flat.any() and constant == "refuse":
         rows = np.flatnonzero(flat)
         raise UserError(where, "faces that are not black or of one grey level", f"{len(rows)}, rows {_some(rows)}",
-                        "keep = images.reshape(len(images), -1).std(1) > 0.002, and save images[keep], labels[keep], ...")
+                        "keep = images.reshape(len(images), -1).std(1) > 0.002, and save images[keep], labels[keep], "
+                        "...")
     if flat.all():
-        raise UserError(where, "faces", f"{count} images, each of one grey level", "look at the file: it is empty")
+        raise UserError(where, "faces", f"{count} images, each of one grey level",
+                        "check the pictures: none shows a face")
     if flat.any():
         print(f"{where}: left out {flat.sum()} of {count} faces that are black or of one grey level")
         images, labels, identities, digests = images[~flat], labels[~flat], identities[~flat], digests[~flat]
         split = None if split is None else split[~flat]
     if split is None:
         split = split_faces(labels, identities, seed, where)
-    for number, part in enumerate(SPLITS):
-        if not (split == number).any():
-            raise UserError(where, "faces in each of train, val and test", f"none in {part}",
-                            "add some, or leave the split out: then it is drawn")
+    _check_parts(split, where)
     warn_of_leaks(images, digests, identities, split, where)
-    return Faces(images, labels, identities, split, name, classes)
+    return Faces(images, labels, identities, split, readable(name), classes)
 
 
 def without_classes(faces, names):
-    """The faces without those of these classes, names with commas between. Raises UserError for an unknown name, and
-    where too few faces are left.
+    """The faces without those of these classes, names with commas between; "unlabelled" for faces of none. Raises
+    UserError for an unknown name, and where too few faces are left.
     """
     out, where = {class_name(name) for name in names.split(",")}, f"LEFT_OUT={names}"
-    unknown = sorted(map(str, out - set(faces.classes)))
+    unknown = sorted(out - {None, *faces.classes})
     if unknown:
-        raise UserError(where, "some of " + ", ".join(faces.classes), ", ".join(unknown), "correct the names")
+        raise UserError(where, "some of " + ", ".join([*faces.classes, "unlabelled"]), ", ".join(unknown),
+                        "correct the names")
     numbers = [number for number, name in enumerate(faces.classes) if name in out]
-    rows = np.flatnonzero(~np.isin(faces.labels, numbers))
+    rows = np.flatnonzero(~np.isin(faces.labels, numbers + [-1] if None in out else numbers))
+    if not len(rows):
+        raise UserError(where, "classes of which some faces are left", f"all {len(faces)} faces", "leave fewer out")
     print(f"{where}: left out {len(faces) - len(rows)} of {len(faces)} faces")
-    left = checked(faces.images[rows], faces.labels[rows], faces.identities[rows], faces.split[rows], faces.name, where,
-                   seed=0, classes=faces.classes)
-    if faces.factors is not None:
-        left.factors = {name: values[rows] for name, values in faces.factors.items()}
-    return left
+    labels, classes = named_labels(faces.labels[rows], faces.classes, len(rows), where)
+    split = faces.split[rows]
+    _check_parts(split, where)
+    factors = None if faces.factors is None else {name: values[rows] for name, values in faces.factors.items()}
+    return Faces(faces.images[rows], labels, faces.identities[rows], split, faces.name, classes, factors)
 
 
 def class_name(name):
     """The name of a class: for synonyms that of the expression, else the name itself; None for unlabelled faces."""
-    lower = str(name).strip().lower()
+    name = readable(str(name).strip())
+    lower = name.lower()
     if lower in UNLABELLED:
         return None
-    return SYNONYMS.get(lower, lower if lower in EXPRESSIONS else str(name).strip())
+    return SYNONYMS.get(lower, lower if lower in EXPRESSIONS else name)
+
+
+def readable(name):
+    """A name of a file or folder without the surrogates that stand for bytes that are no UTF-8."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def ordered_classes(names):
@@ -160,20 +168,25 @@ def ordered_classes(names):
 def named_labels(labels, classes, count, where):
     """Labels int64 (count,) into the classes that they have, and the names of these.
 
-    labels: None; whole numbers, -1 unlabelled, into classes, or where some are larger, classes by themselves; names; or
-    one-hot (count, classes). Raises UserError for a wrong shape or value.
+    labels: None; whole numbers, -1 unlabelled, into classes, or where some are larger, classes by themselves; names,
+    which other classes than EXPRESSIONS must have and give an order; or one-hot (count, classes).
+    Raises UserError for a wrong shape or value.
     """
     if labels is None:
         return np.full(count, -1), ()
-    labels = np.asarray(labels)
-    if labels.ndim == 2 and labels.shape[1] > 1 and labels.shape[0] == count and set(np.unique(labels)) <= {0, 1}:
-        labels = np.where(labels.any(1), labels.argmax(1), -1)                  # one-hot
-    if labels.dtype.kind in "US":
-        if labels.reshape(-1).shape != (count,):
-            raise UserError(where, f"labels ({count},)", f"shape {labels.shape}", "give one label a face")
-        names = np.array([class_name(name) or "" for name in labels.reshape(-1).astype(str)])
-        classes = ordered_classes(names[names != ""].tolist())
-        return np.array([classes.index(name) if name else -1 for name in names], np.int64), classes
+    labels = plain_labels(labels, count, where)
+    if labels.dtype.kind == "U":
+        names = [class_name(name) for name in labels.tolist()]
+        found = {name for name in names if name is not None}
+        if classes is EXPRESSIONS:
+            classes = ordered_classes(found)
+        classes = list(dict.fromkeys(map(class_name, classes)))
+        unknown = sorted(found - set(classes))
+        if unknown:
+            raise UserError(where, "labels that are in classes: " + ", ".join(map(str, classes[:8])),
+                            ", ".join(unknown[:8]), "correct the labels, or name all classes")
+        classes = tuple(name for name in classes if name in found)
+        return np.array([-1 if name is None else classes.index(name) for name in names], np.int64), classes
     labels = _whole_numbers(labels, count, "labels", where)
     if labels.max(initial=-1) >= len(classes):
         if classes is not EXPRESSIONS:
@@ -186,6 +199,56 @@ def named_labels(labels, classes, count, where):
     return places - unlabelled, tuple(str(label if classes is None else classes[label]) for label in found[unlabelled:])
 
 
+def plain_labels(labels, count, where):
+    """Labels as text (count,), or as numbers whose unlabelled faces are -1: from bytes, from one-hot (count, classes),
+    and from an unsigned type, where -1 has become the largest number.
+    """
+    labels = decoded(labels)
+    if labels.ndim == 2 and labels.shape[1] > 1 and labels.shape[0] == count and set(np.unique(labels)) <= {0, 1}:
+        several = np.flatnonzero(labels.sum(1) > 1)
+        if len(several):
+            raise UserError(where, "one-hot labels with at most one 1 a row",
+                            f"{len(several)} rows with more, rows {_some(several)}",
+                            "give one number a face, -1 for those of several classes")
+        return np.where(labels.any(1), labels.argmax(1), -1)
+    if labels.dtype.kind == "U":
+        if labels.size != count:
+            raise UserError(where, f"labels ({count},)", f"shape {labels.shape}", "give one label a face")
+        return labels.reshape(count)
+    if labels.dtype.kind == "u" and labels.size:
+        largest = np.iinfo(labels.dtype).max
+        wrapped = labels == largest
+        if wrapped.any() and not (labels == largest - 1).any():
+            print(f"{where}: {wrapped.sum()} labels {largest} of type {labels.dtype}: taken as -1, unlabelled")
+            return np.where(wrapped, -1, labels.astype(np.int64))
+    return labels
+
+
+def decoded(values):
+    """values as an array, bytes as text."""
+    values = np.asarray(values)
+    return np.char.decode(values, "utf-8", "replace") if values.dtype.kind == "S" else values
+
+
+def _numbered(identities, count, where):
+    """identities int64 (count,) of whole numbers or of names, -1 for those of nobody."""
+    identities = None if identities is None else decoded(identities)
+    if identities is None or identities.dtype.kind != "U":
+        return _whole_numbers(identities, count, "identities", where)
+    names, numbers = np.unique(identities, return_inverse=True)
+    nobody = [name.strip().lower() in UNLABELLED for name in names.tolist()]
+    return _whole_numbers(np.where(nobody, -1, np.arange(len(names)))[numbers].reshape(identities.shape), count,
+                          "identities", where)
+
+
+def _check_parts(split, where):
+    """Raise UserError unless there are faces in train, val and test."""
+    for number, part in enumerate(SPLITS):
+        if not (split == number).any():
+            raise UserError(where, "faces in each of train, val and test", f"none in {part}",
+                            "add some, or give no split, neither an array nor folders: it is then drawn")
+
+
 def _whole_numbers(values, count, what, where):
     """values as int64 (count,) of at least -1; -1 for all where values is None."""
     if values is None:
@@ -196,6 +259,10 @@ def _whole_numbers(values, count, what, where):
         values = values[:, 0]
     if values.shape != (count,):
         raise UserError(where, span, f"shape {values.shape}", "give one number a face")
+    if values.dtype.kind == "f" and np.isnan(values).any():
+        rows = np.flatnonzero(np.isnan(values))
+        raise UserError(where, span, f"{len(rows)} NaN, rows {_some(rows)}",
+                        f"use -1 instead of NaN: numpy.nan_to_num({what}, nan=-1)")
     if values.dtype.kind not in "iuf" or not np.isfinite(values).all() or (values != np.round(values)).any():
         raise UserError(where, span, f"{values.dtype} that are not whole numbers", "save them as int64")
     bad = np.flatnonzero((values < -1) | (values > 2 ** 63 - 1))
@@ -207,7 +274,7 @@ def _whole_numbers(values, count, what, where):
 
 def _split_numbers(split, count, where):
     """split as int64 (count,) from names or 0, 1, 2."""
-    split = np.asarray(split)
+    split = decoded(split)
     expected = f'split ({count},) of "train", "val", "test" or 0, 1, 2'
     if split.shape != (count,):
         raise UserError(where, expected, f"shape {split.shape}", "give one value a face")

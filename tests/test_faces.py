@@ -6,7 +6,7 @@ from PIL import Image
 
 from data import __main__ as command
 from data import faces as module, leaks
-from data.faces import EXPRESSIONS, Faces, checked, named_labels, summary
+from data.faces import EXPRESSIONS, Faces, checked, named_labels, summary, without_classes
 from data.figures import contact_sheet
 from data.sources import load
 from layouts import memory_mapped
@@ -39,7 +39,7 @@ def test_images_that_are_not_uint8_are_refused_and_nan_is_counted(images, labels
     user_error(lambda: check(images.astype(int), labels), "int64")
 
 
-@pytest.mark.parametrize("bad, found", [(-2, "-2 in row 5"), (2.5, "not whole"), (np.nan, "not whole"),
+@pytest.mark.parametrize("bad, found", [(-2, "-2 in row 5"), (2.5, "not whole"), (np.nan, "1 NaN, rows 5"),
                                         (np.inf, "not whole")])
 def test_labels_out_of_range_are_refused(bad, found, images, labels, user_error):
     labels = labels.astype(type(bad))
@@ -74,6 +74,22 @@ def test_each_face_keeps_the_class_that_it_was_given():
     assert labels.tolist() == [1, 0, -1]
     labels, classes = named_labels(np.array([12, 3, -1, 12]), EXPRESSIONS, 4, "here")
     assert classes == ("3", "12") and labels.tolist() == [1, 0, -1, 1]
+
+
+def test_names_that_are_no_utf_8_are_shown_with_escapes(images, labels, tmp_path):
+    faces = checked(images, np.array(["tr\udcfcb", *"abcdef"])[labels], None, None, "f\udcfc", "here", seed=0)
+    assert faces.classes == (*"abcdef", "tr\\udcfcb") and faces.name == "f\\udcfc"
+    contact_sheet(tmp_path / "sheet.png", faces)
+
+
+def test_left_out_takes_unlabelled_faces_and_leaves_some(small_faces, user_error, capsys):
+    small_faces.labels[:3] = -1
+    for name in ("unlabelled", "unknown"):
+        left = without_classes(small_faces, f"{name},Angry")
+        assert (left.labels >= 0).all() and len(left) == 70 - 3 - 9 and "anger" not in left.classes
+    user_error(lambda: without_classes(small_faces, ",".join(EXPRESSIONS[:7]) + ",unknown"), "all 70 faces")
+    user_error(lambda: without_classes(small_faces, "contempt"), "neutral, unlabelled", "found:    contempt")
+    assert "warning" not in capsys.readouterr().out
 
 
 def test_a_label_that_the_named_classes_do_not_have_is_refused(user_error):
