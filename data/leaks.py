@@ -4,11 +4,15 @@ In: images, identities and the split. Out: warnings.
 """
 import numpy as np
 
+from data.splits import SPLITS
+
 CHUNK = 4096            # images looked at in one go
 HELD_OUT = 1000         # held-out faces, and
 TRAINING = 20000        # training faces that are looked at for nearly equal ones, at most, evenly spaced
 SAME = 0.996            # correlation of two faces' grey levels, averaged over squares, from which they are nearly equal:
                         # frames of one video have more, faces of two people, or digits of one class, less
+STILL = 1.0             # grey levels: squares with less standard deviation between images are left out
+SHOWN = 8               # rows that a warning names
 RARE = 0.01             # share of nearly equal ones that any large set may have
 
 
@@ -29,19 +33,24 @@ def warn_of_leaks(images, digests, identities, split, where):
     """Print a warning for each way in which held-out faces are also in training. digests: from look_at."""
     def warn(found, remedy):
         print(f"warning: {where}: {found}: scores will be too good; {remedy}")
-    known = identities >= 0
-    people = len(np.intersect1d(identities[(split < 2) & known], identities[(split == 2) & known]))
-    if people:
-        warn(f"{people} identities of test are also in train or val", "leave the split out: then no identity is in two")
-    copies = np.isin(digests[split == 0], digests[split > 0]).sum()
-    if copies:
-        warn(f"{copies} training faces are byte-identical to held-out ones", "remove them")
+    people = [np.unique(identities[(split == part) & (identities >= 0)]) for part in range(len(SPLITS))]
+    shared = np.count_nonzero(np.unique(np.concatenate(people), return_counts=True)[1] > 1)
+    if shared:
+        warn(f"{shared} identities are in more than one of train, val and test",
+             "give no split, neither an array nor folders: the drawn one has no identity in two")
+    copies = np.flatnonzero((split == 0) & np.isin(digests, digests[split > 0]))
+    if len(copies):
+        rows = ", ".join(map(str, copies[:SHOWN])) + (", ..." if len(copies) > SHOWN else "")
+        warn(f"{len(copies)} training faces are byte-identical to held-out ones", f"remove them: rows {rows}")
     training, held_out = np.flatnonzero(split == 0), np.flatnonzero(split == 2)
     held_out = held_out[~np.isin(digests[held_out], digests[training])]
     training, held_out = _some(training, TRAINING), _some(held_out, HELD_OUT)
     if len(held_out):
-        nearest = (_signatures(images[held_out]) @ _signatures(images[training]).T).max(1)
-        near = int((nearest > SAME).sum())
+        correlations = _correlations(images[held_out], images[training])
+        nearest = training[correlations.argmax(1)]
+        known = (identities[held_out] >= 0) & (identities[nearest] >= 0)
+        apart = known & (identities[held_out] != identities[nearest])
+        near = np.count_nonzero((correlations.max(1) > SAME) & ~apart)
         if near > RARE * len(held_out):
             warn(f"{near} of {len(held_out)} test faces are nearly equal to a training face, as frames of one video are",
                  "name the people: IDENTITY_PATTERN for folders, identities for arrays")
@@ -52,10 +61,22 @@ def _some(rows, count):
     return rows[::max(1, -(-len(rows) // count))]
 
 
-def _signatures(images):
-    """Unit vectors float32 (n, k) whose product is the correlation of faces, of squares of which there are k."""
+def _correlations(some, others):
+    """Correlations (n, m) of the grey levels of two sets of images, averaged over squares: those that differ between
+    images, since all faces on one ground are alike there.
+    """
+    squares = _squares(some), _squares(others)
+    varied = np.concatenate(squares).std(0) > STILL
+    unit = []
+    for x in squares:
+        x = x[:, varied]
+        x = x - x.mean(1, keepdims=True)
+        unit.append((x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-6)).astype(np.float32))
+    return unit[0] @ unit[1].T
+
+
+def _squares(images):
+    """The means (n, k) of the k squares of each image."""
     side = 16 if images.shape[1] % 16 == 0 else 8
     x = images.reshape(len(images), side, images.shape[1] // side, side, images.shape[1] // side, -1).mean((2, 4, 5))
-    x = x.reshape(len(x), -1)
-    x -= x.mean(1, keepdims=True)
-    return (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-6)).astype(np.float32)
+    return x.reshape(len(x), -1)

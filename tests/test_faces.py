@@ -173,17 +173,20 @@ def test_the_summary_counts_by_split_expression_and_identity(small_faces):
     assert lines["1"] == "faces of unknown identity".split() and "warning:" not in lines
 
 
-def test_identities_of_test_that_are_also_in_train_or_val_are_warned_of_and_counted_once(small_faces, capsys):
+def test_identities_in_more_than_one_part_are_warned_of_and_counted_once(small_faces, capsys):
     check = lambda identities: checked(small_faces.images, small_faces.labels, identities, small_faces.split, "small",
                                        "small", 0)
     check(small_faces.identities)
     assert "warning" not in capsys.readouterr().out
     small_faces.identities[[0, 60]] = 9                         # person 9 is test; now also in train and val
     check(small_faces.identities)
-    assert "1 identities of test are also in train or val" in capsys.readouterr().out
+    assert "1 identities are in more than one of train, val and test" in capsys.readouterr().out
     small_faces.identities[0] = 0                               # now in val only
     check(small_faces.identities)
-    assert "1 identities of test" in capsys.readouterr().out
+    assert "1 identities are in" in capsys.readouterr().out
+    small_faces.identities[[0, 60]] = 0, 1                      # person 1 in train and val, none shared with test
+    check(small_faces.identities)
+    assert "1 identities are in" in capsys.readouterr().out
 
 
 def test_the_contact_sheet_shows_faces_upright_pixel_by_pixel(small_faces, tmp_path):
@@ -247,7 +250,16 @@ def test_training_faces_that_are_also_held_out_are_counted(images, labels, capsy
     assert "byte-identical" not in capsys.readouterr().out
     images[[3, 4]], images[5] = images[60], images[69]
     check(images, labels, None, split)
-    assert "3 training faces are byte-identical to held-out ones" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "3 training faces are byte-identical to held-out ones" in printed and "rows 3, 4, 5\n" in printed
+
+
+def test_leaving_classes_out_repeats_no_warning(images, labels, capsys):
+    images[3] = images[69]
+    faces = check(images, labels, None, [0] * 56 + [1] * 7 + [2] * 7)
+    assert "byte-identical" in capsys.readouterr().out
+    without_classes(faces, "anger")
+    assert "byte-identical" not in capsys.readouterr().out
 
 
 # --- splits

@@ -57,3 +57,19 @@ def test_naming_the_people_of_videos_in_folders_ends_the_warning(pattern, tmp_pa
         Image.fromarray(picture).save(path)
     loaded(folder, tmp_path, 48, IDENTITY_PATTERN=pattern)
     assert ("nearly equal" in capsys.readouterr().out) == (pattern is None)
+
+
+def test_frames_of_people_that_are_known_and_apart_are_not_counted(capsys):
+    images, split = frames(20, 3), np.tile([0, 0, 2], 20)
+    assert warnings_of(capsys, images, split, np.arange(60)) == ""
+    some = np.where(np.arange(60) < 30, np.arange(60), -1)      # those of the other 10 test faces are unknown
+    assert "10 of 20 test faces are nearly equal" in warnings_of(capsys, images, split, some)
+
+
+def test_faces_on_one_white_ground_are_not_nearly_equal(capsys):
+    images = np.full((60, 48, 48), 255, np.uint8)
+    images[:, 18:30, 18:30] = frames(60, 1, 24)[:, ::2, ::2] // 8               # small and dark: the ground dominates
+    split = np.tile([0, 0, 2], 20)
+    assert warnings_of(capsys, images, split) == ""
+    images[2::3, 18:30, 18:30] = images[1::3, 18:30, 18:30] + 2                 # now with a lighter copy in training
+    assert "20 of 20 test faces" in warnings_of(capsys, images, split)
