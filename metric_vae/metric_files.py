@@ -16,7 +16,8 @@ from training.errors import UserError
 from training.storage import read_json
 
 KINDS = ("points", "distances")
-INDEX_NAMES = ("", "index", "id", "unnamed: 0")     # a .csv's column with this heading is no number of the metric
+INDEX_NAMES = ("", "index", "id", "unnamed: 0")     # a .csv's column with this heading is no number of the metric,
+NUMBER_NAMES = ("n", "no", "no.", "nr", "number", "row")        # nor with this one, if it numbers the rows in any way
 CHECKED = 4096          # rows looked at in one go; of a matrix with more, a sample is looked at before training,
 SAMPLE = 256            # of this many rows, and the rest as it is read
 ROUNDING = 1e-4         # what a matrix may miss of distances, as a share of the largest
@@ -141,10 +142,10 @@ def _read_csv(path, kind, count):
     if index:
         array = array[:, 1:]
     left_out = " and ".join(name for name, there in (("header", header), ("index column", index)) if there)
-    taken = f"without its {left_out}" if left_out else ""
-    if index and None not in numbers and numbers != sorted(numbers):
-        taken += ", which is not in order: the rows are taken as they stand"
-    return Table(array, None, taken)
+    if index and (None in numbers or numbers != sorted(numbers)):
+        print(f"warning: METRIC={path}: its index column is {'text' if None in numbers else 'not in order'}: it is not "
+              "compared with the faces, and the rows are taken as they stand")
+    return Table(array, None, f"without its {left_out}" if left_out else "")
 
 
 def _number(cell):
@@ -170,10 +171,14 @@ def _is_index(numbers, name, square):
     """Whether the first cells of all rows, numbers or None for text, number or name the rows. name: their heading, or
     None; square: whether there are as many columns as rows: of distances 0, 1, 2, ... may be the first column.
     """
-    if name is not None and name.lower() in INDEX_NAMES or all(number is None for number in numbers):
+    name = None if name is None else name.lower()
+    if name in INDEX_NAMES or all(number is None for number in numbers):
         return True
-    count = len(numbers)
-    return not square and numbers in ([*range(count)], [*range(1, count + 1)])
+    if None in numbers or square:
+        return False
+    if name in NUMBER_NAMES and len(set(numbers)) == len(numbers) and all(map(float.is_integer, numbers)):
+        return True
+    return sorted(numbers) in ([*range(len(numbers))], [*range(1, len(numbers) + 1)])
 
 
 READERS = {".npy": _read_numpy, ".npz": _read_numpy, ".csv": _read_csv, ".pt": _read_torch}
@@ -194,13 +199,24 @@ def check_shape(table, faces, kind, path):
     if scipy.sparse.issparse(array) and kind == "points":
         raise UserError(path, expected, found, "METRIC_KIND=None for distances; save points with numpy.save")
     if array.ndim != 2 or array.shape[0] != count or kind == "distances" and array.shape[1] != count:
-        raise UserError(path, expected, found, "make it from these very faces, in their order")
+        raise UserError(path, expected, found, _remedy_of_shape(array.shape, count, kind))
     settings = path.parent / "settings.json"
     if path.name == "embeddings.npy" and settings.exists():
         made_of = read_json(settings)["data"]["fingerprint"]
         if made_of != faces.fingerprint:
             raise UserError(path, f"embeddings of these faces, fingerprint {faces.fingerprint}",
                             f"fingerprint {made_of}", "train a classifier on these faces, or load the others")
+
+
+def _remedy_of_shape(shape, count, kind):
+    """How to save an array of this shape as points or distances of count faces."""
+    if max(shape, default=0) == np.prod(shape) == count * (count - 1) // 2 and kind != "points":        # of pdist
+        return "save scipy.spatial.distance.squareform(array.ravel())"
+    if shape == (count,) and kind != "distances":
+        return "save array[:, None]"
+    if len(shape) == 2 and shape[1] == count and kind != "distances":
+        return "save array.T, if its columns are these faces, in their order"
+    return "make it from these very faces, in their order"
 
 
 def check_points(array, path):
@@ -224,12 +240,14 @@ def check_distances(array, path):
     block = np.stack([array[row][rows] for row in rows]).astype(float)
     tolerance = ROUNDING * np.abs(block[np.isfinite(block)]).max(initial=0)
     points = "; or if they are points, METRIC_KIND=points"
+    one_triangle = not np.triu(block, 1).any() or not np.tril(block, -1).any()
     with np.errstate(invalid="ignore"):                         # inf - inf
         bads = ((~np.isfinite(block), "finite distances", "correct these entries"),
                 (np.abs(block) > LARGEST, f"distances of at most {LARGEST:g}", TOO_LARGE),
                 (block < -tolerance, "distances of at least 0", "save distances, not similarities"),
                 (np.diag(np.abs(np.diag(block)) > tolerance), "a zero diagonal", "save distances, not similarities"),
-                (np.abs(block - block.T) > tolerance, "a symmetric matrix", "save (d + d.T) / 2"))
+                (np.abs(block - block.T) > tolerance, "a symmetric matrix",
+                 "save d + d.T" if one_triangle else "save (d + d.T) / 2"))
     for bad, expected, remedy in bads:
         if bad.any():
             i, j = np.argwhere(bad)[0]

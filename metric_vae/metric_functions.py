@@ -51,6 +51,9 @@ def _inputs(function, where):
     """How many batches a function takes, 1 or 2: its required positional parameters; 1 where Python does not know."""
     if not callable(function):
         raise UserError(where, EXPECTED, type(function).__name__, "name a function of that file")
+    if inspect.isclass(function):
+        raise UserError(where, EXPECTED, f"a class, {function.__name__}",
+                        f"write f = {function.__name__}() in that file, and name f instead")
     try:                                                        # of a network forward, which says more than __call__
         parameters = inspect.signature(getattr(function, "forward", function)).parameters.values()
     except (TypeError, ValueError):
@@ -95,7 +98,7 @@ def _call(function, where, expected, *x):
     """
     try:
         found = function(*x)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         raise UserError(where, expected, f"{described(error)} ({last.filename}, line {last.lineno})",
                         "correct the function; it must take batches of any size") from None

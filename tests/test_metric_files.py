@@ -4,7 +4,9 @@ import json
 import numpy as np
 import pytest
 import scipy.sparse
+import scipy.spatial
 import torch
+from scipy.spatial.distance import squareform
 
 from metric_vae import metric_files
 from metric_vae.metrics import Matrix, Points, SparseMatrix, load_metric
@@ -100,10 +102,26 @@ def test_a_table_may_have_a_header_and_an_index_column(small_faces, points, tmp_
     assert f"without its {left_out}\n" in printed if left_out else "without" not in printed
 
 
-def test_an_index_that_is_not_in_order_is_mentioned(small_faces, points, tmp_path, capsys):
-    lines = [",x,y,z"] + [f"{69 - i}," + ",".join(map(str, point)) for i, point in enumerate(points)]
-    assert np.array_equal(load_metric(write(tmp_path / "p.csv", lines), small_faces, CPU)(ROWS).points, points[ROWS])
-    assert "not in order" in capsys.readouterr().out
+@pytest.mark.parametrize("head, first, warned", [
+    (",x,y,z", lambda i: 69 - i, "not in order"), (None, lambda i: (i + 9) % 70, "not in order"),
+    (None, lambda i: i * 3 % 70 + 1, "not in order"), ("a,x,y,z", lambda i: 69 - i, "not in order"),
+    ("No,x,y,z", lambda i: 500 - i, "not in order"), ("n,x,y,z", lambda i: 7 * i, None),
+    ("row,x,y,z", lambda i: i + 5, None), ("Number,x,y,z", lambda i: i, None),
+    ("file,x,y,z", lambda i: f"{i:02d}.png", "text")])
+def test_a_column_that_numbers_or_names_the_rows_is_left_out(small_faces, points, tmp_path, capsys, head, first, warned):
+    rows = [f"{first(i)}," + ",".join(map(str, point)) for i, point in enumerate(points)]
+    path = write(tmp_path / "p.csv", ([head] if head else []) + rows)
+    assert np.array_equal(load_metric(path, small_faces, CPU)(ROWS).points, points[ROWS])
+    printed = capsys.readouterr().out
+    assert f"its index column is {warned}" in printed if warned else "warning" not in printed
+
+
+@pytest.mark.parametrize("head, first", [("n,x,y,z", lambda i: i / 2), ("n,x,y,z", lambda i: i // 2),
+                                         (None, lambda i: i + 2)])
+def test_a_column_that_does_not_number_the_rows_is_a_coordinate(small_faces, points, tmp_path, head, first):
+    rows = [f"{first(i)}," + ",".join(map(str, point)) for i, point in enumerate(points)]
+    path = write(tmp_path / "p.csv", ([head] if head else []) + rows)
+    assert load_metric(path, small_faces, CPU)(ROWS).points[:, 0].tolist() == [first(i) for i in ROWS.tolist()]
 
 
 def test_decimal_commas_and_the_mark_of_utf_8_are_understood(small_faces, points, tmp_path):
@@ -305,6 +323,20 @@ def test_points_with_a_nan_are_refused_by_row(small_faces, user_error, tmp_path,
 def test_a_wrong_shape_is_refused(small_faces, user_error, tmp_path, shape):
     path = save(tmp_path / "p.npy", np.zeros(shape))
     user_error(lambda: load_metric(path, small_faces, CPU), path, "70", shape)
+
+
+@pytest.mark.parametrize("name, form, remedy", [
+    ("m.npy", lambda d: d[:, 0], "array[:, None]"), ("m.npy", lambda d: d[:, :3].T, "array.T"),
+    ("m.csv", lambda d: d[:, :3].T, "array.T"), ("m.npy", np.triu, "d + d.T"), ("m.csv", np.tril, "d + d.T"),
+    ("m.npy", lambda d: squareform(d, checks=False), "scipy.spatial.distance.squareform(array.ravel())"),
+    ("m.csv", lambda d: squareform(d, checks=False), "scipy.spatial.distance.squareform(array.ravel())")])
+def test_an_array_in_another_form_is_answered_with_a_remedy_that_works(small_faces, matrix, tmp_path, user_error, name,
+                                                                      form, remedy):
+    array = form(matrix)
+    user_error(lambda: load_metric(save(tmp_path / name, array), small_faces, CPU), name, f"save {remedy}")
+    metric = load_metric(save(tmp_path / name, eval(remedy, dict(scipy=scipy, array=array, d=array))), small_faces, CPU)
+    if isinstance(metric, Matrix):
+        assert np.allclose(metric.distances(ROWS), matrix[np.ix_(ROWS, ROWS)], atol=1e-5)
 
 
 def test_embeddings_of_other_faces_are_refused(small_faces, user_error, tmp_path, points):

@@ -1,4 +1,6 @@
 """metric_vae/metric_functions.py: functions of the user's file, of faces or of pairs, and what is refused."""
+import sys
+
 import pytest
 import torch
 
@@ -107,7 +109,31 @@ def test_a_function_may_leave_torch(small_faces, tmp_path, result):
     assert torch.allclose(distances, torch.cdist(x.mean((2, 3)), x.mean((2, 3))), atol=1e-6)
 
 
-def test_a_function_that_is_not_there_is_refused(small_faces, user_error, tmp_path):
-    (tmp_path / "mine.py").write_text("x = 1\n")
-    user_error(lambda: load_metric(f"{tmp_path}/mine.py:distance", small_faces, CPU), "mine.py:distance")
-    user_error(lambda: load_metric(f"{tmp_path}/none.py:distance", small_faces, CPU), "none.py")
+def test_a_function_that_is_not_there_is_refused_with_those_that_are(load, small_faces, user_error, tmp_path):
+    user_error(lambda: load("", "distance"), "mine.py:distance", "no distance in the file, but euclid")
+    user_error(lambda: load_metric(f"{tmp_path}/none.py:distance", small_faces, CPU), "no file", "none.py")
+
+
+@pytest.mark.parametrize("source, words", [
+    ("import no_such_module", "No module named 'no_such_module'"), ("raise SystemExit(2)", "SystemExit: 2"),
+    ("def f(:", "SyntaxError")])
+def test_a_file_whose_own_import_fails_says_so_with_the_cause(load, user_error, source, words):
+    text = user_error(lambda: load(source), "mine.py:f", "it fails as it is imported", words)
+    assert "line 8" in text and ("__main__" in text) == ("SystemExit" in text)
+
+
+def test_a_function_that_ends_the_program_is_refused(load, user_error):
+    user_error(lambda: load("def f(x):\n    raise SystemExit('bye')\n"), "SystemExit: bye", "mine.py, line 9")
+
+
+def test_a_class_instead_of_an_object_is_refused(load, user_error):
+    source = "class Mean(torch.nn.Module):\n    def forward(self, x):\n        return x.mean((2, 3))\n\n\n"
+    user_error(lambda: load(source, "Mean"), "a class, Mean", "write f = Mean() in that file")
+    assert isinstance(load(source + "f = Mean()\n"), Function)
+
+
+def test_a_file_may_import_others_of_its_folder(load, tmp_path):
+    (tmp_path / "beside_my_metric.py").write_text("SCALE = 3\n")
+    before = list(sys.path)
+    metric = load("from beside_my_metric import SCALE\n\n\ndef f(x):\n    return SCALE * x.mean((2, 3))\n")
+    assert isinstance(metric, Function) and sys.path == before

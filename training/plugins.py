@@ -1,5 +1,7 @@
 """Functions of the user's own files, named as "my_file.py:function"."""
 import importlib.util
+import sys
+import traceback
 from pathlib import Path
 
 from training.errors import UserError, check_choice
@@ -13,18 +15,35 @@ def is_plugin(name):
 def load_function(name, where, expected):
     """The function that "my_file.py:function" names. where: the constant, and expected: what it should be, for errors.
 
-    Raises UserError where there is no such file or function, or it cannot be imported.
+    While the file is executed it can import modules of its folder. Raises UserError where there is no such file or
+    function, or it cannot be imported.
     """
     path, _, function = name.rpartition(":")
     path = Path(path).expanduser()
+    where = f"{where}={name}"
+    if not path.is_file():
+        raise UserError(where, expected, f"no file {path.absolute()}", "check the path")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    folder = str(path.resolve().parent)
+    sys.path.insert(0, folder)
     try:
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        return getattr(module, function)
-    except Exception as error:                                  # whatever the file does as it is imported
-        raise UserError(f"{where}={name}", expected, f"{type(error).__name__}: {error}",
-                        "check the path and the function's name") from None
+    except (Exception, SystemExit) as error:                    # whatever the file does as it is imported
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        at = f" ({last.filename}, line {last.lineno})" if not isinstance(error, SyntaxError) else ""
+        remedy = 'put what ends the program below if __name__ == "__main__":' if isinstance(error, SystemExit) else \
+            f"correct the file, until this succeeds: python {path}"
+        raise UserError(where, expected, f"it fails as it is imported: {type(error).__name__}: {error}{at}",
+                        remedy) from None
+    finally:
+        if folder in sys.path:
+            sys.path.remove(folder)
+    if not hasattr(module, function):
+        names = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+        raise UserError(where, expected, f"no {function} in the file, but {', '.join(names[:8]) or 'no function'}",
+                        "check the function's name")
+    return getattr(module, function)
 
 
 def choose(name, known, where, expected):
