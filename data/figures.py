@@ -7,6 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from data.faces import EXPRESSIONS
 from training.errors import UserError
@@ -24,7 +25,10 @@ MARGIN = 10             # pixels around a grid
 
 
 def save(figure, path, dpi=DPI):
-    """Write a figure as PNG, atomically."""
+    """Write a figure as PNG, atomically. Between two $ there is no formula: names of classes and folders have them."""
+    for text in figure.findobj(Text):                           # ticks of log axes, which have formulas, get theirs later
+        if text.get_text() and r"\mathdefault" not in text.get_text():
+            text.set_parse_math(False)
     write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=dpi))
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 import experiments
@@ -15,7 +16,7 @@ import metric_vae.figures as vae_figures
 import metric_vae.run
 from conftest import EXPRESSIONS
 from data.faces import checked
-from data.figures import COLOURS, face_grid, largest, style, tsne
+from data.figures import COLOURS, face_grid, largest, save, style, tsne
 from expr_classifier import judges
 from metric_vae import density, fidelity, gallery, statistics
 from metric_vae import train as vae
@@ -440,3 +441,18 @@ def test_a_figure_that_fails_costs_no_other_and_no_score(run_folder, images, lab
     assert "warning: no latent.png: ValueError: no letters" in printed and "no confusion.png" in printed
     assert "spearman" in scores["dist_reg"] and (folder / "figures" / "dist_reg" / "edits.png").exists()
     assert (folder / "figures" / "ordered.png").exists()
+
+
+def test_dollars_in_names_are_no_formulas_and_those_of_log_axes_are(tmp_path):
+    names = ("$_$", "a$b", "$\\x$", r"\\", "$$", "${", "}$")
+    classifier_figures.layer_map(tmp_path / "map.png", "last", RNG.normal(size=(70, 4)), LABELS, names)
+    classifier_figures.confusion(tmp_path / "confusion.png", LABELS, LABELS, names)
+    face_grid(tmp_path / "grid.png", FACES[:7][None], rows=["$_$"], columns=names, title="$^$")
+    figure = Figure()
+    axes = figure.subplots()
+    axes.set(xscale="log", xlim=(1, 1000), title="$_$")
+    save(figure, tmp_path / "log.png")
+    figure.draw_without_rendering()
+    assert axes.get_xticklabels()[1].get_parse_math() and "mathdefault" in axes.get_xticklabels()[1].get_text()
+    save(figure, tmp_path / "log.png")
+    assert axes.get_xticklabels()[1].get_parse_math() and not axes.title.get_parse_math()

@@ -108,7 +108,8 @@ def test_a_table_may_have_a_header_and_an_index_column(small_faces, points, tmp_
     ("No,x,y,z", lambda i: 500 - i, "not in order"), ("n,x,y,z", lambda i: 7 * i, None),
     ("row,x,y,z", lambda i: i + 5, None), ("Number,x,y,z", lambda i: i, None),
     ("file,x,y,z", lambda i: f"{i:02d}.png", "text")])
-def test_a_column_that_numbers_or_names_the_rows_is_left_out(small_faces, points, tmp_path, capsys, head, first, warned):
+def test_a_column_that_numbers_or_names_the_rows_is_left_out(small_faces, points, tmp_path, capsys, head, first,
+                                                             warned):
     rows = [f"{first(i)}," + ",".join(map(str, point)) for i, point in enumerate(points)]
     path = write(tmp_path / "p.csv", ([head] if head else []) + rows)
     assert np.array_equal(load_metric(path, small_faces, CPU)(ROWS).points, points[ROWS])
