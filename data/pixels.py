@@ -3,6 +3,7 @@
 In: arrays of any usual shape and type, or Pillow's pictures.
 Out: uint8 (N, size, size), or in colour (N, size, size, 3).
 """
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -110,20 +111,27 @@ def read_pictures(open_one, items, size, where, colour=False, threads=None):
     bool (len(items),).
 
     open_one: gives the Pillow picture of an item, for example of a path; called in several threads, or in so many.
-    Pictures that cannot be read are left out with a count; other than square ones are cut to their middle.
+    Pictures that cannot be read are left out with a count; other than square ones are cut to their middle. Those of up
+    to 16 bits a pixel all have one range.
     where: the path shown. Raises UserError where none can be read.
     """
     images = np.empty((len(items), size, size, 3)[:4 if colour else 3], np.uint8)
     read, cropped = np.zeros(len(items), bool), 0
-    bad = []
-    with ThreadPoolExecutor(threads) as pool:
+    bad, deep = [], {}                                          # deep: the largest value of each picture of 16 bits
+    with ThreadPoolExecutor(threads) as pool, warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)         # Pillow refuses what is twice as large
         results = pool.map(lambda item: _read_one(open_one, item, size, colour), items)
-        for row, (image, was_square, error) in enumerate(tqdm(results, "images", len(items), disable=None)):
+        for row, (image, was_square, largest, error) in enumerate(tqdm(results, "images", len(items), disable=None)):
             if error:
                 bad.append(f"{items[row]}: {error}")
                 continue
             images[row], read[row] = image, True
             cropped += not was_square
+            if largest:
+                deep[row] = largest
+        for row in deep:
+            if deep[row] < max(deep.values()):
+                images[row] = _read_one(open_one, items[row], size, colour, max(deep.values()))[0]
     if bad:
         print(f"{where}: left out {len(bad)} of {len(items)} pictures that cannot be read:\n  "
               + "\n  ".join(bad[:5]) + ("\n  ..." if len(bad) > 5 else ""))
@@ -135,28 +143,40 @@ def read_pictures(open_one, items, size, where, colour=False, threads=None):
     return images[read], read
 
 
-def _read_one(open_one, item, size, colour):
-    """(image uint8 (size, size) or (size, size, 3), whether it was square, None), or (None, None, error)."""
+def _read_one(open_one, item, size, colour, largest=None):
+    """(image uint8 (size, size) or (size, size, 3), whether it was square, largest, None), or (None, None, None, error).
+
+    largest: the value of white in a picture of up to 16 bits a pixel, None: by its own values; None for others.
+    """
     try:
         with open_one(item) as image:
-            return *square(image, size, colour), None
+            largest = largest or _largest(image)
+            return *square(image, size, colour, largest), largest, None
     except Exception as error:                                      # Pillow raises half a dozen kinds here
-        return None, None, str(error).split(" '")[0].split(" <")[0] or type(error).__name__
+        return None, None, None, str(error).split(" '")[0].split(" <")[0] or type(error).__name__
 
 
-def square(image, size, colour=False):
+def _largest(image):
+    """The least of RANGES that holds the values of a Pillow picture of up to 16 bits a pixel; None for others."""
+    if image.mode.startswith("I"):
+        top = int(np.asarray(image).max())
+        return next((largest for largest in RANGES if top <= largest), top)
+
+
+def square(image, size, colour=False, largest=None):
     """uint8 (size, size), or in colour (size, size, 3), of a Pillow picture of any mode and size, and whether it was
     square.
 
-    Raises ValueError for floating-point pixels.
+    largest: the value of white in a picture of up to 16 bits a pixel, None: by its own values. Raises ValueError for floating-point pixels.
     """
     image = ImageOps.exif_transpose(image)
     if image.mode == "F":
         raise ValueError("floating-point pixels")
-    if image.mode.startswith("I"):                                  # up to 16 bits a pixel
-        pixels = np.asarray(image)
-        largest = next((largest for largest in RANGES if pixels.max() <= largest), pixels.max())
-        image = Image.fromarray((pixels * (255 / largest)).round().clip(0, 255).astype(np.uint8))
+    if image.mode.startswith("I"):
+        scaled = np.asarray(image) * (255 / (largest or _largest(image)))
+        image = Image.fromarray(scaled.round().clip(0, 255).astype(np.uint8))
+    if image.mode == "LAB":                                         # Pillow makes only RGB of it
+        image = image.convert("RGB")
     if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")                               # hidden pixels must not show
         ground = Image.new("RGBA", image.size, (round(GROUND),) * 3 + (255,))

@@ -1,10 +1,12 @@
 """data/pixels.py: pictures in every form that people have become the same grey squares."""
+import warnings
+
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from data import pixels
-from data.pixels import squares
+from data.pixels import read_pictures, squares
 
 
 def test_squares_of_the_right_size_are_returned_as_they_are(images):
@@ -77,3 +79,34 @@ def test_floats_a_little_outside_0_to_1_are_clipped(images, largest):
 def test_floats_that_may_be_0_to_1_or_0_to_255_are_refused(images, largest, user_error):
     user_error(lambda: squares(images / images.max() * largest, 16, "here"), f"0.", f"to {largest:g}", "if white is 1")
     assert squares(images / images.max() * 17., 16, "here").max() == 17
+
+
+# --- Pillow's pictures
+
+def read(pictures, size=16, **more):
+    return read_pictures(lambda row: pictures[row].copy(), range(len(pictures)), size, "here", **more)[0]
+
+
+def test_pictures_of_16_bits_have_one_range(images):
+    deep = images[:3].astype(np.uint16) * 257
+    deep[0], deep[2] = images[0], 4095 / 255 * images[2]        # dark ones, which alone would be of 8 and 12 bits
+    found = read([Image.fromarray(picture) for picture in deep])
+    assert np.abs(found[0].astype(int) - images[0] / 257).max() <= .5 and np.array_equal(found[1], images[1])
+    assert np.abs(found[2].astype(int) - images[2] / 16).max() <= 1
+    assert np.array_equal(read([Image.fromarray(deep[0])])[0], images[0])
+
+
+def test_lab_pictures_are_read_in_grey_as_in_colour(images):
+    pictures = [Image.fromarray(picture).convert("RGB") for picture in images[:3]]
+    lab = [ImageCms.profileToProfile(picture, ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"),
+                                     outputMode="LAB") for picture in pictures]
+    colour = read(lab, colour=True)
+    assert np.abs(read(lab).astype(int) - images[:3]).max() <= 6 and colour.shape == (3, 16, 16, 3)
+
+
+@pytest.mark.filterwarnings("error")
+def test_large_pictures_are_read_without_a_warning(images):
+    def opened(row):
+        warnings.warn("Image size exceeds limit", Image.DecompressionBombWarning)
+        return Image.fromarray(images[row])
+    assert np.array_equal(read_pictures(opened, range(3), 16, "here")[0], images[:3])
