@@ -102,7 +102,8 @@ def _read_npy(path, mmap_mode):
     if not isinstance(array, np.ndarray):
         with array:
             first, file = min(array, default=""), path.name
-            raise UserError(path.absolute(), "one array, as numpy.save saves it", f"several, as in an .npz: {', '.join(array)}",
+            raise UserError(path.absolute(), "one array, as numpy.save saves it",
+                            f"several, as in an .npz: {', '.join(array)}",
                             f"take one out: numpy.save({file!r}, numpy.load({file!r})[{first!r}])")
     return array
 

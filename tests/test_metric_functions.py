@@ -111,7 +111,8 @@ def test_a_function_may_leave_torch(small_faces, tmp_path, result):
 
 def test_a_function_that_is_not_there_is_refused_with_those_that_are(load, small_faces, user_error, tmp_path):
     user_error(lambda: load("", "distance"), "mine.py:distance", "no distance in the file, but euclid")
-    user_error(lambda: load_metric(f"{tmp_path}/none.py:distance", small_faces, CPU), "no file", "none.py")
+    for name in ("none", "x" * 300, "null\0"):
+        user_error(lambda: load_metric(f"{tmp_path}/{name}.py:distance", small_faces, CPU), "no file", f"{name}.py")
 
 
 @pytest.mark.parametrize("source, words", [

@@ -1,5 +1,6 @@
 """Functions of the user's own files, named as "my_file.py:function"."""
 import importlib.util
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -21,7 +22,7 @@ def load_function(name, where, expected):
     path, _, function = name.rpartition(":")
     path = Path(path).expanduser()
     where = f"{where}={name}"
-    if not path.is_file():
+    if not os.path.isfile(path):                                # False for names that no file can have, too
         raise UserError(where, expected, f"no file {path.absolute()}", "check the path")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
