@@ -75,7 +75,8 @@ def load(path, image_size, seed, options):
         images, labels, split = images[kept], labels[kept], None if split is None else split[kept]
     if split is not None:
         if not (split == 0).any():
-            raise UserError(file, "rows with Usage Training", "none", "delete the column Usage: then the split is drawn")
+            raise UserError(file, "rows with Usage Training", "none",
+                            "delete the column Usage: then the split is drawn")
         draw_missing_parts(labels, np.full(len(labels), -1), split, seed, file)
     faces = checked(images, labels, None, split, "FER2013", file, seed, constant="leave out")
     faces.images = squares(faces.images, image_size, file)

@@ -26,7 +26,7 @@ MARGIN = 10             # pixels around a grid
 
 def save(figure, path, dpi=DPI):
     """Write a figure as PNG, atomically. Between two $ there is no formula: names of classes and folders have them."""
-    for text in figure.findobj(Text):                           # ticks of log axes, which have formulas, get theirs later
+    for text in figure.findobj(Text):                           # not yet those of log axes, which are formulas
         if text.get_text() and r"\mathdefault" not in text.get_text():
             text.set_parse_math(False)
     write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=dpi))

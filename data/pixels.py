@@ -27,10 +27,10 @@ def squares(images, size, where, colour=False):
     """uint8 (N, size, size) of images (N, H, W), (N, H, W, C) or (N, C, H, W) with C = 1, 3 or 4 channels; if colour,
     (N, size, size, 3) of those with more than one.
 
-    Their values: whole numbers of 8, 10, 12 or 16 bits, by the largest one that they have; or floats in 0..255, or in 0..1
-    and little outside it, which are clipped. Pictures that are not square are cut to their middle, and resized with antialiasing. uint8 squares of this size are
-    returned as they are, memory-mapped or not. where: the path shown in errors. Raises UserError for any other shape,
-    type or value.
+    Their values: whole numbers of 8, 10, 12 or 16 bits, by the largest one that they have; or floats in 0..255, or in
+    0..1 and little outside it, which are clipped. Pictures that are not square are cut to their middle, and resized
+    with antialiasing. uint8 squares of this size are returned as they are, memory-mapped or not. where: the path shown
+    in errors. Raises UserError for any other shape, type or value.
     """
     channels_last = images.ndim == 4 and images.shape[3] in (1, 3, 4)
     channels_first = images.ndim == 4 and not channels_last and images.shape[1] in (1, 3, 4)
@@ -144,7 +144,7 @@ def read_pictures(open_one, items, size, where, colour=False, threads=None):
 
 
 def _read_one(open_one, item, size, colour, largest=None):
-    """(image uint8 (size, size) or (size, size, 3), whether it was square, largest, None), or (None, None, None, error).
+    """(image uint8 (size, size) or (size, size, 3), whether it was square, largest, None), or three None and an error.
 
     largest: the value of white in a picture of up to 16 bits a pixel, None: by its own values; None for others.
     """
@@ -167,7 +167,8 @@ def square(image, size, colour=False, largest=None):
     """uint8 (size, size), or in colour (size, size, 3), of a Pillow picture of any mode and size, and whether it was
     square.
 
-    largest: the value of white in a picture of up to 16 bits a pixel, None: by its own values. Raises ValueError for floating-point pixels.
+    largest: the value of white in a picture of up to 16 bits a pixel, None: by its own values. Raises ValueError for
+    floating-point pixels.
     """
     image = ImageOps.exif_transpose(image)
     if image.mode == "F":
