@@ -1,5 +1,7 @@
 """The Faces record: checks, splits, sizes, fingerprint, summary."""
 
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -234,7 +236,9 @@ def test_image_sizes_that_are_no_multiple_of_8_are_refused(size, user_error):
     user_error(lambda: load("synthetic", image_size=size), "IMAGE_SIZE", size)
 
 
-def test_a_user_error_is_no_traceback(capsys):
+def test_a_user_error_is_no_traceback(monkeypatch):
+    for stream in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, stream, getattr(sys, stream))             # run_script replaces them
     from training.errors import run_script
 
     def fail():

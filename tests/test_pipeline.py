@@ -105,6 +105,17 @@ def test_experiments_writes_scores_and_figures_of_the_run(house):
         assert (folder / "figures" / f"{name}.png").stat().st_size > 1000, name
 
 
+def test_a_reader_that_goes_away_does_not_end_a_run(house):
+    process = start(house, "run.py", *SMALL, "classifier.STEPS=1", "vae.STEPS=1", "vae.METRIC=pixels")
+    assert process.stdout.readline()
+    process.stdout.close()                                      # as: python run.py | head -1
+    error = process.stderr.read()
+    assert process.wait() == 0, error
+    folder = newest(house)
+    assert json.loads((folder / "settings.json").read_text())["finished"] and not error
+    shutil.rmtree(folder)                                       # the other tests count the runs
+
+
 def test_a_killed_run_goes_on_to_the_same_numbers(house):
     process = start(house, "run.py", *SMALL)
     folder = house / "experiments" / "1"

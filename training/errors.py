@@ -1,4 +1,5 @@
 """A user's mistake, how a script ends, and the checks of settings."""
+import os
 import re
 import signal
 import sys
@@ -25,13 +26,39 @@ class UserError(Exception):
         return "{}\n  expected: {}\n  found:    {}\n  remedy:   {}".format(*self.args)
 
 
+class Output:
+    """A stream whose reader may go away (as of: | head -1), or whose disk may be full: what is printed is lost then, and
+    the program goes on.
+    """
+
+    def __init__(self, stream):
+        self.stream = stream
+
+    def __getattr__(self, name):
+        return getattr(self.stream, name)
+
+    def _try(self, function, *arguments):
+        try:
+            return function(*arguments)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+
+    def write(self, text):
+        self._try(self.stream.write, text)
+        return len(text)
+
+    def flush(self):
+        self._try(self.stream.flush)
+
+
 def run_script(main, when_stopped=""):
     """Call main(). A UserError ends the program with its message and exit code 1; Ctrl-C, or the SIGTERM that torchrun
     and Slurm send, with exit code 130 and the text when_stopped.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     for stream in (sys.stdout, sys.stderr):                     # names of files that the terminal has no letters for
-        stream.reconfigure(errors="backslashreplace")
+        stream.reconfigure(errors="backslashreplace", line_buffering=True)
+    sys.stdout, sys.stderr = Output(sys.stdout), Output(sys.stderr)
     try:
         main()
     except UserError as error:
