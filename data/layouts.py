@@ -14,7 +14,10 @@ NUMBERS = {                             # what numbered folders or labels mean
     "AffectNet": dict(enumerate(("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")))}
 RAF_LIST = "list_patition_label.txt"
 CODES = dict(AN="anger", DI="disgust", FE="fear", AF="fear", HA="happy", NE="neutral", SA="sad", SU="surprise")
-CK = re.compile(r"^(S\d{3})_\d{3}_\d{8}\.", re.IGNORECASE)                      # person, sequence, frame
+SHARE = 0.95                            # of the pictures in a folder must have the names of a data set
+CK = re.compile(r"^((S\d{3})_\d{3})_\d{8}[._]", re.IGNORECASE)                 # sequence, person
+CK_NUMBERS = dict(enumerate(("anger", "contempt", "disgust", "fear", "happy", "sad", "surprise"), start=1))
+CK_FRAMES = 3                           # the last ones of a sequence are taken, as in CK+48
 JAFFE = re.compile(r"^([A-Z]{2})\.(AN|DI|FE|HA|NE|SA|SU)\d+\.\d+\.tiff?$", re.IGNORECASE)     # person, expression
 KDEF_ANGLES = ("S", "HL", "HR", "FL", "FR")
 KDEF = re.compile(r"^[AB]([FM]\d\d)(AF|AN|DI|HA|NE|SA|SU)(FL|FR|HL|HR|S)\.jpe?g$", re.IGNORECASE)     # ..., angle
@@ -59,20 +62,60 @@ def recognise(path, files, options):
             return found
 
 
-def _all_match(pattern, files):
-    return len(files) > 0 and all(pattern.match(file.name) for file in files)
+def _matching(name, pattern, path, files):
+    """The files with names of this pattern, where at least SHARE of them have one; else none."""
+    matching = [file for file in files if pattern.match(file.name)]
+    if len(matching) < SHARE * len(files):
+        return []
+    others = [file for file in files if not pattern.match(file.name)]
+    if others:
+        print(f"{path}: left out {len(others)} of {len(files)} files that are not named as {name}'s are, "
+              f"e.g. {others[0].relative_to(path)}")
+    return matching
 
 
 def _ck(path, files):
     """CK+48: <expression>/S010_004_00000017.png, three frames a sequence."""
-    if _all_match(CK, files):
+    files = _matching("CK+", CK, path, files)
+    if files and all(re.fullmatch(r"\d{3}", file.parent.name) for file in files):
+        return _ck_sequences(path, files)
+    if files:
         return Layout("CK+", files, [file.parent.name for file in files],
-                      [CK.match(file.name)[1].upper() for file in files])
+                      [CK.match(file.name)[2].upper() for file in files])
+
+
+def _ck_sequences(path, files):
+    """CK+ as its authors ship it: whole sequences, cohn-kanade-images/S005/001/S005_001_00000001.png, and for some of
+    them a label, Emotion/S005/001/S005_001_00000011_emotion.txt. Their last CK_FRAMES frames are taken.
+    """
+    labels = {}
+    for file in [*path.rglob("*_emotion.txt"), *(path.parent / "Emotion").rglob("*_emotion.txt")]:
+        if CK.match(file.name):
+            try:
+                labels[CK.match(file.name)[1].upper()] = CK_NUMBERS[int(float(file.read_text()))]
+            except (OSError, ValueError, KeyError) as error:
+                raise UserError(file, "a number from 1 to 7", f"{type(error).__name__}: {error}", "get the file anew") \
+                    from None
+    frames = {}
+    for file in files:
+        frames.setdefault(CK.match(file.name)[1].upper(), []).append(file)
+    labelled = sorted(set(frames) & set(labels))
+    if not labelled:
+        raise UserError(path.absolute(), "the labels of CK+: Emotion/S005/001/S005_001_00000011_emotion.txt, ...",
+                        f"none for {len(frames)} sequences",
+                        "unpack them too, and give the folder that holds cohn-kanade-images and Emotion")
+    taken = [(file, sequence) for sequence in labelled
+             for file in sorted(frames[sequence], key=lambda file: file.name)[-CK_FRAMES:]]
+    print(f"{path}: CK+: took the last {CK_FRAMES} frames of each of the {len(labelled)} sequences with a label, of "
+          f"{len(frames)}")
+    return Layout("CK+", [file for file, _ in taken], [labels[sequence] for _, sequence in taken],
+                  [sequence[:4] for _, sequence in taken])
 
 
 def _jaffe(path, files):
     """JAFFE: KA.AN1.39.tiff."""
-    if _all_match(JAFFE, files):
+    files = _matching("JAFFE", JAFFE, path, files)
+    if files:
         found = [JAFFE.match(file.name) for file in files]
         return Layout("JAFFE", files, [CODES[match[2].upper()] for match in found],
                       [match[1].upper() for match in found])
@@ -80,7 +123,8 @@ def _jaffe(path, files):
 
 def _kdef(path, files, angles):
     """KDEF: AF01/AF01ANS.JPG: session, person, expression, angle."""
-    if _all_match(KDEF, files):
+    files = _matching("KDEF", KDEF, path, files)
+    if files:
         wanted = {angle.strip().upper() for angle in angles.split(",")}
         if not wanted <= set(KDEF_ANGLES):
             raise UserError(f"ANGLES={angles}", "some of " + ",".join(KDEF_ANGLES), angles, "ANGLES=S,HL,HR")

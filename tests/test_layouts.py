@@ -1,5 +1,8 @@
 """data/layouts.py: data sets of the field are recognised, with their classes, people and split."""
+import shutil
+
 import numpy as np
+import pytest
 from PIL import Image
 
 from data import folder
@@ -56,6 +59,47 @@ def test_kdef_gives_the_angles_that_are_asked_for(images, tmp_path, user_error):
     faces = loaded(folder, write(tmp_path, names, images), 16, ANGLES="S,fr")
     assert len(faces) == 6 and np.bincount(faces.identities).tolist() == [2, 2, 2]
     user_error(lambda: loaded(folder, tmp_path, 16, ANGLES="X"), "ANGLES=X", "S,HL,HR,FL,FR")
+
+
+@pytest.mark.parametrize("name, names, odd", [
+    ("KDEF", [f"A{person}/A{person}{code}S.JPG" for person in ("F01", "M01", "F02", "M02", "F03")
+              for code in ("AF", "HA", "SA", "SU")], "AF01/AF31V.JPG"),
+    ("JAFFE", [f"{person}.{code}1.{n}.tiff" for n, person in enumerate(("KA", "KL", "KM", "KR", "MK"))
+               for code in ("AN", "DI", "FE", "HA")], "read.me.tiff"),
+    ("CK+", [f"happy/S{n:03d}_001_00000001.png" for n in range(20)], "happy/overview.png")])
+def test_a_data_set_is_recognised_although_one_picture_in_twenty_has_another_name(name, names, odd, images, tmp_path,
+                                                                                 capsys, user_error):
+    faces = load(write(tmp_path, [*names, odd], images), 16)
+    assert faces.name == name and len(faces) == 20 and (faces.identities >= 0).all()
+    assert f"left out 1 of 21 files that are not named as {name}'s are, e.g. {odd}" in capsys.readouterr().out
+
+
+def write_ck_sequences(path, images):
+    """Ten people with sequences 001, of the label 3, of five frames, and 002, without a label."""
+    write(path, [f"cohn-kanade-images/S{n:03d}/{k}/S{n:03d}_{k}_{frame:08d}.png" for n in range(10)
+                 for k in ("001", "002") for frame in range(1, 6)], images)
+    for n in range(10):
+        file = path / "Emotion" / f"S{n:03d}" / "001" / f"S{n:03d}_001_00000005_emotion.txt"
+        file.parent.mkdir(parents=True)
+        file.write_text(f"   {n % 2 * 4 + 3}.0000000e+00\n")
+    return path
+
+
+@pytest.mark.parametrize("given", [".", "cohn-kanade-images"])
+def test_ck_as_its_authors_ship_it_gives_the_last_three_frames_of_sequences_with_a_label(given, images, tmp_path):
+    faces = load(write_ck_sequences(tmp_path, images) / given, 16)
+    assert faces.name == "CK+" and len(faces) == 30 and len(set(faces.identities)) == 10
+    assert faces.classes == ("disgust", "surprise") and np.bincount(faces.labels).tolist() == [15, 15]
+    assert np.array_equal(faces.images[:3], images[2:5])        # frames 3, 4 and 5 of the first sequence
+    assert_people_stay_together(faces)
+
+
+def test_ck_sequences_without_labels_and_a_damaged_label_are_refused(images, tmp_path, user_error):
+    label = write_ck_sequences(tmp_path, images) / "Emotion" / "S003" / "001" / "S003_001_00000005_emotion.txt"
+    label.write_text("9")
+    user_error(lambda: load(tmp_path, 16), label, "1 to 7")
+    shutil.rmtree(tmp_path / "Emotion")
+    user_error(lambda: load(tmp_path, 16), tmp_path, "none for 20 sequences", "cohn-kanade-images and Emotion")
 
 
 def test_raf_db_as_its_authors_ship_it_has_labels_in_a_list_and_the_split_in_the_name(images, tmp_path):
