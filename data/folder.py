@@ -11,11 +11,10 @@ from PIL import Image
 
 from data.faces import checked, class_name
 from data.splits import draw_missing_parts
-from data.layouts import NUMBERS, Layout, names_of, recognise
+from data.layouts import NUMBERS, PARTS, Layout, names_of, recognise
 from data.pixels import read_pictures
 from training.errors import UserError
 
-PARTS = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "test": 2, "testing": 2}
 ARCHIVES = (".zip", ".gz", ".tgz", ".tar", ".rar", ".7z")
 NO_IMAGES = (".txt", ".csv", ".json", ".md", ".db", ".ini", ".html", ".xml", ".pdf", ".py", ".mat", ".npy", ".npz",
              ".pts", ".pkl", *ARCHIVES)

@@ -5,6 +5,8 @@ In: a folder. Out: which pictures it holds, with their classes, people and split
 import re
 from dataclasses import dataclass
 
+import numpy as np
+
 from data.faces import EXPRESSIONS
 from training.errors import UserError
 
@@ -12,6 +14,12 @@ NUMBERS = {                             # what numbered folders or labels mean
     "FER2013": dict(enumerate(EXPRESSIONS[:7])),
     "RAF-DB": dict(enumerate(("surprise", "fear", "disgust", "happy", "sad", "anger", "neutral"), start=1)),
     "AffectNet": dict(enumerate(("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")))}
+PARTS = {                               # names of folders: the index of a part in SPLITS
+    "train": 0, "training": 0, "train_set": 0, "training_set": 0,
+    "val": 1, "valid": 1, "validation": 1, "val_set": 1, "validation_set": 1, "dev": 1, "eval": 1,
+    "test": 2, "testing": 2, "test_set": 2}
+AFFECTNET_PARTS = dict(train_set="train", val_set="val")
+BRACKETS = tuple("[({\"'")              # with which no name of a class begins
 RAF_LIST = "list_patition_label.txt"
 CODES = dict(AN="anger", DI="disgust", FE="fear", AF="fear", HA="happy", NE="neutral", SA="sad", SU="surprise")
 SHARE = 0.95                            # of the pictures in a folder must have the names of a data set
@@ -38,22 +46,35 @@ class Layout:
 def names_of(text, numbers, where):
     """{number: name} for these numbers by CLASS_NAMES: a name in NUMBERS, or names with commas between.
 
-    Raises UserError where a number has no name.
+    The first name is that of 0, or of 1 if there is no 0. Raises UserError where a number has no name.
     """
+    where_set = f"{where}, CLASS_NAMES={text}"
     known = {name.lower(): named for name, named in NUMBERS.items()}
     names = [name.strip() for name in text.split(",")]
-    first = 1 if min(numbers) == 1 and max(numbers) == len(names) else 0
+    if "" in names or any(name.startswith(BRACKETS) for name in names):
+        raise UserError(where_set, "names with commas between, without brackets and quotes", text,
+                        'for example CLASS_NAMES="anger,disgust,fear"')
+    first = 1 if min(numbers) >= 1 else 0
     named = known.get(text.strip().lower(), dict(enumerate(names, first)))
     unnamed = sorted(set(numbers) - set(named))
+    if unnamed and len(names) == 1 and text.strip().lower() not in known:
+        raise UserError(where_set, ", ".join(NUMBERS) + ", or names with commas between", "one other name",
+                        "CLASS_NAMES=" + " or ".join(NUMBERS) + ', or CLASS_NAMES="anger,disgust,..."')
     if unnamed:
-        raise UserError(where, "numbers that CLASS_NAMES names: " + ", ".join(f"{k} {v}" for k, v in named.items()),
-                        ", ".join(map(str, unnamed[:8])), "name them all, or LEFT_OUT")
-    return {number: named[number] for number in numbers}
+        raise UserError(where_set, f"a name for each number; there are {_listed(named)}",
+                        "no name for " + ", ".join(map(str, unnamed[:8])), f"give the names of all numbers from {first} to {max(numbers)}")
+    named = {number: named[number] for number in sorted(set(numbers))}
+    print(f"{where}: CLASS_NAMES: {_listed(named)}")
+    return named
+
+
+def _listed(named):
+    return ", ".join(f"{number} {name}" for number, name in named.items())
 
 
 def recognise(path, files, options):
     """The Layout of a folder with these image files in it and below it, or None. options: see data/options.py."""
-    layouts = [_ck, _jaffe, lambda path, files: _kdef(path, files, options.ANGLES), _raf_db]
+    layouts = [_ck, _jaffe, lambda path, files: _kdef(path, files, options.ANGLES), _raf_db, _affectnet_annotations]
     if options.CLASS_NAMES is None:
         layouts += [_raf_db_folders, _affectnet]
     for layout in layouts:
@@ -137,7 +158,8 @@ def _kdef(path, files, angles):
 
 def _raf_db(path, files):
     """RAF-DB as its authors ship it: Image/aligned/train_00001_aligned.jpg, EmoLabel/list_patition_label.txt."""
-    listed = next((file for file in (path / "EmoLabel" / RAF_LIST, path / RAF_LIST) if file.exists()), None)
+    places = [folder / below / RAF_LIST for folder in (path, path.parent) for below in ("EmoLabel", "")]
+    listed = next((file for file in places if file.exists()), None)
     if listed is None:
         return None
     expected, remedy = "lines of a file's name and 1 to 7: train_00001.jpg 5", "get the file anew"
@@ -152,25 +174,61 @@ def _raf_db(path, files):
         raise UserError(listed, expected, f"none of the {len(files)} pictures of {path}", remedy)
     if len(known) < len(files):
         print(f"{path}: left out {len(files) - len(known)} of {len(files)} pictures that are not in {RAF_LIST}")
-    return Layout("RAF-DB", known, [names[listed_as[file]] for file in known], None,
-                  ["test" if file.name.startswith("test") else "train" for file in known])
+    aligned = {listed_as[file] for file in known if file.name != listed_as[file]}
+    taken = [file for file in known if file.name != listed_as[file] or file.name not in aligned]
+    if len(taken) < len(known):
+        print(f"{path}: left out {len(known) - len(taken)} original pictures that are there aligned, too")
+    return Layout("RAF-DB", taken, [names[listed_as[file]] for file in taken], None,
+                  ["test" if file.name.startswith("test") else "train" for file in taken])
 
 
 def _raf_db_folders(path, files):
     """RAF-DB as on Kaggle: DATASET/train/1..7 with train_labels.csv beside DATASET or in it."""
     if any((folder / "train_labels.csv").is_file() for folder in (path, path.parent)):
-        return _numbered(path, files, "RAF-DB", {"train", "test"})
+        return _numbered(path, files, "RAF-DB")
 
 
 def _affectnet(path, files):
-    """AffectNet: train and val with folders 0..7."""
-    return _numbered(path, files, "AffectNet", {"train", "val"})
+    """AffectNet: train and val, and maybe test, with folders 0..7."""
+    return _numbered(path, files, "AffectNet")
 
 
-def _numbered(path, files, name, parts):
+def _affectnet_annotations(path, files):
+    """AffectNet as its authors ship it: train_set/images/5.jpg, train_set/annotations/5_exp.npy with its number."""
+    folders = {folder for folder in {file.parent for file in files} if folder.name == "images"
+               and folder.parent.name in AFFECTNET_PARTS and (folder.parent / "annotations").is_dir()}
+    pictures = [file for file in files if file.parent in folders]
+    if not pictures or len(pictures) < SHARE * len(files):
+        return None
+    labels = {}
+    for file in pictures:
+        annotation = file.parent.parent / "annotations" / f"{file.stem}_exp.npy"
+        if annotation.is_file():
+            try:
+                labels[file] = NUMBERS["AffectNet"][int(np.load(annotation, allow_pickle=False).item())]
+            except Exception as error:                              # numpy raises half a dozen kinds here
+                raise UserError(annotation, "a number from 0 to 7, as numpy saves it",
+                                f"{type(error).__name__}: {error}", "get the file anew, or remove it") from None
+    if not labels:
+        raise UserError(path.absolute(), "annotations/5_exp.npy for images/5.jpg", f"none for {len(files)} pictures",
+                        "unpack the annotations too")
+    if len(labels) < len(files):
+        print(f"{path}: left out {len(files) - len(labels)} of {len(files)} pictures without annotations/*_exp.npy")
+    return Layout("AffectNet", list(labels), list(labels.values()), None,
+                  [AFFECTNET_PARTS[file.parent.parent.name] for file in labels])
+
+
+def _numbered(path, files, name):
     """part/number/*, with exactly the numbers of the data set of this name."""
-    places = [file.relative_to(path).parts for file in files]
-    numbers = {str(number) for number in NUMBERS[name]}
-    if all(len(place) == 3 and place[0] in parts for place in places) and {place[1] for place in places} == numbers:
-        return Layout(name, files, [NUMBERS[name][int(place[1])] for place in places], None,
-                      [place[0] for place in places])
+    places = {file: file.relative_to(path).parts for file in files}
+    numbers = {str(number): named for number, named in NUMBERS[name].items()}
+    fits = {file: len(place) == 3 and place[0].lower() in PARTS for file, place in places.items()}
+    taken = [file for file in files if fits[file]]
+    if len(taken) < SHARE * len(files) or {places[file][1] for file in taken} != set(numbers):
+        return None
+    others = [file for file in files if not fits[file]]
+    if others:
+        print(f"{path}: left out {len(others)} of {len(files)} files outside the folders of classes, "
+              f"e.g. {others[0].relative_to(path)}")
+    return Layout(name, taken, [numbers[places[file][1]] for file in taken], None,
+                  [places[file][0].lower() for file in taken])

@@ -120,7 +120,7 @@ def test_numbers_of_labels_are_named_by_class_names(content, tmp_path, user_erro
     named = [faces.classes[label] for label in faces.labels[7:14]]
     assert named == ["surprise", "fear", "disgust", "happy", "sad", "anger", "neutral"]
     assert (faces.labels[:7] == -1).all()
-    user_error(lambda: loaded(arrays, path, 16, CLASS_NAMES="a,b"), path, "0 a, 1 b", "2, 3, 4")
+    user_error(lambda: loaded(arrays, path, 16, CLASS_NAMES="a,b"), path, "1 a, 2 b", "3, 4, 5", "1 to 7")
     np.savez(path, **content | dict(labels=content["labels"].astype(str)))
     user_error(lambda: loaded(arrays, path, 16, CLASS_NAMES="RAF-DB"), path, "whole numbers")
 

@@ -80,8 +80,8 @@ def test_numbered_folders_are_refused_unless_their_names_are_given(images, tmp_p
         faces = loaded(folder, tmp_path, 16, CLASS_NAMES=names)
         rows = np.flatnonzero(faces.split == 1)                 # one of each folder, in the order of their names
         assert [faces.classes[label] for label in faces.labels[rows]] == list(ORDER)
-    user_error(lambda: loaded(folder, tmp_path, 16, CLASS_NAMES="a,b,c"), tmp_path / "test", "0 a, 1 b, 2 c",
-               "3, 4, 5, 6, 7")
+    user_error(lambda: loaded(folder, tmp_path, 16, CLASS_NAMES="a,b,c"), tmp_path / "test", "1 a, 2 b, 3 c",
+               "4, 5, 6, 7", "all numbers from 1 to 7")
 
 
 def test_people_are_found_by_a_pattern_and_kept_apart(images, tmp_path, capsys, user_error):

@@ -154,3 +154,71 @@ def test_names_that_are_given_go_before_a_layout(images, tmp_path):
     names = [f"{part}/{number}/{n}.jpg" for part in ("train", "val") for number in range(8) for n in range(5)]
     faces = loaded(folder, write(tmp_path, names, images), 16, CLASS_NAMES="a,b,c,d,e,f,g,h")
     assert faces.classes == tuple("abcdefgh") and faces.labels[0] == 0
+
+
+@pytest.mark.parametrize("numbers, names", [("123456", "abcdefg"), ("234567", "abcdefg"), ("012", "abc"), ("135", "abcde")])
+def test_the_first_name_is_that_of_0_or_of_1_without_a_0(numbers, names, images, tmp_path, capsys):
+    files = [f"{number}/{n}.png" for number in numbers for n in range(5)]
+    faces = loaded(folder, write(tmp_path, files, images), 16, CLASS_NAMES=",".join(names))
+    meant = [names[int(number) - (0 if "0" in numbers else 1)] for number in numbers]
+    assert faces.classes == tuple(meant)
+    assert ", ".join(f"{number} {name}" for number, name in zip(numbers, meant)) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("names, words", [("a,,b", ["without brackets"]), ("['a', 'b']", ["without brackets"]),
+                                          ('"a","b"', ["quotes"]), ("RAFDB", ["FER2013, RAF-DB, AffectNet"])])
+def test_names_that_cannot_be_meant_are_refused(names, words, images, tmp_path, user_error):
+    write(tmp_path, [f"{number}/{n}.png" for number in "12" for n in range(5)], images)
+    user_error(lambda: loaded(folder, tmp_path, 16, CLASS_NAMES=names), f"CLASS_NAMES={names}", *words)
+
+
+def write_annotated(path, images):
+    """train_set and val_set with pictures n and labels n % 8, as text in arrays without dimensions."""
+    for part, count in (("train_set", 40), ("val_set", 16)):
+        write(path, [f"{part}/images/{n}.jpg" for n in range(count)], images)
+        (path / part / "annotations").mkdir()
+        for n in range(count):
+            np.save(path / part / "annotations" / f"{n}_exp.npy", np.array(str(n % 8)))
+            np.save(path / part / "annotations" / f"{n}_val.npy", np.array("0.5"))
+    return path
+
+
+def test_affectnet_as_its_authors_ship_it_has_a_label_in_a_file_for_each_picture(images, tmp_path, capsys, user_error):
+    faces = load(write_annotated(tmp_path, images), 16)
+    assert faces.name == "AffectNet" and set(faces.classes) == set(AFFECTNET) and (faces.split == 1).sum() == 16
+    held_out = [faces.classes[label] for label in faces.labels[faces.split == 1]]
+    assert held_out == [AFFECTNET[int(name) % 8] for name in sorted(map(str, range(16)))]
+    annotation = tmp_path / "train_set" / "annotations" / "5_exp.npy"
+    annotation.unlink()
+    assert len(load(tmp_path, 16)) == 55 and "left out 1 of 56 pictures without" in capsys.readouterr().out
+    np.save(annotation, np.array("9"))
+    user_error(lambda: load(tmp_path, 16), annotation, "0 to 7")
+
+
+@pytest.mark.parametrize("more", [[f"test/{number}/{n}.jpg" for number in range(8) for n in range(5)], ["logo.jpg"],
+                                  ["train/overview.jpg"]])
+def test_affectnet_may_have_a_test_part_and_a_stray_picture(more, images, tmp_path):
+    names = [f"{part}/{number}/{n}.jpg" for part in ("train", "val") for number in range(8) for n in range(5)]
+    faces = load(write(tmp_path, names + more, images), 16)
+    assert faces.name == "AffectNet" and set(faces.classes) == set(AFFECTNET)
+    assert len(faces) == 80 + len(more) * (len(more) > 1)
+
+
+def test_seven_numbered_folders_are_refused_as_more_than_one_data_set_has_them(images, tmp_path, user_error):
+    names = [f"{part}/{number}/{n}.jpg" for part in ("train", "val") for number in range(7) for n in range(5)]
+    user_error(lambda: load(write(tmp_path, names, images), 16), "CLASS_NAMES=FER2013 or RAF-DB or AffectNet")
+
+
+def test_of_raf_dbs_pictures_the_aligned_ones_are_taken_where_there_are_both(images, tmp_path, capsys):
+    stems = [f"train_{n:05d}" for n in range(70)]
+    write(tmp_path, [f"Image/aligned/{stem}_aligned.jpg" for stem in stems[:69]], images)
+    write(tmp_path, [f"Image/original/{stem}.jpg" for stem in stems], images[::-1])
+    (tmp_path / "list_patition_label.txt").write_text("".join(f"{s}.jpg {n % 7 + 1}\n" for n, s in enumerate(stems)))
+    assert len(load(tmp_path, 16)) == 70
+    assert "left out 69 original pictures" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("train, val", [("train_set", "validation_set"), ("training_set", "dev"), ("Train", "eval")])
+def test_parts_have_further_names(train, val, images, tmp_path):
+    names = [f"{part}/{name}/{n}.png" for part in (train, val, "test_set") for name in ("happy", "sad") for n in range(5)]
+    assert np.bincount(load(write(tmp_path, names, images), 16).split).tolist() == [10, 10, 10]
