@@ -3,6 +3,7 @@
 In: faces (DATA). Out: a new folder experiments/N/. Then: python experiments.py
 Edit the constants below, or set them for one run: python run.py DATA=data/my_faces classifier.STEPS=500 vae.BETA=0
 """
+import shlex
 import sys
 import time
 from dataclasses import asdict, replace
@@ -85,7 +86,8 @@ def main(arguments):
     print(f"{faces.name}: {len(faces)} faces of {faces.size}x{faces.size} pixels; {device}, {precision}")
     missing = classifier.missing_classes(faces)
     if missing and of_vae.METRIC == "embeddings":
-        print(f"{missing}: no classifier, so METRIC=pixels instead of embeddings")
+        print(f"warning: {missing}: no classifier, so METRIC=pixels instead of embeddings"
+              + without_untrained(faces, settings["faces"].LEFT_OUT))
         of_vae = replace(of_vae, METRIC="pixels")
         settings["vae"] = of_vae
     elif missing:
@@ -116,6 +118,17 @@ def main(arguments):
             vae.train(name, faces, metric, of_vae, folder, of_run.SEED, device, precision, board)
         storage.finish_settings(folder)
     print(f"finished in {time.perf_counter() - began:.0f} s: {folder}; now: python experiments.py")
+
+
+def without_untrained(faces, left_out):
+    """How to train a classifier all the same, as text: without the classes that have no training face. left_out: the
+    classes that are left out already, with commas between, or None.
+    """
+    untrained = classifier.untrained_classes(faces)
+    if not untrained or len(faces.classes) - len(untrained) < 2:
+        return ""
+    names = ",".join(([left_out] if left_out else []) + untrained)
+    return f"; add training faces, or leave it out to have one: {shlex.quote(f'LEFT_OUT={names}')}"
 
 
 def new_folder(settings, about, device, precision, other):

@@ -62,7 +62,8 @@ def names_of(text, numbers, where):
                         "CLASS_NAMES=" + " or ".join(NUMBERS) + ', or CLASS_NAMES="anger,disgust,..."')
     if unnamed:
         raise UserError(where_set, f"a name for each number; there are {_listed(named)}",
-                        "no name for " + ", ".join(map(str, unnamed[:8])), f"give the names of all numbers from {first} to {max(numbers)}")
+                        "no name for " + ", ".join(map(str, unnamed[:8])),
+                        f"give the names of all numbers from {first} to {max(numbers)}")
     named = {number: named[number] for number in sorted(set(numbers))}
     print(f"{where}: CLASS_NAMES: {_listed(named)}")
     return named

@@ -14,7 +14,8 @@ FRACTION = 10                       # one part in FRACTION each for val and test
 def split_faces(labels, identities, seed, where="data"):
     """Split int64 (N,) into train, val and test, 8 : 1 : 1, stratified by label.
 
-    Faces of one known identity stay together; faces of unknown identity (-1) are taken one by one.
+    Faces of one known identity stay together; faces of unknown identity (-1) are taken one by one. Each label keeps a
+    face in train, unless val or test would then be empty.
     Raises UserError with fewer than three identities and fewer than three faces of unknown identity.
     """
     split = np.zeros(len(labels), np.int64)
@@ -24,13 +25,10 @@ def split_faces(labels, identities, seed, where="data"):
         count = min(FRACTION, units)
         if count < len(SPLITS):
             continue                                            # too few to hold any out: they train
-        strata = labels[rows]
-        if np.bincount(strata + 1).max() < count:
-            strata = np.zeros(len(rows), np.int64)              # too few of each label to stratify
         if rows is known:
-            folds = folds_of_groups(strata, identities[rows], count, seed)
+            folds = folds_of_groups(labels[rows], identities[rows], count, seed)
         else:
-            folds = folds_of_faces(strata, count, seed)
+            folds = folds_of_faces(labels[rows], count, seed)
         parts = [np.flatnonzero(folds == fold) for fold in range(count)]
         parts = [part for part in parts if len(part)]
         if count < FRACTION or max(map(len, parts[:2])) > 2 * len(rows) / FRACTION:
@@ -39,8 +37,23 @@ def split_faces(labels, identities, seed, where="data"):
     if len(np.unique(split)) < len(SPLITS):
         raise UserError(where, "at least three identities or three faces of unknown identity, to hold some out",
                         f"{people} identities and {len(unknown)} faces of unknown identity",
-                        "add faces, give a split of your own, or set identities to -1 (unknown)")
+                        "add people, or do without them: leave IDENTITY_PATTERN out, or in arrays set identities to -1"
+                        if people else "add faces")
+    _keep_in_train(labels, identities, split)
     return split
+
+
+def _keep_in_train(labels, identities, split):
+    """Bring a face of each label that has none in train back there, in place, with all faces of its person."""
+    for label in np.unique(labels[labels >= 0]):
+        rows = np.flatnonzero(labels == label)
+        if (split[rows] == 0).any():
+            continue
+        for row in rows:
+            together = np.arange(len(split)) == row if identities[row] < 0 else identities == identities[row]
+            if np.count_nonzero(split == split[row]) > np.count_nonzero(together):
+                split[together] = 0
+                break
 
 
 def draw_missing_parts(labels, identities, split, seed, where):

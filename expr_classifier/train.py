@@ -50,9 +50,14 @@ def missing_classes(faces):
     """Why no classifier can be trained: fewer than two classes, or one without a training face; else an empty text."""
     if len(faces.classes) < 2:
         return f"only the class {faces.classes[0]}" if faces.classes else "no labels"
-    counts = np.bincount(faces.labels[faces.rows("train", labelled=True)], minlength=len(faces.classes))
-    missing = ", ".join(np.array(faces.classes)[counts == 0])
+    missing = ", ".join(untrained_classes(faces))
     return f"no training faces of {missing}" if missing else ""
+
+
+def untrained_classes(faces):
+    """The names of the classes without a training face."""
+    trained = set(faces.labels[faces.rows("train", labelled=True)].tolist())
+    return [name for label, name in enumerate(faces.classes) if label not in trained]
 
 
 def train(faces, settings, folder, seed, device, precision, board=Board(), name="classifier"):

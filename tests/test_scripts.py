@@ -18,6 +18,7 @@ import expr_classifier.run as classifier_script
 import metric_vae.run as vae_script
 import run
 from conftest import SCRIPTS, draw_small_images
+from data.faces import Faces
 from metric_vae import train as vae
 from metric_vae.model import light
 from metric_vae.scores import latents_of
@@ -182,13 +183,22 @@ def test_other_classes_go_through_both_scripts(home, names, example):
 def test_faces_without_labels_get_a_vae_that_keeps_their_pixels(home, capsys):
     np.savez(home / "bare.npz", images=draw_small_images(), labels=np.full(70, -1))
     run.main(["DATA=bare.npz", *QUICK])
-    assert "no labels: no classifier, so METRIC=pixels" in capsys.readouterr().out
+    assert "warning: no labels: no classifier, so METRIC=pixels" in capsys.readouterr().out
     experiments.main(list(SCORED))
     folder = home / "experiments" / "0"
     assert json.loads((folder / "settings.json").read_text())["vae"]["METRIC"] == "pixels"
     assert not (folder / "classifier.pt").exists()
     scores = json.loads((folder / "scores.json").read_text())
     assert "spearman" in scores["dist_reg"] and "edit_success" not in scores["dist_reg"]
+
+
+def test_a_class_without_training_faces_can_be_left_out_for_a_classifier():
+    labels, split = np.arange(70) % 3, np.where(np.arange(70) % 3 == 2, 2, np.arange(70) // 7 % 3)
+    faces = Faces(draw_small_images(), labels, np.full(70, -1), split, "mine", ("happy", "not sure", "sad"))
+    assert run.without_untrained(faces, None).endswith(": LEFT_OUT=sad")
+    assert run.without_untrained(faces, "fear, joy").endswith(": 'LEFT_OUT=fear, joy,sad'")
+    faces.split[labels == 1] = 2
+    assert run.without_untrained(faces, None) == ""             # one class is too few for a classifier
 
 
 def test_networks_of_the_users_own_go_through_both_scripts(home, capsys):

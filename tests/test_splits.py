@@ -57,6 +57,29 @@ def test_of_many_people_those_with_far_more_faces_than_a_part_train(sizes):
     assert not set(people[split == 0]) & set(people[split == 2])
 
 
+@pytest.mark.parametrize("known", [False, True])
+def test_each_label_keeps_a_face_in_train_however_few_it_has(known):
+    for seed in range(10):
+        labels = np.r_[np.zeros(60, int), np.repeat(np.arange(1, 21), 1), 21, 21]
+        people = np.arange(82) // 2 if known else np.full(82, -1)
+        split = split_faces(labels, people, seed)
+        assert set(labels[split == 0]) == set(range(22)) and set(split) == {0, 1, 2}
+        assert not known or not set(people[split == 0]) & set(people[split > 0])
+
+
+def test_labels_with_fewer_faces_than_parts_are_stratified(labels):
+    labels = np.arange(63) % 7                                  # 9 faces of each, ten parts
+    for seed in range(10):
+        split = split_faces(labels, np.full(63, -1), seed)
+        for part in (1, 2):
+            assert np.bincount(labels[split == part], minlength=7).max() == 1 and (split == part).sum() in (6, 7)
+
+
+def test_people_who_are_too_few_can_be_left_out(user_error):
+    user_error(lambda: split_faces(np.arange(20) % 2, np.arange(20) % 2, 0), "2 identities",
+               "add people, or do without them: leave IDENTITY_PATTERN out")
+
+
 def test_the_rows_of_a_drawn_split_stay_the_same(labels, identities):
     # literal: a newer scikit-learn or numpy must not change them
     alone = split_faces(labels, np.full(70, -1), 0)
