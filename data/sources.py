@@ -22,7 +22,11 @@ def load(data="auto", image_size=48, fold=0, seed=0, options=None):
     Raises UserError for anything that cannot be used.
     """
     options = options or default_settings(options_script)
-    faces = _load(data, image_size, fold, seed, options)
+    try:
+        faces = _load(data, image_size, fold, seed, options)
+    except PermissionError as error:
+        raise UserError(error.filename, "a file or folder that can be read", error.strerror, "change its permissions") \
+            from None
     if options.COLOUR and faces.channels == 1:
         print(f"{faces.name}: these faces are grey, COLOUR or not")
     if options.LEFT_OUT is not None:
@@ -37,6 +41,8 @@ def _load(data, image_size, fold, seed, options):
         raise UserError("FOLD", "0 to 4, one of TFD's five", fold, "set it to 0")
     if not 0 <= seed < 2 ** 32:
         raise UserError("SEED", "0 to 2^32 - 1", seed, "set it to 0, 1, ...")
+    if isinstance(data, str) and not data.strip():
+        raise UserError("DATA", f"{', '.join(NAMES)} or a path", "an empty text", "for example DATA=synthetic")
     if data == "auto":
         data = "tfd" if tfd.found(FOLDER) else "fer2013" if fer2013.found(FOLDER) else "synthetic"
         print(f'DATA="auto": {data}, ' + (f"found in {FOLDER}" if data != "synthetic" else
@@ -57,6 +63,8 @@ def _load(data, image_size, fold, seed, options):
             path, problem = data, getattr(error, "strerror", None) or str(error)
         if problem:
             raise UserError(path, f"{', '.join(NAMES)} or a path that exists", problem, "check DATA")
+        if path.is_dir():
+            folder.entries(path)                                # refused here where it may not be read
     if data == "tfd" or data != "fer2013" and tfd.found(path):
         refuse(options, "TFD", "CLASS_NAMES", "IDENTITY_PATTERN")
         return tfd.load(path, image_size, fold, seed)

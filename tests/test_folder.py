@@ -1,4 +1,6 @@
 """Folders of image files, whole and damaged."""
+import unicodedata
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -262,6 +264,120 @@ def test_a_folder_that_cannot_be_read_is_named(images, tmp_path, user_error, mon
         return iterdir(path)
     monkeypatch.setattr(type(tmp_path), "iterdir", refused)
     user_error(lambda: loaded(folder, tmp_path, 16), "sad", "can be read", "Permission denied")
+
+
+def write_files(path, names, images):
+    """Pictures of these names, one an image in turn."""
+    for n, name in enumerate(names):
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(images[n % len(images)]).save(path / name)
+    return path
+
+
+def five(*folders):
+    return [f"{name}/{n}.png" for name in folders for n in range(5)]
+
+
+def test_a_class_may_be_called_train_beside_car_and_bus(images, tmp_path, capsys):
+    faces = loaded(folder, write_files(tmp_path, five("car", "bus", "train"), images), 16)
+    assert faces.classes == ("bus", "car", "train") and len(faces) == 15
+    assert "train: no part, but a class like bus" in capsys.readouterr().out
+
+
+def test_train_and_test_without_folders_are_parts_and_beside_classes_of_train_too(images, tmp_path, capsys):
+    faces = loaded(folder, write_files(tmp_path / "a", five("train", "test"), images), 16)
+    assert faces.classes == () and (faces.split == 2).sum() == 5
+    faces = loaded(folder, write_files(tmp_path / "b", five("train/happy", "train/sad", "test", "raw/happy"), images), 16)
+    assert faces.classes == ("happy", "sad") and len(faces) == 10
+    assert "not read: 10 files" in (out := capsys.readouterr().out) and "folders next to train: raw" in out
+
+
+@pytest.mark.parametrize("beside", ["logo.png", "samples/1.png"])
+@pytest.mark.parametrize("above", ["DATASET", "a/DATASET"])
+def test_train_a_level_deeper_is_refused_with_the_folder_to_give(beside, above, images, tmp_path, user_error):
+    write_files(tmp_path, [beside, *five(f"{above}/train/happy", f"{above}/train/sad")], images)
+    user_error(lambda: loaded(folder, tmp_path, 16), f"{above}/train/happy", f"give {tmp_path / above}")
+    assert loaded(folder, tmp_path / above, 16).classes == ("happy", "sad")
+
+
+def test_train_inside_a_class_is_no_part_and_said_so(images, tmp_path, capsys):
+    faces = loaded(folder, write_files(tmp_path, five("happy/train", "happy/test", "sad/train"), images), 16)
+    assert faces.classes == ("happy", "sad") and len(faces) == 15
+    assert "happy/test is not taken for a part" in (out := capsys.readouterr().out) and "name it test/happy" in out
+
+
+def test_people_with_folders_of_expressions_are_no_classes(images, tmp_path, user_error):
+    people = [f"p{n}" for n in range(5)]
+    write_files(tmp_path / "a", five(*[f"{person}/{name}" for person in people for name in ("happy", "sad")]), images)
+    text = user_error(lambda: loaded(folder, tmp_path / "a", 16), "in p0/", "rename p0/happy to happy/p0")
+    write_files(tmp_path / "b", five(*[f"{name}/{person}" for person in people for name in ("happy", "sad")]), images)
+    pattern = text.split('IDENTITY_PATTERN="')[1].split('"')[0]
+    faces = loaded(folder, tmp_path / "b", 16, IDENTITY_PATTERN=pattern)
+    assert faces.classes == ("happy", "sad") and np.bincount(faces.identities).tolist() == [10] * 5
+
+
+def test_one_folder_of_expressions_beside_a_picture_is_to_be_given(images, tmp_path, user_error):
+    write_files(tmp_path, ["logo.png", *five("faces/happy", "faces/sad")], images)
+    user_error(lambda: loaded(folder, tmp_path, 16), f"give {tmp_path / 'faces'}")
+
+
+def test_links_that_lead_nowhere_are_counted_as_unreadable(images, tmp_path, capsys):
+    write_folder(tmp_path, images)
+    (tmp_path / "train" / "sad" / "gone.jpg").symlink_to(tmp_path / "gone")
+    (tmp_path / "train" / "gone").symlink_to(tmp_path / "gone")
+    assert len(loaded(folder, tmp_path, 16)) == 70
+    out = capsys.readouterr().out
+    assert "left out 1 of 71" in out and "not read: 1 files" in out and "e.g. train/gone" in out
+
+
+def test_pictures_in_hidden_folders_beside_those_of_classes_are_counted(images, tmp_path, capsys):
+    write_folder(tmp_path, images)
+    write_files(tmp_path, ["train/.angry/1.png", "train/__old/1.png", "__MACOSX/train/._1.png"], images)
+    assert len(loaded(folder, tmp_path, 16)) == 70
+    assert "not read: 2 files outside the folders of classes, e.g. train/" in capsys.readouterr().out
+
+
+def test_a_data_folder_may_have_a_name_that_begins_with_a_dot(images, tmp_path):
+    assert len(loaded(folder, write_folder(tmp_path / ".mine", images), 16)) == 70
+    assert len(loaded(folder, write_files(tmp_path / ".flat", [f"{n}.png" for n in range(9)], images), 16)) == 9
+
+
+@pytest.mark.parametrize("other, said", [("smile", True), ("Smile", False)])
+def test_folders_that_differ_in_letter_case_are_one_class(other, said, images, tmp_path, capsys):
+    write_files(tmp_path, five("train/Smile", "train/frown", f"test/{other}", "test/frown"), images)
+    faces = loaded(folder, tmp_path, 16)
+    assert len(faces.classes) == 2 and (faces.split == 2).sum() == 10
+    assert ("taken as one class: smile, Smile" in capsys.readouterr().out) == said
+
+
+def test_both_unicode_forms_of_a_name_are_one_class(images, tmp_path):
+    names = [unicodedata.normalize(form, "Überraschung") for form in ("NFC", "NFD")]
+    write_files(tmp_path, five(f"train/{names[0]}", "train/happy", f"test/{names[1]}", "test/happy"), images)
+    assert loaded(folder, tmp_path, 16).classes == ("happy", names[0])
+
+
+def test_a_folder_that_is_linked_into_itself_is_refused_in_few_lines(tmp_path, capsys, user_error):
+    (tmp_path / "again").symlink_to(tmp_path)
+    user_error(lambda: loaded(folder, tmp_path), tmp_path, "again")
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("name", ["train.csv", "fer2013", "mine.npz", "d.mat"])
+def test_a_folder_with_a_data_set_of_another_kind_is_refused_with_the_path_to_give(name, tmp_path, user_error):
+    (tmp_path / "notes.csv").write_text("a,b\n")
+    (tmp_path / name).write_text("emotion,pixels\n0,1 2 3\n")
+    user_error(lambda: loaded(folder, tmp_path), f"give the path of {name}: {tmp_path / name}")
+
+
+def test_class_names_without_effect_are_warned_of(images, tmp_path, capsys):
+    loaded(folder, write_folder(tmp_path, images), 16, CLASS_NAMES="a,b")
+    assert f"warning: {tmp_path}: CLASS_NAMES=a,b has no effect" in capsys.readouterr().out
+
+
+def test_a_readme_without_ending_is_no_picture(images, tmp_path, capsys):
+    write_folder(tmp_path, images)
+    (tmp_path / "train" / "README").write_text("text")
+    assert len(loaded(folder, tmp_path, 16)) == 70 and capsys.readouterr().out == ""
 
 
 def test_hidden_pixels_of_transparent_pictures_show_the_ground(images, tmp_path):

@@ -1,5 +1,9 @@
 """Which source a path means."""
 import json
+import os
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -40,6 +44,46 @@ def test_auto_takes_tfd_before_fer2013_before_synthetic_faces(toronto, fer_image
                                          ("nowhere", "nothing there")])
 def test_a_path_that_cannot_be_is_refused(data, found, user_error):
     user_error(lambda: sources.load(data), found, "check DATA")
+
+
+@pytest.mark.parametrize("data", ["", " "])
+def test_an_empty_path_is_refused(data, user_error):
+    user_error(lambda: sources.load(data), "DATA=synthetic")
+
+
+LOAD = """
+import sys
+from data.sources import load
+from training.errors import UserError
+for path in sys.argv[1:]:
+    try:
+        load(path)
+    except UserError as error:
+        print(str(error).replace("\\n", " "))
+"""
+
+
+def test_folders_without_permissions_are_refused(fer_images, tmp_path):
+    closed = []
+    for mode in (0o000, 0o400, 0o100):                          # nothing; names alone; files alone
+        for below in (".", "sad", "tfd"):
+            path = write_folder(tmp_path / f"{mode}_{below.strip('.')}", fer_images[:14], parts=())
+            (path / "tfd").mkdir()
+            closed.append(path / below)
+            closed[-1].chmod(mode)
+    command = [sys.executable, "-c", LOAD, *(str(path.parent if path.name in ("sad", "tfd") else path) for path in closed)]
+    if os.geteuid() == 0:                                       # who may read all, unless this is taken away
+        if shutil.which("setpriv") is None:
+            pytest.skip("needs setpriv, or another user than root")
+        rights = "-dac_override,-dac_read_search"
+        command = ["setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}", *command]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=sources.FOLDER.parent)
+    for path in closed:
+        path.chmod(0o700)
+    lines = result.stdout.splitlines()
+    assert len(lines) == len(closed) and result.stderr == "", result.stdout + result.stderr
+    for path, line in zip(closed, lines):
+        assert line.startswith(str(path)) and "Permission denied" in line and "change its permissions" in line
 
 
 def broken(tmp_path, name):
