@@ -179,8 +179,8 @@ def _refuse_deeper_classes(path, inside):
                 raise UserError(path.absolute(), "folders of classes, or train/, val/ and test/ with these in them",
                                 "/".join((folder.name, *names)), f"give {folder.joinpath(*names[:part]).absolute()}")
             if part is not None:
-                print(f"warning: {path}: {'/'.join((folder.name, *names))} is not taken for a part: for a split of your "
-                      f"own, name it {names[part]}/{folder.name}")
+                print(f"warning: {path}: {'/'.join((folder.name, *names))} is not taken for a part: "
+                      f"name it {names[part]}/{folder.name} if it is one")
         if class_name(folder.name) not in EXPRESSIONS and all(
                 names and class_name(names[-1]) in EXPRESSIONS for names in below):
             of_expressions[folder] = below[0][-1]
@@ -189,8 +189,8 @@ def _refuse_deeper_classes(path, inside):
         raise UserError(path.absolute(), "folders named after their classes",
                         f"folders of expressions in {folder.relative_to(path)}/, which would be a class",
                         f"give {folder.absolute()}" if len(of_expressions) == 1 else
-                        f"classes first: rename {folder.name}/{name} to {name}/{folder.name}, and so on; where {folder.name}"
-                        ' is a person, IDENTITY_PATTERN="([^/]+)/[^/]+$" then says so')
+                        f"classes first: rename {folder.name}/{name} to {name}/{folder.name}, and so on; where "
+                        f'{folder.name} is a person, add IDENTITY_PATTERN="([^/]+)/[^/]+$"')
 
 
 def _warn_of_unread(path, pictures, files, tops, beside_parts):

@@ -37,8 +37,8 @@ def split_faces(labels, identities, seed, where="data"):
     if len(np.unique(split)) < len(SPLITS):
         raise UserError(where, "at least three identities or three faces of unknown identity, to hold some out",
                         f"{people} identities and {len(unknown)} faces of unknown identity",
-                        "add people, or do without them: leave IDENTITY_PATTERN out, or in arrays set identities to -1"
-                        if people else "add faces")
+                        "add faces" if people == 0 else "add people; or for folders leave IDENTITY_PATTERN out; "
+                        "in arrays give a split of your own, or set identities to -1 (unknown)")
     _keep_in_train(labels, identities, split)
     return split
 

@@ -156,7 +156,8 @@ def test_names_that_are_given_go_before_a_layout(images, tmp_path):
     assert faces.classes == tuple("abcdefgh") and faces.labels[0] == 0
 
 
-@pytest.mark.parametrize("numbers, names", [("123456", "abcdefg"), ("234567", "abcdefg"), ("012", "abc"), ("135", "abcde")])
+@pytest.mark.parametrize("numbers, names", [("123456", "abcdefg"), ("234567", "abcdefg"), ("012", "abc"),
+                                            ("135", "abcde")])
 def test_the_first_name_is_that_of_0_or_of_1_without_a_0(numbers, names, images, tmp_path, capsys):
     files = [f"{number}/{n}.png" for number in numbers for n in range(5)]
     faces = loaded(folder, write(tmp_path, files, images), 16, CLASS_NAMES=",".join(names))
@@ -220,5 +221,6 @@ def test_of_raf_dbs_pictures_the_aligned_ones_are_taken_where_there_are_both(ima
 
 @pytest.mark.parametrize("train, val", [("train_set", "validation_set"), ("training_set", "dev"), ("Train", "eval")])
 def test_parts_have_further_names(train, val, images, tmp_path):
-    names = [f"{part}/{name}/{n}.png" for part in (train, val, "test_set") for name in ("happy", "sad") for n in range(5)]
+    names = [f"{part}/{name}/{n}.png" for part in (train, val, "test_set") for name in ("happy", "sad")
+             for n in range(5)]
     assert np.bincount(load(write(tmp_path, names, images), 16).split).tolist() == [10, 10, 10]

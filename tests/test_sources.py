@@ -71,7 +71,8 @@ def test_folders_without_permissions_are_refused(fer_images, tmp_path):
             (path / "tfd").mkdir()
             closed.append(path / below)
             closed[-1].chmod(mode)
-    command = [sys.executable, "-c", LOAD, *(str(path.parent if path.name in ("sad", "tfd") else path) for path in closed)]
+    given = [path.parent if path.name in ("sad", "tfd") else path for path in closed]
+    command = [sys.executable, "-c", LOAD, *map(str, given)]
     if os.geteuid() == 0:                                       # who may read all, unless this is taken away
         if shutil.which("setpriv") is None:
             pytest.skip("needs setpriv, or another user than root")

@@ -77,7 +77,7 @@ def test_labels_with_fewer_faces_than_parts_are_stratified(labels):
 
 def test_people_who_are_too_few_can_be_left_out(user_error):
     user_error(lambda: split_faces(np.arange(20) % 2, np.arange(20) % 2, 0), "2 identities",
-               "add people, or do without them: leave IDENTITY_PATTERN out")
+               "add people; or for folders leave IDENTITY_PATTERN out")
 
 
 def test_the_rows_of_a_drawn_split_stay_the_same(labels, identities):
