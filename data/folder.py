@@ -177,7 +177,8 @@ def _refuse_deeper_classes(path, inside):
             part = next((place for place, name in enumerate(names) if name.lower() in PARTS), None)
             if part is not None and part < len(names) - 1:
                 raise UserError(path.absolute(), "folders of classes, or train/, val/ and test/ with these in them",
-                                "/".join((folder.name, *names)), f"give {folder.joinpath(*names[:part]).absolute()}")
+                                "/".join((folder.name, *names)), f"give {folder.joinpath(*names[:part]).absolute()}; "
+                                f"or if {folder.name} is a class, give {names[part]} another name")
             if part is not None:
                 print(f"warning: {path}: {'/'.join((folder.name, *names))} is not taken for a part: "
                       f"name it {names[part]}/{folder.name} if it is one")

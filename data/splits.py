@@ -44,16 +44,26 @@ def split_faces(labels, identities, seed, where="data"):
 
 
 def _keep_in_train(labels, identities, split):
-    """Bring a face of each label that has none in train back there, in place, with all faces of its person."""
+    """Bring a face of each label that has none in train back there, in place, with all faces of its person.
+
+    Where val or test would then be empty, a face or person that train can spare takes its place; where there is none,
+    the label stays as it is.
+    """
+    units = np.where(identities < 0, -1 - np.arange(len(split)), identities)    # a person, or a face of unknown identity
+    sizes = dict(zip(*np.unique(units, return_counts=True)))
+
+    def without(unit):                                          # first all of it back, then with another one instead
+        back = np.where(units == unit, 0, split)
+        yield back
+        for other in sorted(set(units[split == 0]), key=lambda other: (sizes[other], other)):
+            yield np.where(units == other, split[units == unit][0], back)
+
     for label in np.unique(labels[labels >= 0]):
-        rows = np.flatnonzero(labels == label)
-        if (split[rows] == 0).any():
-            continue
-        for row in rows:
-            together = np.arange(len(split)) == row if identities[row] < 0 else identities == identities[row]
-            if np.count_nonzero(split == split[row]) > np.count_nonzero(together):
-                split[together] = 0
-                break
+        trained = set(labels[split == 0])
+        if label not in trained:
+            better = (changed for unit in np.unique(units[labels == label]) for changed in without(unit)
+                      if len(np.unique(changed)) == len(SPLITS) and {label, *trained} <= set(labels[changed == 0]))
+            split[:] = next(better, split)
 
 
 def draw_missing_parts(labels, identities, split, seed, where):

@@ -67,6 +67,13 @@ def test_each_label_keeps_a_face_in_train_however_few_it_has(known):
         assert not known or not set(people[split == 0]) & set(people[split > 0])
 
 
+def test_who_alone_has_a_label_trains_in_place_of_another_person():
+    labels, people = np.r_[0, 1, 0, 1, 0, 1, 2, 3], np.arange(8) // 2              # the last person alone has 2 and 3
+    for seed in range(10):
+        split = split_faces(labels, people, seed)
+        assert set(labels[split == 0]) == {0, 1, 2, 3} and set(split) == {0, 1, 2}
+
+
 def test_labels_with_fewer_faces_than_parts_are_stratified(labels):
     labels = np.arange(63) % 7                                  # 9 faces of each, ten parts
     for seed in range(10):
