@@ -60,6 +60,7 @@ ADVERSARY_STEPS = 1         # of the adversary for each one of the VAE
 SETTINGS = {
     "none": "",                                                 # without a metric: no_dist_reg
     "ours": "",
+    "unwarped": "TURN=0.0 ZOOM=0.0 MOVE=0.0",               # the metric branch sees the faces as they are
     "table": "METRIC=table",
     "matrix": "METRIC=matrix",
     "action_units": "METRIC=action_units",                      # of synthetic faces
