@@ -14,7 +14,7 @@ from training.settings import constants, parse, parse_one
 
 ROOT = Path(__file__).resolve().parents[1]
 READMES = ["README.md", "benchmarks/README.md", "data/README.md"]
-RESULTS = {"synthetic": "synthetic_*_test", "photographs": "photos_*_test"}
+RESULTS = {"synthetic": "synthetic_????????_test", "photographs": "photos_????????_test"}
 MODULES = {name if "." in name else f"{name}.py": importlib.import_module(name) for name in SCRIPTS}
 
 
