@@ -142,7 +142,22 @@ class Blur(nn.Module):
         return functional.conv2d(functional.pad(x, (1, 1, 1, 1), "replicate"), self.kernel, groups=len(self.kernel))
 
 
-def light(size, z_dim, metric_dims=None, channels=1):
+class WithLight(nn.Module):
+    """Faces (B, C, H, W) of normalised contrast, and as two more channels the mean and the standard deviation that they
+    had, about -2 to 2 each: (B, C + 2, H, W).
+    """
+
+    def __init__(self, channels=1):
+        super().__init__()
+        self.normalize = contrast_normalization(channels)
+
+    def forward(self, x):
+        mean, variance = x.mean((1, 2, 3), keepdim=True), x.var((1, 2, 3), keepdim=True)
+        light = torch.cat([4 * (mean - 0.5), 10 * ((variance + 1e-6).sqrt() - 0.2)], 1)
+        return torch.cat([self.normalize(x), light.expand(-1, -1, *x.shape[2:])], 1)
+
+
+def light(size, z_dim, metric_dims=None, channels=1, sees_light=False):
     """Three 4x4 stride-2 convolutions of 32, 64 and 128 channels and their mirror image.
 
     The decoder adds the mean face: otherwise the means of mu would have to make it, far from the prior. The first
@@ -150,6 +165,7 @@ def light(size, z_dim, metric_dims=None, channels=1):
     slow down what the encoder learns of the rest of the face. Without batch norm a face's mu does not depend on its
     batch. SiLU (Elfwing, Uchibe and Doya 2018) is smooth: at ReLU's kink the least rounding changes a gradient, and two
     processes soon have other losses than one. Weights start from torch's own initialisation, smaller than He's (2015).
+    sees_light: whether that branch also sees how bright and how rich in contrast a face is.
     """
     part = metric_dims or 0
     mean_face = MeanFace(size, channels)
@@ -157,7 +173,9 @@ def light(size, z_dim, metric_dims=None, channels=1):
     if part:
         features = 128 * (size // 8) ** 2
         convolution = lambda inputs, outputs: nn.Conv2d(inputs, outputs, 4, stride=2, padding=1)
-        metric = nn.Sequential(contrast_normalization(channels), Blur(channels), convolution(channels, 32), nn.SiLU(),
+        normalize = WithLight(channels) if sees_light else contrast_normalization(channels)
+        inputs = channels + 2 if sees_light else channels
+        metric = nn.Sequential(normalize, Blur(inputs), convolution(inputs, 32), nn.SiLU(),
                                convolution(32, 64), nn.GroupNorm(8, 64), nn.SiLU(),
                                convolution(64, 128), nn.GroupNorm(8, 128), nn.SiLU(), nn.Flatten(),
                                nn.Linear(features, 128), nn.LayerNorm(128), nn.SiLU(), nn.Linear(128, 2 * part))

@@ -23,8 +23,8 @@ from training.tensorboard import Board
 
 MODELS = ("no_dist_reg", "dist_reg")        # without and with the regulariser: the names of their files
 OF_METRIC = ("METRIC", "METRIC_NORM", "METRIC_KIND", "REGULARIZER", "BETA", "TARGET_STRESS", "REGULARIZE_ON",
-             "CONSISTENCY", "DUAL_RATE", "TURN", "ZOOM", "MOVE")        # settings that only dist_reg uses; METRIC_DIMS
-                                                                        # shapes both networks
+             "CONSISTENCY", "DUAL_RATE", "TURN", "ZOOM", "MOVE", "SEES_LIGHT")   # settings that only dist_reg
+                                                                # uses; METRIC_DIMS shapes both networks
 LEAST = 4               # faces of a batch; a smaller last one joins the one before: if both faces of two get nearly
                         # equal metric parts, their variance is tiny and the edit error explodes
 SHOWN = 8               # faces at most in the pictures for TensorBoard
@@ -90,6 +90,15 @@ def training_rows(faces, settings, split="train"):
     return faces.rows(split, labelled=not settings.UNLABELLED or settings.METRIC == "labels")
 
 
+def sees_light(name, metric, settings):
+    """Whether the metric branch sees how bright a face is: see SEES_LIGHT. Only that of the light network can."""
+    if name != "dist_reg" or settings.ARCHITECTURE != "light" or settings.METRIC_DIMS is None:
+        return False
+    if settings.SEES_LIGHT is not None:
+        return settings.SEES_LIGHT
+    return metric.sees_faces and settings.METRIC != "embeddings"
+
+
 def set_mean_face(mean_face, images, rows, most):
     """Set a MeanFace to the mean of at most so many of the faces of these rows, evenly spaced."""
     step = max(1, -(-len(rows) // most))
@@ -108,8 +117,9 @@ def train(name, faces, metric, settings, folder, seed, device, precision, board=
     torch.manual_seed(seed)
     generator = torch.Generator(device).manual_seed(seed)
     memory_format = layout(settings.ARCHITECTURE, device, precision)
-    vae = find_architecture(settings.ARCHITECTURE)(faces.size, settings.Z_DIM, settings.METRIC_DIMS,
-                                                  faces.channels)
+    light = sees_light(name, metric, settings)
+    vae = find_architecture(settings.ARCHITECTURE)(faces.size, settings.Z_DIM, settings.METRIC_DIMS, faces.channels,
+                                                   **({"sees_light": True} if light else {}))
     vae.to(device, memory_format=memory_format)
     least = max(least_batch(vae), LEAST)
     check_at_least(least, settings, "BATCH")
@@ -173,7 +183,7 @@ def train(name, faces, metric, settings, folder, seed, device, precision, board=
                           images_per_second=len(train_rows) / seconds)
         storage.save_checkpoint(checkpoint, vae, optimizer, generator, epoch + 1, architecture=settings.ARCHITECTURE,
                                 size=faces.size, z_dim=settings.Z_DIM, metric_dims=settings.METRIC_DIMS,
-                                channels=faces.channels, alpha=loss.alpha, beta=loss.beta)
+                                channels=faces.channels, sees_light=light, alpha=loss.alpha, beta=loss.beta)
         board.write(name, epoch + 1, means | weights,
                     lambda: reconstruct(vae, images, val_rows if len(val_rows) else train_rows))
         bar.finished(epoch + 1, {term: means[term] for term in (*Terms._fields, "loss", "val_loss")})

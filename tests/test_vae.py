@@ -416,3 +416,25 @@ def test_without_the_regulariser_or_a_branch_or_a_metric_of_pixels_nothing_is_wa
             train(name, small_faces, metric, folder, TURN=turn, ZOOM=0.0, MOVE=0.0, **changes)
             logs.append([line["loss"] for line in read_log(folder)])
         assert logs[0] == logs[1]
+
+
+def test_the_metric_branch_sees_light_where_the_metric_depends_on_it_and_not_with_embeddings(small_faces, tmp_path):
+    torch.manual_seed(0)
+    x = torch.rand(4, 1, 16, 16)
+    blind, sees = (ARCHITECTURES["light"](16, 8, 2, sees_light=light).eval() for light in (False, True))
+    assert torch.allclose(blind.see_part(x), blind.see_part(x / 2 + .2), atol=1e-2)
+    assert not torch.allclose(sees.see_part(x), sees.see_part(x / 2 + .2), atol=1e-2)
+    assert torch.isfinite(sees.see_part(torch.full((1, 1, 16, 16), .3))).all()
+    found = {}
+    for name, metric, changes in (("dist_reg", Function(brightness), dict(METRIC="pixels")),
+                                  ("dist_reg", Function(brightness), dict(METRIC="embeddings")),
+                                  ("dist_reg", Points(np.eye(70)), dict(METRIC="my.npy")),
+                                  ("dist_reg", Points(np.eye(70)), dict(METRIC="my.npy", SEES_LIGHT=True)),
+                                  ("dist_reg", Function(brightness), dict(METRIC="pixels", ARCHITECTURE="original")),
+                                  ("no_dist_reg", Function(brightness), dict(METRIC="pixels"))):
+        folder = tmp_path / str(len(found))
+        folder.mkdir()
+        trained = train(name, small_faces, metric, folder, **changes)
+        found[len(found)] = torch.load(folder / f"{name}.pt", weights_only=True)["sees_light"]
+        assert torch.allclose(load_vae(folder, name, CPU).encode(x)[0], trained.encode(x)[0], atol=1e-5)
+    assert list(found.values()) == [True, False, False, True, False, False]
