@@ -179,31 +179,30 @@ def find_run(which, finished=None, constants_of="data", runs=None):
     """
     runs, state = runs or RUNS, {True: "finished ", False: "unfinished ", None: ""}[finished]
 
-    def counts(folder):
-        settings = read_json(folder / "settings.json")
+    def counts(settings):
         return constants_of in settings and finished in (None, settings.get("finished"))
-
-    def sound(folder):
-        try:
-            read_json(folder / "settings.json")
-            return True
-        except UserError as error:
-            print(f"warning: passed over {folder}: {error.args[2]}", file=sys.stderr)
-            return False
     if isinstance(which, (str, Path)) and which != "last":
         folder = Path(which).expanduser()
-        if (folder / "settings.json").exists() and counts(folder):
+        if (folder / "settings.json").exists() and counts(read_json(folder / "settings.json")):
             return folder
         raise UserError(folder, f"the number of a run or the folder of a {state}run", "no settings.json of one",
                         "check the path")
-    if which != "last" and (runs / str(which) / "settings.json").exists():
-        read_json(runs / str(which) / "settings.json")          # whose damage is an error
-    found = [number for number in numbered_runs(runs) if sound(runs / str(number)) and counts(runs / str(number))]
-    newest = max(found, key=lambda number: (is_finished(runs / str(number)), number), default=None)
+    found = {}                                                  # number: whether it is finished
+    for number in numbered_runs(runs):
+        try:
+            settings = read_json(runs / str(number) / "settings.json")
+        except UserError as error:
+            if number == which:
+                raise
+            print(f"warning: passed over {runs / str(number)}: {error.args[2]}", file=sys.stderr)
+            continue
+        if counts(settings):
+            found[number] = bool(settings.get("finished"))
+    newest = max(found, key=lambda number: (found[number], number), default=None)
     number = newest if which == "last" else which
     if number in found:
         return runs / str(number)
-    raise UserError(runs, f"{state}run {which}", f"{state}runs: {found or 'none'}",
+    raise UserError(runs, f"{state}run {which}", f"{state}runs: {list(found) or 'none'}",
                     "python run.py starts one, RESUME=N continues an unfinished one")
 
 
