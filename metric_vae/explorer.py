@@ -92,7 +92,7 @@ def maps_of(latents, last, keep, seed):
 def model_of(latents, keep, shown, classes, source, seed):
     """What the page holds of a VAE: latents, how they are edited, and samples."""
     mu, dims = latents.mu[keep], latents.metric_dims
-    known = [label for label in shown if np.isfinite(latents.means[label]).all()]
+    known = latents.editable(shown)
     samples, of = latents.rows_of_samples(SAMPLES, source, seed)
     return dict(name=NAMES[latents.name], mu=packed(mu), dims=mu[:, dims].shape[1], known=known,
                 edit_dims=list(latents.edit_dims.indices(mu.shape[1]))[:2],
@@ -127,7 +127,7 @@ def worst_pairs(pairs, errors, count=WORST):
 
 def rendered(latents, keep, shown, models, seed):
     """The reconstructions of all faces, and the edits to each class of as many as EDITED allows for all models."""
-    targets = [label for label in shown if np.isfinite(latents.means[label]).all()]
+    targets = latents.editable(shown)
     known = np.flatnonzero(np.isin(latents.labels[keep], targets))
     count = EDITED // (models * max(len(targets), 1) * min(latents.x.shape[1], SIDE) ** 2)
     known = known[statistics.stratified_rows(latents.labels[keep][known], count, seed)] if count else known[:0]

@@ -14,11 +14,11 @@ def draw_vae(latents, faces, pair, settings, folder):
     name, people, seed = latents.name, faces.identities[latents.rows], settings.SEED
     rng = np.random.default_rng(seed)
     draw(figures.latent, folder / "latent.png", name, latents.mu, latents.labels, faces.classes,
-                   latents.metric_dims.stop, seed)
+         latents.metric_dims.stop, seed)
     some = rng.permutation(len(latents.rows))[:32]
     samples = latents.samples(len(some), settings.SAMPLES_FROM, seed=seed)
     draw(figures.reconstructions, folder / "reconstructions.png", name, latents.x[some],
-                            latents.decode(latents.mu[some]), samples, settings.SAMPLES_FROM)
+         latents.decode(latents.mu[some]), samples, settings.SAMPLES_FROM)
     draw_samples(folder / "samples.png", latents, faces.classes, settings)
     starts, ends = pairs_of(latents, people, *pair, settings.SHOWN, seed) if pair else ([], [])
     if len(starts):
@@ -26,13 +26,13 @@ def draw_vae(latents, faces, pair, settings, folder):
         decoded = latents.decode(path.reshape(-1, path.shape[2])).reshape(*path.shape[:2], *latents.x.shape[1:])
         same = (people[starts] == people[ends]) & (people[starts] >= 0) if (people >= 0).any() else None
         draw(figures.interpolations, folder / "interpolate.png", name, latents.x[starts], decoded, latents.x[ends],
-                               [faces.classes[label] for label in pair], same)
+             [faces.classes[label] for label in pair], same)
     count, edited = latents.mu.shape[1], range(latents.mu.shape[1])[latents.edit_dims]
     moved = f"only {len(edited)} of the {count} dimensions of z move" if len(edited) < count else ""
     blocks = []
     for a, b in (pair, pair[::-1]) if pair else ():
         of_a = rng.permutation(np.flatnonzero(latents.labels == a))[:settings.SHOWN]
-        if len(of_a) and np.isfinite(latents.means[[a, b]]).all():
+        if len(of_a) and len(latents.editable([a, b])) == 2:
             blocks.append((faces.classes[a], faces.classes[b],
                            np.stack([latents.x[of_a], latents.decode(latents.mu[of_a]), latents.edit(of_a, b)])))
     if blocks:
@@ -42,8 +42,7 @@ def draw_vae(latents, faces, pair, settings, folder):
     if len(some) and len(shown) > 1:
         edited = np.stack([latents.edit(some, b) for b in shown], 1)
         draw(figures.edits, folder / "edits.png", name, latents.x[some], latents.decode(latents.mu[some]), edited,
-                      [faces.classes[label] for label in latents.labels[some]],
-                      [faces.classes[label] for label in shown], moved)
+             [faces.classes[label] for label in latents.labels[some]], [faces.classes[label] for label in shown], moved)
     missing = [file for file in ("interpolate", "change", "edits") if not (folder / f"{file}.png").exists()]
     if missing:
         print(f"{name}: too few labelled faces for " + ", ".join(missing))
@@ -51,7 +50,7 @@ def draw_vae(latents, faces, pair, settings, folder):
 
 def edited_classes(latents, faces, settings):
     """The labels of the largest classes, SHOWN at most, that have training faces."""
-    return [label for label in largest(faces.labels, settings.SHOWN) if np.isfinite(latents.means[label]).all()]
+    return latents.editable(largest(faces.labels, settings.SHOWN))
 
 
 def draw_edits_of_both(path, both, faces, settings):
@@ -63,8 +62,8 @@ def draw_edits_of_both(path, both, faces, settings):
     if len(some) and len(shown) > 1:
         names = lambda labels: [faces.classes[label] for label in labels]
         draw(figures.edits_of_both, path, both[0].x[some], {of.name: of.decode(of.mu[some]) for of in both},
-                              {of.name: np.stack([of.edit(some, b) for b in shown], 1) for of in both},
-                              names(both[0].labels[some]), names(shown))
+             {of.name: np.stack([of.edit(some, b) for b in shown], 1) for of in both},
+             names(both[0].labels[some]), names(shown))
 
 
 def draw_samples(path, latents, classes, settings):

@@ -43,6 +43,10 @@ class Latents:
         """The mean mu of the training faces of each class, (classes, Z)."""
         return self.summary.class_means
 
+    def editable(self, labels):
+        """Those of these labels that faces can be edited to and from: their classes have training faces."""
+        return [label for label in labels if np.isfinite(self.means[label]).all()]
+
     def distances(self):
         """Latent distances (n, n)."""
         return statistics.euclidean(self.mu[:, self.metric_dims])
