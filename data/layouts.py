@@ -89,11 +89,16 @@ def _matching(name, pattern, path, files):
     matching = [file for file in files if pattern.match(file.name)]
     if len(matching) < SHARE * len(files):
         return []
-    others = [file for file in files if not pattern.match(file.name)]
-    if others:
-        print(f"{path}: left out {len(others)} of {len(files)} files that are not named as {name}'s are, "
-              f"e.g. {others[0].relative_to(path)}")
+    _say_left_out(path, files, matching, f"that are not named as {name}'s are")
     return matching
+
+
+def _say_left_out(path, files, taken, which):
+    """Print how many of the files are not among those taken; which: what they are."""
+    taken = set(taken)
+    others = [file for file in files if file not in taken]
+    if others:
+        print(f"{path}: left out {len(others)} of {len(files)} files {which}, e.g. {others[0].relative_to(path)}")
 
 
 def _ck(path, files):
@@ -227,9 +232,6 @@ def _numbered(path, files, name):
     taken = [file for file in files if fits[file]]
     if len(taken) < SHARE * len(files) or {places[file][1] for file in taken} != set(numbers):
         return None
-    others = [file for file in files if not fits[file]]
-    if others:
-        print(f"{path}: left out {len(others)} of {len(files)} files outside the folders of classes, "
-              f"e.g. {others[0].relative_to(path)}")
+    _say_left_out(path, files, taken, "outside the folders of classes")
     return Layout(name, taken, [numbers[places[file][1]] for file in taken], None,
                   [places[file][0].lower() for file in taken])
