@@ -110,6 +110,11 @@ def batches(rows, batch_size, generator=None, least=1):
     return parts
 
 
+def evenly_spaced(rows, most):
+    """At most so many of the rows, evenly spaced."""
+    return rows[::max(1, -(-len(rows) // most))]
+
+
 def join(parts, count):
     """The parts (b, ...) of count rows, one after the other, as one tensor (count, ...), each copied as it comes.
 

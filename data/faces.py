@@ -11,7 +11,7 @@ import torch
 
 from data.leaks import CHUNK, look_at, warn_of_leaks
 from data.splits import SPLITS, split_faces
-from training.errors import UserError
+from training.errors import UserError, first_few
 
 EXPRESSIONS = ("anger", "disgust", "fear", "happy", "sad", "surprise", "neutral", "contempt")
 SYNONYMS = {"angry": "anger", "disgusted": "disgust", "fearful": "fear", "afraid": "fear", "scared": "fear",
@@ -105,7 +105,7 @@ def checked(images, labels, identities, split, name, where, seed, constant="refu
     flat, digests = look_at(images)
     if flat.any() and constant == "refuse":
         rows = np.flatnonzero(flat)
-        raise UserError(where, "faces that are not black or of one grey level", f"{len(rows)}, rows {_some(rows)}",
+        raise UserError(where, "faces that are not black or of one grey level", f"{len(rows)}, rows {first_few(rows)}",
                         "keep = images.reshape(len(images), -1).std(1) > 0.002, and save images[keep], labels[keep], "
                         "...")
     if flat.all():
@@ -208,7 +208,7 @@ def plain_labels(labels, count, where):
         several = np.flatnonzero(labels.sum(1) > 1)
         if len(several):
             raise UserError(where, "one-hot labels with at most one 1 a row",
-                            f"{len(several)} rows with more, rows {_some(several)}",
+                            f"{len(several)} rows with more, rows {first_few(several)}",
                             "give one number a face, -1 for those of several classes")
         return np.where(labels.any(1), labels.argmax(1), -1)
     if labels.dtype.kind == "U":
@@ -261,7 +261,7 @@ def _whole_numbers(values, count, what, where):
         raise UserError(where, span, f"shape {values.shape}", "give one number a face")
     if values.dtype.kind == "f" and np.isnan(values).any():
         rows = np.flatnonzero(np.isnan(values))
-        raise UserError(where, span, f"{len(rows)} NaN, rows {_some(rows)}",
+        raise UserError(where, span, f"{len(rows)} NaN, rows {first_few(rows)}",
                         f"use -1 instead of NaN: numpy.nan_to_num({what}, nan=-1)")
     if values.dtype.kind not in "iuf" or not np.isfinite(values).all() or (values != np.round(values)).any():
         raise UserError(where, span, f"{values.dtype} that are not whole numbers", "save them as int64")
@@ -283,11 +283,6 @@ def _split_numbers(split, count, where):
     if unknown:
         raise UserError(where, expected, f"{unknown[:5]}", "rename these values")
     return np.array([numbers[value] for value in split.tolist()], np.int64)
-
-
-def _some(rows, count=8):
-    """The first few rows, for a message."""
-    return ", ".join(map(str, rows[:count])) + (", ..." if len(rows) > count else "")
 
 
 def summary(faces):

@@ -4,7 +4,9 @@ In: images, identities and the split. Out: warnings.
 """
 import numpy as np
 
+from data.batches import evenly_spaced
 from data.splits import SPLITS
+from training.errors import first_few
 
 CHUNK = 4096            # images looked at in one go
 HELD_OUT = 1000         # held-out faces, and
@@ -12,7 +14,6 @@ TRAINING = 20000        # training faces that are looked at for nearly equal one
 SAME = 0.996            # correlation of two faces' grey levels, averaged over squares, from which they are nearly equal:
                         # frames of one video have more, faces of two people, or digits of one class, less
 STILL = 1.0             # grey levels: squares with less standard deviation between images are left out
-SHOWN = 8               # rows that a warning names
 RARE = 0.01             # share of nearly equal ones that any large set may have
 
 
@@ -40,11 +41,11 @@ def warn_of_leaks(images, digests, identities, split, where):
              "give no split, neither an array nor folders: the drawn one has no identity in two")
     copies = np.flatnonzero((split == 0) & np.isin(digests, digests[split > 0]))
     if len(copies):
-        rows = ", ".join(map(str, copies[:SHOWN])) + (", ..." if len(copies) > SHOWN else "")
-        warn(f"{len(copies)} training faces are byte-identical to held-out ones", f"remove them: rows {rows}")
+        warn(f"{len(copies)} training faces are byte-identical to held-out ones",
+             f"remove them: rows {first_few(copies)}")
     training, held_out = np.flatnonzero(split == 0), np.flatnonzero(split == 2)
     held_out = held_out[~np.isin(digests[held_out], digests[training])]
-    training, held_out = _some(training, TRAINING), _some(held_out, HELD_OUT)
+    training, held_out = evenly_spaced(training, TRAINING), evenly_spaced(held_out, HELD_OUT)
     if len(held_out):
         correlations = _correlations(images[held_out], images[training])
         nearest = training[correlations.argmax(1)]
@@ -54,11 +55,6 @@ def warn_of_leaks(images, digests, identities, split, where):
         if near > RARE * len(held_out):
             warn(f"{near} of {len(held_out)} test faces are nearly equal to a training face, as frames of one video are",
                  "name the people: IDENTITY_PATTERN for folders, identities for arrays")
-
-
-def _some(rows, count):
-    """At most so many of the rows, evenly spaced."""
-    return rows[::max(1, -(-len(rows) // count))]
 
 
 def _correlations(some, others):

@@ -12,7 +12,7 @@ import scipy.sparse
 import torch
 
 from data.splits import SPLITS
-from training.errors import UserError
+from training.errors import UserError, first_few
 from training.storage import read_json
 
 KINDS = ("points", "distances")
@@ -107,9 +107,8 @@ def _choose(names, kind, path):
     known = [name for name in names if name in ((kind,) if kind else KINDS)]
     chosen = names if len(names) == 1 else known
     if len(chosen) != 1:
-        shown = ", ".join(map(str, names[:8])) + (", ..." if len(names) > 8 else "")
         raise UserError(f"METRIC={path}", 'exactly one array, or one called "points" or "distances"',
-                        f"{len(names)} arrays: {shown}" if names else "no array",
+                        f"{len(names)} arrays: {first_few(names)}" if names else "no array",
                         "METRIC_KIND chooses one of them" if len(known) == 2 else "save only the metric, or rename it")
     return chosen[0], chosen[0] if chosen[0] in KINDS else None
 

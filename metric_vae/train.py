@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 
 import torch
 
-from data.batches import Images, batches, warp
+from data.batches import Images, batches, evenly_spaced, warp
 from metric_vae.loss import Loss, Terms
 from metric_vae.metrics import check_kind, check_norm
 from metric_vae.model import find_architecture
@@ -101,8 +101,7 @@ def sees_light(name, metric, settings):
 
 def set_mean_face(mean_face, images, rows, most):
     """Set a MeanFace to the mean of at most so many of the faces of these rows, evenly spaced."""
-    step = max(1, -(-len(rows) // most))
-    mean_face.face.copy_(images(torch.as_tensor(rows[::step])).mean(0))
+    mean_face.face.copy_(images(torch.as_tensor(evenly_spaced(rows, most))).mean(0))
 
 
 def train(name, faces, metric, settings, folder, seed, device, precision, board=Board()):

@@ -9,7 +9,6 @@ from torch import distributed
 
 from training.distributed import PROCESS, PROCESSES
 
-
 LARGEST = 1e30          # weight of a term or learning rate: float32 ends at 3e38
 
 
@@ -49,6 +48,11 @@ class Output:
 
     def flush(self):
         self._try(self.stream.flush)
+
+
+def first_few(values, count=8):
+    """The first few of values as text, for a message."""
+    return ", ".join(map(str, values[:count])) + (", ..." if len(values) > count else "")
 
 
 def run_script(main, when_stopped=""):
