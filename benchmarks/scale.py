@@ -1,11 +1,14 @@
 """Time and memory of loading, embedding and training against the number of faces, up to a million, read from the disk.
 
-Out: benchmarks/results/scale_<device>/ with table.md, results.json and scale.png. Each number of faces gets an
+Out: benchmarks/results/scale_<device>/ with table.md, results.json and scale.png. Each number of faces gets a
 separate images.npy in a temporary folder (2.3 GB for a million) and is measured in a separate process.
 python -m benchmarks.scale
+With MINUTES=60, instead: what run.py holds while it works for an hour on the most of these faces, in hour.json and .png.
 """
 import json
 import multiprocessing
+import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -33,9 +36,11 @@ from training.settings import default_settings, parse_one
 
 COUNTS = "1000,10000,102000,1000000"    # numbers of faces; TFD has 102,000
 STEPS = 100                 # of training the VAE, on faces from everywhere in the file
+MINUTES = 0                 # watch run.py for so long
 DEVICE = "auto"
 SEED = 0
 
+WATCHED = ("classifier.STEPS=3000", "vae.STEPS=12500")          # of run.py: some epochs each
 RESULTS = Path(__file__).parent / "results"
 STATUS = Path("/proc/self/status")
 COLUMNS = dict(load_seconds=("loading and checks, s", 1), embed_seconds=("embedding, s", 1),
@@ -50,8 +55,19 @@ def main(arguments):
     device = choose_device(settings.DEVICE)
     folder = RESULTS / f"scale_{device.type}"
     storage.make_folder(folder)
+    counts = list(map(int, settings.COUNTS.split(",")))
+    if settings.MINUTES:
+        with tempfile.TemporaryDirectory() as scratch:
+            write_faces(Path(scratch), max(counts), settings.SEED)
+            parts = np.random.default_rng(settings.SEED).choice([-1, 0, 1, 2], max(counts), p=[.9, .05, .03, .02])
+            np.save(Path(scratch) / "split.npy", parts)         # so that an hour sees some epochs
+            held = watch(Path(scratch), settings.MINUTES)
+        storage.write_json(folder / "hour.json", dict(faces=max(counts), git_commit=storage.git_commit(), **held))
+        draw_held(folder / "hour.png", max(counts), held)
+        print(f"wrote hour.json and hour.png to {folder}")
+        return
     results = []
-    for count in map(int, settings.COUNTS.split(",")):
+    for count in counts:
         with tempfile.TemporaryDirectory() as scratch, multiprocessing.get_context("spawn").Pool(1) as pool:
             write_faces(Path(scratch), count, settings.SEED)
             measured = pool.apply(measure, (scratch, settings.STEPS, settings.SEED, str(device)))
@@ -102,9 +118,9 @@ class Memory(threading.Thread):
         return (peak - self.start_bytes) / 2 ** 20
 
 
-def own_memory():
-    """Anonymous memory of this process in bytes (Linux)."""
-    return int(STATUS.read_text().split("RssAnon:")[1].split()[0]) * 1024
+def own_memory(process="self"):
+    """Anonymous memory of a process in bytes (Linux); process: its number."""
+    return int(Path(f"/proc/{process}/status").read_text().split("RssAnon:")[1].split()[0]) * 1024
 
 
 def measure(path, steps, seed, device):
@@ -132,6 +148,42 @@ def measure(path, steps, seed, device):
         speed = storage.read_log(Path(scratch))[-1]["images_per_second"]
     return dict(load_seconds=loaded, embed_seconds=embedded, embed_per_second=len(faces) / embedded,
                 train_per_second=speed, load_mib=load_mib, embed_mib=embed_mib, train_mib=memory.since_last())
+
+
+def watch(path, minutes):
+    """Start run.py on the faces at path, look at it once a minute, and stop it; returns {what it held: values}."""
+    runs = path / "runs"
+    program = ("import sys, run\nfrom pathlib import Path\nfrom training import errors, storage\n"
+               "storage.RUNS = Path(sys.argv[1])\nerrors.run_script(lambda: run.main(sys.argv[2:]))")
+    process = subprocess.Popen([sys.executable, "-c", program, str(runs), f"DATA={path}", *WATCHED],
+                               cwd=Path(__file__).parents[1])
+    size = lambda name: sum(file.stat().st_size for file in runs.glob(name)) / 2 ** 20
+    held = {name: [] for name in ("minutes", "memory, MiB", "open files", "log, MiB", "all files of the run, MiB")}
+    begin = time.perf_counter()
+    try:
+        while process.poll() is None and time.perf_counter() - begin < 60 * minutes:
+            time.sleep(min(60, 60 * minutes))
+            if process.poll() is None:
+                values = ((time.perf_counter() - begin) / 60, own_memory(process.pid) / 2 ** 20,
+                          len(list(Path(f"/proc/{process.pid}/fd").iterdir())), size("*/log.jsonl"), size("*/*"))
+                for of, value in zip(held.values(), values):
+                    of.append(round(value, 3))
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait()
+    return held
+
+
+def draw_held(path, count, held):
+    """Draw what watch found against the minutes."""
+    minutes, *names = held
+    figure = Figure((10, 5.6), layout="constrained")
+    for axes, name in zip(figure.subplots(2, 2).flat, names):
+        axes.plot(held[minutes], held[name], color="#0072B2")
+        axes.set(xlabel="minutes of run.py", ylabel=name, ylim=(0, 1.1 * max(held[name]) or 1))
+        axes.grid(alpha=.25)
+    figure.suptitle(f"run.py on {count:,} faces of 48x48 pixels, read from the disk")
+    save(figure, path)
 
 
 def draw(path, results, steps):
