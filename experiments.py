@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +69,7 @@ IDENTITY_STEPS = 420            # batches, as above, of the network that tells p
 IDENTITY_SEED = 1500
 
 IMAGES = Path(__file__).parent / "images"
-PUBLISHED = ("last.png", "shepard.png", "losses.png", "edits.png")      # and all figures of the two VAEs
+PUBLISHED = ("last.png", "shepard.png", "losses.png", "edits.png", "interpolate.png")  # and all figures of the two VAEs
 
 
 def main(arguments):
@@ -89,9 +90,7 @@ def main(arguments):
     run = open_run(folder, choose_device(settings.DEVICE), settings.DATA)
     if not run.finished:
         print(f"warning: {folder} is not finished, and is analysed as far as it got")
-    scores = analyse(run, settings)
-    storage.write_json(folder / "scores.json", scores)
-    print_tables(scores)
+    analyse(run, settings)
     if settings.PUBLISH:
         publish(folder / "figures")
     print(f"wrote scores.json and figures/ to {folder} in {time.perf_counter() - start:.0f} s")
@@ -137,8 +136,8 @@ def open_run(folder, device, data=None):
 
 
 def analyse(run, settings):
-    """Draw all figures of a run and return what scores.json holds; settings: this script's."""
-    clock, faces, figures = Clock(), run.faces, run.folder / "figures"
+    """Write a run's scores.json, print it, then draw all figures; returns the scores. settings: this script's."""
+    clock, faces, figures, drawings = Clock(), run.faces, run.folder / "figures", []
     shutil.rmtree(figures, ignore_errors=True)                  # none may stay that this run's faces no longer allow
     (run.folder / "explorer.html").unlink(missing_ok=True)
     storage.make_folder(figures)
@@ -155,20 +154,24 @@ def analyse(run, settings):
               if (run.folder / f"{name}.pt").exists()}
     scores = {"split": settings.SPLIT} if run.finished else {"split": settings.SPLIT, "stopped": True}
     if C is not None:
-        scores["classifier"] = analyse_classifier(C, faces, held_out, rows, figures, settings.SEED, run.device)
+        scores["classifier"] = analyse_classifier(C, faces, held_out, rows, figures, settings.SEED, run.device, drawings)
         clock("classifier")
     if models:
-        scores.update(analyse_vaes(models, C, run, settings, held_out, rows, clock))
+        scores.update(analyse_vaes(models, C, run, settings, held_out, rows, clock, drawings))
     elif C is not None:
-        explore(C, run, settings, rows)
-        clock("explorer")
+        drawings.append(partial(explore, C, run, settings, rows))
     if models and C is not None and run.vae.METRIC == "embeddings":
         scores["ceiling"] = measure_ceiling(C, run, settings, rows)
         clock("ceiling")
     stages = {stage: storage.read_log(run.folder, stage) for stage in ("classifier", *vae.MODELS)}
     if any(stages.values()):
-        draw(vae_figures.losses, figures / "losses.png", stages)
-    print("seconds: " + ", ".join(f"{part} {seconds:.0f}" for part, seconds in clock.parts.items()))
+        drawings.append(partial(draw, vae_figures.losses, figures / "losses.png", stages))
+    storage.write_json(run.folder / "scores.json", scores)
+    print_tables(scores)
+    for drawing in drawings:
+        drawing()
+    clock("figures")
+    print("\nseconds: " + ", ".join(f"{part} {seconds:.0f}" for part, seconds in clock.parts.items()))
     return scores
 
 
@@ -191,20 +194,20 @@ class Clock:
 
 # --- the classifier
 
-def analyse_classifier(model, faces, held_out, rows, figures, seed, device):
-    """Draw the classifier's figures; returns its scores."""
+def analyse_classifier(model, faces, held_out, rows, figures, seed, device, drawings):
+    """The classifier's scores; adds to drawings the functions that draw its figures."""
+    add = lambda function, name, *arguments: drawings.append(partial(draw, function, figures / name, *arguments))
     for name in ("last", "second_last", "softmax"):
         points = classifier.layer_of(model, faces, rows, device, name)
-        draw(classifier_figures.layer_map, figures / f"{name}.png", name, points, faces.labels[rows],
-             faces.classes, seed)
+        add(classifier_figures.layer_map, f"{name}.png", name, points, faces.labels[rows], faces.classes, seed)
     labelled = held_out[faces.labels[held_out] >= 0]
     if len(labelled) == 0:
         print("no labelled held-out faces: no accuracy, no confusion.png, ordered.png and intensities.png")
         return {}
     labels, softmax = faces.labels[labelled], classifier.layer_of(model, faces, labelled, device, "softmax")
-    draw(classifier_figures.ordered, figures / "ordered.png", faces.images[labelled], softmax, labels, faces.classes)
-    draw(classifier_figures.intensities, figures / "intensities.png", softmax, labels, faces.classes)
-    draw(classifier_figures.confusion, figures / "confusion.png", labels, softmax.argmax(1), faces.classes)
+    add(classifier_figures.ordered, "ordered.png", faces.images[labelled], softmax, labels, faces.classes)
+    add(classifier_figures.intensities, "intensities.png", softmax, labels, faces.classes)
+    add(classifier_figures.confusion, "confusion.png", labels, softmax.argmax(1), faces.classes)
     return {"accuracy": statistics.accuracy(softmax, labels)}
 
 
@@ -232,8 +235,8 @@ def given_metric(C, run):
     return load_metric(run.vae.METRIC, run.faces, run.device, run.vae.METRIC_NORM, run.vae.METRIC_KIND)
 
 
-def analyse_vaes(models, C, run, settings, held_out, rows, clock):
-    """Draw the VAEs' figures; returns their scores and those of the controls."""
+def analyse_vaes(models, C, run, settings, held_out, rows, clock, drawings):
+    """The scores of the VAEs and those of the controls; adds to drawings the functions that draw their figures."""
     faces, device, figures = run.faces, run.device, run.folder / "figures"
     judge = identifier = None
     if (faces.labels[rows] >= 0).any():
@@ -273,15 +276,13 @@ def analyse_vaes(models, C, run, settings, held_out, rows, clock):
             scores[name].update(vae_scores.score_edits(latents, judge, identifier, metric, faces, device, pair,
                                                        settings.STEPS, settings.PATHS, settings.SEED))
             clock(f"{name} edits")
-        storage.make_folder(figures / name)
-        gallery.draw_vae(latents, faces, pair, settings, figures / name)
+        drawings.append(partial(gallery.draw_vae, latents, faces, pair, settings, figures / name))
         both.append(latents)
-        clock(f"{name} figures")
-    gallery.draw_edits_of_both(figures / "edits.png", both, faces, settings)
+    drawings.append(partial(gallery.draw_both, figures, both, faces, pair, settings))
     if panels:
-        draw(vae_figures.shepard, figures / "shepard.png", panels, metric_name(run.vae.METRIC))
-    explore(C, run, settings, rows, both, models, d)
-    clock("explorer")
+        drawings.append(partial(draw, vae_figures.shepard, figures / "shepard.png", panels,
+                                metric_name(run.vae.METRIC)))
+    drawings.append(partial(explore, C, run, settings, rows, both, models, d))
     return scores
 
 

@@ -36,11 +36,15 @@ def interpolations(path, of, starts, decoded, ends, names, same=None):
     """
     people = "" if same is None else f"\n({same.sum()} of the {len(same)} pairs are two faces of one person)"
     steps = decoded.shape[1]
-    columns = [f"input,\n{names[0]}", *(f"{k / (steps - 1):.0%}" for k in range(steps)), f"input,\n{names[1]}"]
-    face_grid(path, np.concatenate([starts[:, None], decoded, ends[:, None]], 1), columns=columns,
+    face_grid(path, np.concatenate([starts[:, None], decoded, ends[:, None]], 1), columns=_way(names, steps),
               breaks=(1, steps + 1),
               title=f"VAE {NAMES[of]}: {names[0]} to {names[1]}, decoded points on the line between the latents of "
                     f"two held-out faces{people}")
+
+
+def _way(names, steps):
+    """The headings of a face, the way to another one, and that."""
+    return [f"input,\n{names[0]}", *(f"{k / (steps - 1):.0%}" for k in range(steps)), f"input,\n{names[1]}"]
 
 
 def changes(path, of, blocks, moved=""):
@@ -89,16 +93,33 @@ def edits(path, of, x, x_hat, edited, before, after, moved=""):
 
 
 def edits_of_both(path, x, x_hats, edits, before, after):
-    """Draw the same edits by both models: a pair of rows a person, above without, below with the regulariser.
+    """Draw the same edits by both models, a pair of rows a person.
 
     x (R, H, W); x_hats, edits: model -> (R, H, W), (R, C, H, W); before (R,), after (C,): names of classes.
     """
-    models = list(x_hats)
-    grid = np.stack([np.concatenate([x[:, None], x_hats[of][:, None], edits[of]], 1) for of in models], 1)
-    rows = [f"{name},\n{NAMES[of].split()[0]}" for name in before for of in models]
-    face_grid(path, grid.reshape(-1, *grid.shape[2:]), rows=rows, columns=["input", "recon-\nstruction", *after],
-              breaks=(1, 2), title="The same edits of held-out faces: above without the regulariser (all of z moves),\n"
-                                   "below with it; on the left: the class that a face has")
+    grids = {of: np.concatenate([x[:, None], x_hats[of][:, None], edits[of]], 1) for of in x_hats}
+    _pairs_of_rows(path, grids, before, columns=["input", "recon-\nstruction", *after], breaks=(1, 2),
+                   title="The same edits of held-out faces: above without the regulariser (all of z moves),\n"
+                         "below with it; on the left: the class that a face has")
+
+
+def interpolations_of_both(path, starts, decoded, ends, names):
+    """Draw the way between the same two faces in both models, a pair of rows each; decoded: model -> as in
+    interpolations, which has the other arguments too.
+    """
+    grids = {of: np.concatenate([starts[:, None], way, ends[:, None]], 1) for of, way in decoded.items()}
+    steps = next(iter(decoded.values())).shape[1]
+    _pairs_of_rows(path, grids, [""] * len(starts), columns=_way(names, steps),
+                   breaks=(1, steps + 1),
+                   title=f"{names[0]} to {names[1]}: decoded points on the line between the latents of two held-out\n"
+                         "faces, above without the regulariser, below with it")
+
+
+def _pairs_of_rows(path, grids, rows, **more):
+    """Draw face_grids of two models, (R, C, H, W) each, row by row; rows (R,): the pairs' names, or "" each."""
+    grid = np.stack(list(grids.values()), 1)
+    names = [f"{name},\n{NAMES[of].split()[0]}".lstrip(",\n") for name in rows for of in grids]
+    face_grid(path, grid.reshape(-1, *grid.shape[2:]), rows=names, **more)
 
 
 def shepard(path, panels, metric):

@@ -7,10 +7,12 @@ import numpy as np
 from data.figures import draw, largest
 from metric_vae import figures, statistics
 from metric_vae.scores import pairs_of
+from training.storage import make_folder
 
 
 def draw_vae(latents, faces, pair, settings, folder):
-    """Draw the figures of one VAE; pair: the labels of the example."""
+    """Draw the figures of one VAE into a new folder; pair: the labels of the example."""
+    make_folder(folder)
     name, people, seed = latents.name, faces.identities[latents.rows], settings.SEED
     rng = np.random.default_rng(seed)
     draw(figures.latent, folder / "latent.png", name, latents.mu, latents.labels, faces.classes,
@@ -22,10 +24,9 @@ def draw_vae(latents, faces, pair, settings, folder):
     draw_samples(folder / "samples.png", latents, faces.classes, settings)
     starts, ends = pairs_of(latents, people, *pair, settings.SHOWN, seed) if pair else ([], [])
     if len(starts):
-        path = statistics.interpolate(latents.mu[starts], latents.mu[ends], settings.STEPS)
-        decoded = latents.decode(path.reshape(-1, path.shape[2])).reshape(*path.shape[:2], *latents.x.shape[1:])
         same = (people[starts] == people[ends]) & (people[starts] >= 0) if (people >= 0).any() else None
-        draw(figures.interpolations, folder / "interpolate.png", name, latents.x[starts], decoded, latents.x[ends],
+        draw(figures.interpolations, folder / "interpolate.png", name, latents.x[starts],
+             decoded_way(latents, starts, ends, settings.STEPS), latents.x[ends],
              [faces.classes[label] for label in pair], same)
     count, edited = latents.mu.shape[1], range(latents.mu.shape[1])[latents.edit_dims]
     moved = f"only {len(edited)} of the {count} dimensions of z move" if len(edited) < count else ""
@@ -53,17 +54,30 @@ def edited_classes(latents, faces, settings):
     return latents.editable(largest(faces.labels, settings.SHOWN))
 
 
-def draw_edits_of_both(path, both, faces, settings):
-    """Draw the same edits of a few faces by both VAEs, where there are two; both: their Latents."""
+def decoded_way(latents, starts, ends, steps):
+    """Decoded points on the lines between the latents of faces, (R, steps, H, W); starts, ends: their places (R,)."""
+    path = statistics.interpolate(latents.mu[starts], latents.mu[ends], steps)
+    return latents.decode(path.reshape(-1, path.shape[2])).reshape(*path.shape[:2], *latents.x.shape[1:])
+
+
+def draw_both(folder, both, faces, pair, settings):
+    """Draw the same edits and interpolations of a few faces by both VAEs, where there are two.
+
+    both: their Latents; pair: the labels of the example.
+    """
     if len(both) < 2:
         return
-    shown = edited_classes(both[0], faces, settings)
-    some = people_to_edit(both[0], shown, settings.SHOWN // 2, np.random.default_rng(settings.SEED))
+    one, count, names = both[0], settings.SHOWN // 2, lambda labels: [faces.classes[label] for label in labels]
+    shown = edited_classes(one, faces, settings)
+    some = people_to_edit(one, shown, count, np.random.default_rng(settings.SEED))
     if len(some) and len(shown) > 1:
-        names = lambda labels: [faces.classes[label] for label in labels]
-        draw(figures.edits_of_both, path, both[0].x[some], {of.name: of.decode(of.mu[some]) for of in both},
+        draw(figures.edits_of_both, folder / "edits.png", one.x[some], {of.name: of.decode(of.mu[some]) for of in both},
              {of.name: np.stack([of.edit(some, b) for b in shown], 1) for of in both},
-             names(both[0].labels[some]), names(shown))
+             names(one.labels[some]), names(shown))
+    starts, ends = pairs_of(one, faces.identities[one.rows], *pair, count, settings.SEED) if pair else ([], [])
+    if len(starts):
+        draw(figures.interpolations_of_both, folder / "interpolate.png", one.x[starts],
+             {of.name: decoded_way(of, starts, ends, settings.STEPS) for of in both}, one.x[ends], names(pair))
 
 
 def draw_samples(path, latents, classes, settings):

@@ -148,6 +148,8 @@ def test_grids_show_every_face_that_they_are_given(tmp_path):
             (lambda path: vae_figures.edits(path, "dist_reg", FACES[42:48], FACES[48:54], edited, EXPRESSIONS[:6],
                                             EXPRESSIONS), 54, 3),
             (lambda path: vae_figures.edits_of_both(path, FACES[42:48], *both, EXPRESSIONS[:6], EXPRESSIONS), 54, 2),
+            (lambda path: vae_figures.interpolations_of_both(path, FACES[60:66], dict.fromkeys(vae.MODELS, way),
+                                                             FACES[64:70], ("happy", "sad")), 70, 2),
             (lambda path: vae_figures.changes(path, "dist_reg", blocks), 30, 2),
             (lambda path: vae_figures.reconstructions(path, "dist_reg", FACES[:13], FACES[13:26], FACES[26:39],
                                                       "density"), 39, 2),
@@ -223,7 +225,7 @@ OF_PAIRS = [f"{name}/{file}.png" for name in vae.MODELS for file in ("interpolat
 
 
 @pytest.mark.parametrize("test_labels, expected", [
-    (np.arange(7), ALL + OF_LABELLED + OF_PAIRS + ["edits.png"]),
+    (np.arange(7), ALL + OF_LABELLED + OF_PAIRS + ["edits.png", "interpolate.png"]),
     ([-1], ALL),
     ([0, 1, -1], ALL + OF_LABELLED + ["edits.png"] + [f"{name}/edits.png" for name in vae.MODELS])],
     ids=["all", "unlabelled", "three kinds"])
@@ -235,7 +237,6 @@ def test_experiments_draws_what_the_labels_allow(run_folder, images, labels, ide
     assert found == set(expected) - {"losses.png"}
     for path in found:
         read(folder / "figures" / path)
-    experiments.print_tables(scores)
     assert (folder / "explorer.html").exists()
     assert json.loads(json.dumps(scores, allow_nan=False)) == scores
     assert set(scores) == {"split", "classifier", "controls", "ceiling", *vae.MODELS}
@@ -322,12 +323,23 @@ def test_experiments_takes_a_run_of_the_vae_alone_and_one_of_the_classifier_alon
     assert set(scores) == {"split", "classifier"} and (folder / "explorer.html").exists()
 
 
+def test_stopped_while_it_draws_the_scores_are_kept(run_folder, images, labels, identities, monkeypatch):
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    folder = run_folder(["no_dist_reg"])
+    monkeypatch.setattr(experiments.gallery, "draw_vae", stop)
+    with pytest.raises(KeyboardInterrupt):
+        experiments.analyse(run_in(folder, people(images, labels, identities, np.arange(7)), METRIC="pixels"),
+                            replace(SETTINGS, JUDGE_ARCHITECTURE="none", EXPLORER=False))
+    assert "error" in json.loads((folder / "scores.json").read_text())["no_dist_reg"]
+
+
 def test_labels_as_the_metric_without_labelled_held_out_faces_leave_the_classifiers_figures(
         run_folder, images, labels, identities, capsys):
     faces = people(images, labels, identities, [-1])
     folder = run_folder(("classifier", *vae.MODELS))
     scores = experiments.analyse(run_in(folder, faces, METRIC="labels"), SETTINGS)
-    experiments.print_tables(scores)
     assert "no labelled held-out faces" in capsys.readouterr().out and set(scores) == {"split", "classifier"}
 
 
@@ -338,7 +350,6 @@ def test_the_faces_of_the_chosen_split_are_scored_and_named(
     settings = replace(SETTINGS, JUDGE_ARCHITECTURE="none", SPLIT=split, EXPLORER=False)
     folder = run_folder(["dist_reg"])
     scores = experiments.analyse(run_in(folder, faces, METRIC="pixels"), settings)
-    experiments.print_tables(scores)
     printed = capsys.readouterr().out
     rows = np.flatnonzero(np.isin(identities, people_in_it))
     mu, sigma = encode(load_vae(folder, "dist_reg", CPU), faces, rows, CPU)
@@ -354,7 +365,6 @@ def test_experiments_takes_one_two_or_three_held_out_faces(run_folder, images, l
     split = np.array([0] * 6 + [1, 2])[identities[keep]]
     faces = checked(images[keep], labels[keep], identities[keep], split, "small", "small faces", seed=0)
     scores = experiments.analyse(run_in(run_folder(("classifier", *vae.MODELS)), faces), SETTINGS)
-    experiments.print_tables(scores)
     assert json.loads(json.dumps(scores, allow_nan=False)) == scores
     assert "error" in scores["dist_reg"] and "spearman" not in scores["dist_reg"]
 
