@@ -59,8 +59,8 @@ def main(arguments):
     if settings.MINUTES:
         with tempfile.TemporaryDirectory() as scratch:
             write_faces(Path(scratch), max(counts), settings.SEED)
-            parts = np.random.default_rng(settings.SEED).choice([-1, 0, 1, 2], max(counts), p=[.9, .05, .03, .02])
-            np.save(Path(scratch) / "split.npy", parts)         # so that an hour sees some epochs
+            parts = np.random.default_rng(settings.SEED).choice(3, max(counts), p=[.05, .01, .94])
+            np.save(Path(scratch) / "split.npy", parts)         # few training faces: an hour sees some epochs
             held = watch(Path(scratch), settings.MINUTES)
         storage.write_json(folder / "hour.json", dict(faces=max(counts), git_commit=storage.git_commit(), **held))
         draw_held(folder / "hour.png", max(counts), held)
@@ -151,7 +151,10 @@ def measure(path, steps, seed, device):
 
 
 def watch(path, minutes):
-    """Start run.py on the faces at path, look at it once a minute, and stop it; returns {what it held: values}."""
+    """Start run.py on the faces at path, look at it once a minute, and stop it; returns {what it held: values}.
+
+    Raises UserError where it ends within the first minute.
+    """
     runs = path / "runs"
     program = ("import sys, run\nfrom pathlib import Path\nfrom training import errors, storage\n"
                "storage.RUNS = Path(sys.argv[1])\nerrors.run_script(lambda: run.main(sys.argv[2:]))")
@@ -171,6 +174,9 @@ def watch(path, minutes):
     finally:
         process.send_signal(signal.SIGINT)
         process.wait()
+    if not held["minutes"]:
+        raise UserError("run.py", "a run of more than a minute", f"it ended before, with {process.returncode}",
+                        "see what it printed, or raise COUNTS")
     return held
 
 
