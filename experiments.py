@@ -3,6 +3,10 @@
 In: experiments/N/ written by run.py or by one of the packages. Out: its scores.json, figures/ and explorer.html.
 python experiments.py, or for another run: python experiments.py RUN=3
 """
+if __name__ == "__main__":      # first, as the imports below take seconds
+    from training.stopping import listen
+    listen()
+
 import shutil
 import sys
 import tempfile

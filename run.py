@@ -3,6 +3,10 @@
 In: faces (DATA). Out: a new folder experiments/N/. Then: python experiments.py
 Edit the constants below, or set them for one run: python run.py DATA=data/my_faces classifier.STEPS=500 vae.BETA=0
 """
+if __name__ == "__main__":      # first, as the imports below take seconds
+    from training.stopping import listen
+    listen()
+
 import shlex
 import sys
 import time

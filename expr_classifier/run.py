@@ -3,6 +3,10 @@
 In: Faces. Out, in a run folder: classifier.pt, embeddings.npy and lines of log.jsonl.
 Alone: python -m expr_classifier.run DATA=data/my_faces STEPS=500
 """
+if __name__ == "__main__":      # first, as the imports below take seconds
+    from training.stopping import listen
+    listen()
+
 import sys
 from dataclasses import asdict
 

@@ -4,6 +4,10 @@ In: Faces and a metric on them. Out, in a run folder: no_dist_reg.pt, dist_reg.p
 as .npz, and lines of log.jsonl.
 Alone, with points or distances of your own: python -m metric_vae.run DATA=data/my_faces METRIC=my_points.npy
 """
+if __name__ == "__main__":      # first, as the imports below take seconds
+    from training.stopping import listen
+    listen()
+
 import sys
 from dataclasses import asdict
 

@@ -12,6 +12,7 @@ from data.faces import EXPRESSIONS, Faces, checked, named_labels, summary, witho
 from data.figures import contact_sheet
 from data.sources import load
 from layouts import memory_mapped
+from training import errors
 from training.errors import UserError
 
 
@@ -239,12 +240,12 @@ def test_image_sizes_that_are_no_multiple_of_8_are_refused(size, user_error):
 def test_a_user_error_is_no_traceback(monkeypatch):
     for stream in ("stdout", "stderr"):
         monkeypatch.setattr(sys, stream, getattr(sys, stream))             # run_script replaces them
-    from training.errors import run_script
+    monkeypatch.setattr(errors, "listen", lambda **_: None)
 
     def fail():
         raise UserError("here", "this", "that", "do so")
     with pytest.raises(SystemExit) as caught:
-        run_script(fail)
+        errors.run_script(fail)
     assert str(caught.value) == "error: here\n  expected: this\n  found:    that\n  remedy:   do so"
 
 

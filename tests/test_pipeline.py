@@ -20,7 +20,7 @@ from metric_vae import train as vae
 from metric_vae.trained import load_summary, load_vae
 from metric_vae.loss import Loss
 from training.settings import parse_one
-from training.storage import read_log
+from training.storage import load_checkpoint, read_log
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ("DATA=faces.npz", "IMAGE_SIZE=16", "SEED=1", "DEVICE=cpu", "PRECISION=fp32", "classifier.STEPS=14",
@@ -174,19 +174,73 @@ def test_a_damaged_data_file_ends_with_one_message(house):
     assert "cut.npz" in printed and "Traceback" not in printed
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_a_run_that_is_stopped_ends_with_130_and_says_how_to_continue(house, stop):
+def assert_stopped(process, remark):
+    """A process has ended as one that was stopped, with one line."""
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130 and error.strip().startswith("stopped.") and remark in error, error
+    assert error.count("\n") == 2, error                        # an empty line comes first, after a progress bar
+
+
+def test_a_run_that_is_stopped_ends_with_130_and_says_how_to_continue(house):
     before = newest(house)
     process = start(house, "run.py", *SMALL, "classifier.STEPS=100000")
     try:
         while newest(house) == before or not (newest(house) / "classifier.pt").exists():
             assert process.poll() is None, process.communicate()
             time.sleep(0.01)
-        process.send_signal(stop)
-        _, error = process.communicate(timeout=60)
+        process.send_signal(signal.SIGINT)                      # SIGTERM: below
+        time.sleep(0.001)
+        process.send_signal(signal.SIGINT)
+        assert_stopped(process, "RESUME=last")
     finally:
         process.kill()
-    assert process.returncode == 130 and "RESUME=last" in error and "Traceback" not in error
+
+
+STOPPED_WHILE_SAVING = """
+import os, runpy, sys, time
+import matplotlib.figure, torch
+
+class File:
+    def __init__(self, file):
+        self.file, self.writes = file, 0
+
+    def write(self, part):
+        self.writes += 1
+        if self.writes == 5:                    # twice, half way
+            for _ in range(2):
+                os.kill(os.getpid(), {number})
+                time.sleep(0.001)
+        return self.file.write(part)
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+saved, save, savefig = [], torch.save, matplotlib.figure.Figure.savefig
+torch.save = lambda state, file: (saved.append(0), save(state, File(file) if len(saved) == 2 else file))
+matplotlib.figure.Figure.savefig = lambda figure, file, **more: savefig(figure, File(file), **more)
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_a_run_that_is_stopped_while_it_saves_goes_on_to_the_same_numbers(house):
+    process = start(house, "-c", STOPPED_WHILE_SAVING.format(number=int(signal.SIGTERM)), "run.py", *SMALL)
+    assert_stopped(process, "RESUME=last")
+    folder, first = newest(house), house / "experiments" / "0"
+    assert load_checkpoint(folder / "classifier.pt")["epoch"] == 2 and not list(folder.glob(".*"))
+    call(house, "run.py", "RESUME=last")
+    assert timeless(folder) == timeless(first)
+    for name in ("classifier", "no_dist_reg", "dist_reg"):
+        a, b = (load_checkpoint(path / f"{name}.pt")["model"] for path in (folder, first))
+        assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_an_analysis_that_is_stopped_while_it_draws_leaves_whole_figures(house):
+    process = start(house, "-c", STOPPED_WHILE_SAVING.format(number=int(signal.SIGINT)), "experiments.py", "RUN=0",
+                    "JUDGE_STEPS=1", "IDENTITY_STEPS=0", "SAMPLE=20", "SHOWN=2")
+    assert_stopped(process, "")
+    figure, = (house / "experiments" / "0" / "figures").iterdir()
+    assert figure.read_bytes().endswith(b"IEND\xaeB`\x82")
 
 
 # --- several processes

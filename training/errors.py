@@ -1,13 +1,13 @@
 """A user's mistake, how a script ends, and the checks of settings."""
 import os
 import re
-import signal
 import sys
 
 import torch
 from torch import distributed
 
 from training.distributed import PROCESS, PROCESSES
+from training.stopping import listen
 
 LARGEST = 1e30          # weight of a term or learning rate: float32 ends at 3e38
 
@@ -56,10 +56,10 @@ def first_few(values, count=8):
 
 
 def run_script(main, when_stopped=""):
-    """Call main(). A UserError ends the program with its message and exit code 1; Ctrl-C, or the SIGTERM that torchrun
-    and Slurm send, with exit code 130 and the text when_stopped.
+    """Call main(). A UserError ends the program with its message and exit code 1; Ctrl-C or SIGTERM with exit code 130
+    and the text when_stopped.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    listen(at_once=False, remark=when_stopped)
     for stream in (sys.stdout, sys.stderr):                     # names of files that the terminal has no letters for
         stream.reconfigure(errors="backslashreplace", line_buffering=True)
     sys.stdout, sys.stderr = Output(sys.stdout), Output(sys.stderr)
@@ -67,15 +67,13 @@ def run_script(main, when_stopped=""):
         main()
     except UserError as error:
         sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        print(f"\nstopped. {when_stopped}", file=sys.stderr)
-        sys.exit(130)
     except RuntimeError as error:
         lost = re.search("gloo|nccl|connection (closed|reset|refused)", str(error), re.IGNORECASE)
         if PROCESSES == 1 or not lost or isinstance(error, torch.OutOfMemoryError):
             raise
         sys.exit(f"error: process {PROCESS} of {PROCESSES} lost the others: one of them died, or cannot be reached\n"
                  f"  found:    {error}\n  remedy:   see what that process printed. {when_stopped}")
+    listen()
     if distributed.is_initialized():
         distributed.destroy_process_group()
 

@@ -23,6 +23,7 @@ from training.devices import choose_device
 from training.distributed import PROCESS, PROCESSES, of_first_process
 from training.errors import UserError
 from training.settings import constants, restored
+from training.stopping import unstoppable
 
 RUNS = Path(__file__).parents[1] / "experiments"
 FORMAT = 1                      # of settings.json and a run folder: one more whenever older ones cannot be read
@@ -31,6 +32,7 @@ PATHS = ("DATA", "METRIC", "ARCHITECTURE")      # constants that may be paths
 
 # --- files
 
+@unstoppable()
 def write_atomically(path, write):
     """Write a file next to its place and rename it: write(file) gets a binary file. Only the first process writes.
 
