@@ -29,14 +29,20 @@ SMALL = ("DATA=faces.npz", "IMAGE_SIZE=16", "SEED=1", "DEVICE=cpu", "PRECISION=f
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
 
 
-def start(house, *arguments):
-    return subprocess.Popen([sys.executable, *arguments], cwd=house, text=True, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"})  # quick for small faces
+TINY = (*SMALL, "classifier.STEPS=1", "vae.STEPS=1", "vae.METRIC=pixels")
 
 
-def call(house, *arguments, code=0):
+def start(house, *arguments, shell="", **environment):
+    """Start python with these arguments in the house; shell: commands before it, and where its output goes."""
+    command = ["sh", "-c", shell, "sh"] if shell else []
+    return subprocess.Popen([*command, sys.executable, *arguments], cwd=house, text=True, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE,             # one thread is quick for small faces
+                            env=os.environ | {"OMP_NUM_THREADS": "1"} | environment)
+
+
+def call(house, *arguments, code=0, **more):
     """Run python with these arguments in the house; returns what it printed, both streams."""
-    process = start(house, *arguments)
+    process = start(house, *arguments, **more)
     out, error = process.communicate(timeout=200)
     assert process.returncode == code, out + error
     return out + error
@@ -105,15 +111,30 @@ def test_experiments_writes_scores_and_figures_of_the_run(house):
         assert (folder / "figures" / f"{name}.png").stat().st_size > 1000, name
 
 
-def test_a_reader_that_goes_away_does_not_end_a_run(house):
-    process = start(house, "run.py", *SMALL, "classifier.STEPS=1", "vae.STEPS=1", "vae.METRIC=pixels")
-    assert process.stdout.readline()
+def take_newest(house):
+    """The settings.json of the newest run, which must be finished; removes it, as other tests count the runs."""
+    settings = json.loads((newest(house) / "settings.json").read_text())
+    assert settings["finished"]
+    shutil.rmtree(newest(house))
+    return settings
+
+
+def test_a_reader_that_goes_away_does_not_end_a_run_and_ascii_terminals_get_escapes(house):
+    (house / "möbel").mkdir()
+    shutil.copy(house / "faces.npz", house / "möbel" / "fäces.npz")
+    process = start(house, "run.py", *TINY, "DATA=möbel/fäces.npz", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert r"m\udcc3\udcb6bel/f\udcc3\udca4ces.npz: " in process.stdout.readline()       # UTF-8's bytes
     process.stdout.close()                                      # as: python run.py | head -1
     error = process.stderr.read()
-    assert process.wait() == 0, error
-    folder = newest(house)
-    assert json.loads((folder / "settings.json").read_text())["finished"] and not error
-    shutil.rmtree(folder)                                       # the other tests count the runs
+    assert process.wait() == 0 and not error, error
+    assert take_newest(house)["run"]["DATA"] == str(house / "möbel" / "fäces.npz").encode().decode(
+        "ascii", "surrogateescape")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_full_disk_under_one_stream_and_another_that_is_closed_do_not_end_a_run(house):
+    call(house, "run.py", *TINY, shell='exec "$@" >/dev/full 2>&- <&-')
+    take_newest(house)
 
 
 def test_a_killed_run_goes_on_to_the_same_numbers(house):

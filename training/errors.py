@@ -50,6 +50,16 @@ class Output:
         self._try(self.stream.flush)
 
 
+def open_closed_streams():
+    """Let what is closed, as by >&-, lead nowhere: the next file opened would get its number and what is printed."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)                      # gets the lowest number that is free: this one
+    sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))
+
+
 def first_few(values, count=8):
     """The first few of values as text, for a message."""
     return ", ".join(map(str, values[:count])) + (", ..." if len(values) > count else "")
@@ -60,6 +70,7 @@ def run_script(main, when_stopped=""):
     and the text when_stopped.
     """
     listen(at_once=False, remark=when_stopped)
+    open_closed_streams()
     for stream in (sys.stdout, sys.stderr):                     # names of files that the terminal has no letters for
         stream.reconfigure(errors="backslashreplace", line_buffering=True)
     sys.stdout, sys.stderr = Output(sys.stdout), Output(sys.stderr)
