@@ -316,3 +316,22 @@ def test_a_process_that_dies_ends_the_run_and_one_process_goes_on_with_it(house)
     assert parent.returncode != 0 and "RESUME" in error
     call(house, "run.py", "RESUME=last")
     assert_same_log(newest(house), house / "experiments" / "0")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has died")
+def test_the_processes_of_a_launcher_that_is_killed_end_with_it(house, tmp_path):
+    before = newest(house)
+    parent = start(house, *TORCHRUN, "run.py", *SMALL, "classifier.STEPS=100000", TMPDIR=str(tmp_path))
+    while newest(house) == before or not (newest(house) / "classifier.pt").exists():
+        assert parent.poll() is None, parent.communicate()
+        time.sleep(0.01)
+    children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+    parent.kill()
+    try:
+        parent.communicate(timeout=10)                          # until they have closed their output, too
+    except subprocess.TimeoutExpired:
+        for child in children:
+            os.kill(int(child), signal.SIGKILL)
+        raise
+    left = [path.name for path in tmp_path.iterdir()]           # torchrun's own folder, torch's cache
+    assert not [name for name in left if not name.startswith(("torchelastic_", "torchinductor_"))]

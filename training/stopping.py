@@ -2,6 +2,7 @@
 
 Imports nothing slow, so that a script can call listen() before its other imports, which take seconds.
 """
+import ctypes
 import os
 import signal
 import sys
@@ -26,6 +27,8 @@ def listen(at_once=True, remark=""):
     sys.excepthook, sys.unraisablehook = _uncaught, _lost
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
+    if sys.platform == "linux" and "TORCHELASTIC_RUN_ID" in os.environ:
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)      # PR_SET_PDEATHSIG: torchrun, if killed, takes it along
 
 
 @contextmanager
