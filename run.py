@@ -108,6 +108,7 @@ def main(arguments):
         folder = new_folder(settings, faces.about(), device, precision, other)
     else:
         storage.check_same_data(folder, faces.about())
+        storage.warn_of_rounding(folder)
     print(f"run folder {folder}")
     board = Board(of_run.LOG, folder)
     with storage.hold(folder):

@@ -314,7 +314,8 @@ def test_a_process_that_dies_ends_the_run_and_one_process_goes_on_with_it(house)
     os.kill(int(children[1]), signal.SIGKILL)
     out, error = parent.communicate(timeout=100)
     assert parent.returncode != 0 and "RESUME" in error
-    call(house, "run.py", "RESUME=last")
+    printed = call(house, "run.py", "RESUME=last")
+    assert "warning: 2 processes before, 1 now: the last digits may differ" in printed
     assert_same_log(newest(house), house / "experiments" / "0")
 
 

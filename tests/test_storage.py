@@ -112,6 +112,17 @@ def test_a_resumed_run_keeps_its_precision_and_its_kind_of_device(tmp_path, user
     assert storage.stored_device(tmp_path, "auto") == (cpu, "fp32")
 
 
+def test_other_threads_or_processes_than_a_run_was_begun_with_are_named(tmp_path, capsys):
+    now = torch.get_num_threads()
+    said = f"warning: {now + 1} threads before, {now} now; 2 processes before, 1 now: the last digits may differ"
+    for before, expected in ((dict(threads=now, processes=1), ""), (dict(threads=now + 1, processes=2), said),
+                             ({}, "")):                         # the last: a run of an earlier version
+        storage.write_json(tmp_path / "settings.json", before)
+        storage.warn_of_rounding(tmp_path)
+        printed = capsys.readouterr().out
+        assert printed.startswith(expected) and printed.count("\n") == bool(expected)
+
+
 def test_a_run_folder_is_held_by_one_program_alone(tmp_path, user_error):
     def hold():
         with storage.hold(tmp_path):

@@ -302,6 +302,15 @@ def stored_device(folder, name):
     return device, settings["precision"]
 
 
+def warn_of_rounding(folder):
+    """Say so where an unfinished run goes on with another number of threads or processes than it was begun with."""
+    of_run, now = read_json(folder / "settings.json"), dict(threads=torch.get_num_threads(), processes=PROCESSES)
+    differ = [f"{of_run[name]} {name} before, {count} now" for name, count in now.items()
+              if of_run.get(name, count) != count]
+    if differ:
+        print(f"warning: {'; '.join(differ)}: the last digits may differ from those of an uninterrupted run")
+
+
 def git_commit():
     """The commit of this checkout, with "+" where files differ from it, or None outside git."""
     git = ["git", "-C", str(Path(__file__).parent)]
