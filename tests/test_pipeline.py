@@ -137,6 +137,21 @@ def test_a_full_disk_under_one_stream_and_another_that_is_closed_do_not_end_a_ru
     take_newest(house)
 
 
+NO_SHARED_MEMORY = "mount -t tmpfs -o ro,size=1m tmpfs /dev/shm"
+
+
+def test_nothing_is_shared_between_processes_by_dev_shm(house):
+    """As in containers, where it is small: here a program may not even write there."""
+    ways = [flags for flags in ("-m", "-rm") if shutil.which("unshare") and not subprocess.run(
+        ["unshare", flags, "sh", "-c", NO_SHARED_MEMORY], capture_output=True).returncode]
+    if not ways:
+        pytest.skip("needs unshare, and a user who may mount")
+    both = ("import sys, run, experiments; run.main(sys.argv[1:]); "
+            "experiments.main(['JUDGE_STEPS=1', 'IDENTITY_STEPS=1', 'SAMPLE=5', 'SHOWN=2', 'DEVICE=cpu'])")
+    call(house, "-c", both, *TINY, shell=f'exec unshare {ways[0]} sh -c \'{NO_SHARED_MEMORY} && exec "$@"\' sh "$@"')
+    take_newest(house)
+
+
 def test_a_killed_run_goes_on_to_the_same_numbers(house):
     process = start(house, "run.py", *SMALL)
     folder = house / "experiments" / "1"
