@@ -68,7 +68,7 @@ class Loss:
                 part = slice(vae.metric_dims)
                 regularizer = self.regularize(given, mu[:, part], sigma[:, part], z[:, part]) / PROCESSES
             if with_consistency and self.has_consistency:
-                edit = edit_error(vae, mu.detach(), z.detach())
+                edit = edit_error(vae, mu, z)
         return Terms(error, kl, regularizer, edit)
 
     def regularize(self, given, mu, sigma, z):
@@ -113,14 +113,16 @@ def edit_error(vae, mu, z):
     """The squared error with which the encoder, its weights held fixed, recovers the metric part of edited faces,
     divided by the variance of the metric part; 0: perfect, and it may exceed 1.
 
-    mu, z (B, Z), without gradient: in each second face the metric part is replaced by the next face's. The gradient
-    reaches only the weights by which the metric part enters the decoder: if the whole decoder followed it,
-    reconstructions would get worse for the sake of edits. With several processes: the share of one.
+    mu, z (B, Z): in each second face the metric part is replaced by the next face's. The gradient reaches the weights by
+    which the metric part enters the decoder, and the rest of z, which learns to leave out what the metric part says: if
+    the whole decoder followed it, reconstructions would get worse for the sake of edits, and if the metric part did, it
+    could become easy to recover instead of right. With several processes: the share of one.
     """
     dims = vae.metric_dims or z.shape[1]
-    edited = torch.cat([z.roll(-1, 0)[:, :dims], z[:, dims:]], 1)[::2]
-    wanted = mu.roll(-1, 0)[::2, :dims]
+    part = mu[:, :dims].detach()
+    edited = torch.cat([z.detach().roll(-1, 0)[:, :dims], z[:, dims:]], 1)[::2]
+    wanted = part.roll(-1, 0)[::2]
     own = own_part(len(edited))
     seen = vae.see_part(vae.decode_part(edited[own]))
-    variance = mu[:, :dims].var(0, correction=0).sum().clamp(min=TINY)
+    variance = part.var(0, correction=0).sum().clamp(min=TINY)
     return (seen - wanted[own]).square().sum() / len(edited) / variance

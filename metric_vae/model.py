@@ -46,11 +46,10 @@ class VAE(nn.Module):
         return mu[:, :self.metric_dims]
 
     def decode_part(self, z):
-        """As decode, but gradients reach only the weights by which the metric part of z enters the decoder."""
+        """As decode, but gradients reach only z, and the weights by which its metric part enters the decoder."""
         first, others, dims = self.decoder[0], self.decoder[1:], self.metric_dims or z.shape[1]
-        part = functional.linear(z[:, :dims], first.weight[:, :dims])
-        rest = functional.linear(z[:, dims:], first.weight[:, dims:], first.bias)
-        return self._face(fixed(others, part + rest.detach()))
+        weight = torch.cat([first.weight[:, :dims], first.weight[:, dims:].detach()], 1)
+        return self._face(fixed(others, functional.linear(z, weight, first.bias.detach())))
 
     def parameter_groups(self):
         """The parameters of the metric branch, if there is one, and the others, as lists: the regulariser's gradients

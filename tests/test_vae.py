@@ -217,15 +217,22 @@ def test_the_edit_error_is_that_of_a_slow_loop_over_faces(count, dims):
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_the_gradient_of_consistency_reaches_only_the_weights_of_the_metric_part(name):
+def test_the_gradient_of_consistency_reaches_the_rest_of_z_and_of_the_decoder_only_how_the_metric_part_enters(name):
     torch.manual_seed(0)
     model, x = ARCHITECTURES[name](16, 8, 4), torch.rand(6, 1, 16, 16)
     metric = Points(torch.randn(6, 3))
     terms = loss_of(metric, CONSISTENCY=(1.0, 1.0))(model, torch.arange(6), x, torch.randn(6, 8), True)
     terms.consistency.backward()
-    reached = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+    reached = {name: parameter.grad for name, parameter in model.named_parameters()
+               if parameter.grad is not None and parameter.grad.any()}
     weight = reached.pop("decoder.0.weight")
-    assert not reached and (weight[:, :4].abs().sum(1) > 0).any() and not weight[:, 4:].any()
+    assert (weight[:, :4].abs().sum(1) > 0).any() and not weight[:, 4:].any()
+    assert reached and all(name.startswith("encoder.") for name in reached)
+    assert not any(name.startswith("encoder.metric.") for name in reached)      # light's branch of the metric part
+    model.zero_grad()
+    mu, z = torch.randn(2, 6, 8).requires_grad_(True), torch.randn(6, 8, requires_grad=True)
+    edit_error(model, mu[0], z).backward()
+    assert mu.grad is None and not z.grad[:, :4].any() and z.grad[::2, 4:].any()
 
 
 def test_beta_rises_while_the_stress_is_above_its_target_and_falls_below():
