@@ -73,7 +73,7 @@ def _parse_value(argument, text, constant, script):
     default = constants(script)[constant]
     try:
         value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):      # also of ((((...
         value = text
     annotation = typing.get_type_hints(script).get(constant, type(default))
     accepted = typing.get_args(annotation) or (annotation,)
@@ -83,15 +83,14 @@ def _parse_value(argument, text, constant, script):
         value = float(value)
     if str in accepted and type(value) not in accepted:
         value = text                                            # DATA=7 may be a folder named 7
-    if isinstance(value, tuple):                                # every schedule is a pair: first and last step
-        right = len(value) == 2 and all(type(v) in (int, float) for v in value)
-        value = tuple(map(float, value)) if right else None
-    if type(value) not in accepted:
+    pair = not isinstance(value, tuple) or len(value) == 2 and all(type(v) in (int, float) for v in value)
+    if type(value) not in accepted or not pair:                 # every schedule is a pair: first and last step
         if bool in accepted:
-            raise UserError(f"argument {argument}", "True or False", text, f"write {constant}=True or {constant}=False")
-        raise UserError(f"argument {argument}", f"a value like {default!r}", text,
+            raise UserError(f"argument {argument}", "True or False", repr(text),
+                            f"write {constant}=True or {constant}=False")
+        raise UserError(f"argument {argument}", f"a value like {default!r}", repr(text),
                         f"write {constant}=VALUE with the type that it has at the top of {script.__file__}")
-    return value
+    return tuple(map(float, value)) if isinstance(value, tuple) else value
 
 
 def help_text(scripts):
