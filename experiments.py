@@ -33,7 +33,7 @@ from metric_vae.metrics import load_metric
 from metric_vae.space import Space
 from training import storage
 from training.devices import choose_device, keep_memory
-from training.errors import check_at_least, check_choice, run_script
+from training.errors import check_at_least, check_between, check_choice, check_seeds, run_script
 from training.settings import default_settings, parse_one
 
 RUN: int | str = "last"     # the number of a run, the path of its folder, or "last", the newest that is finished
@@ -81,9 +81,10 @@ def main(arguments):
     check_choice("SPLIT", settings.SPLIT, ("val", "test"))
     check_choice("SAMPLES_FROM", settings.SAMPLES_FROM, ("density", "prior"))
     check_choice("EDIT_PART", settings.EDIT_PART, ("both", "metric", "rest"))
-    check_at_least(1, settings, "SAMPLE", "SHOWN", "PATHS")
-    check_at_least(0, settings, "SEED")
-    check_at_least(2, settings, "STEPS")
+    check_at_least(1, settings, "SAMPLE", "PATHS")
+    check_between(1, 100, settings, "SHOWN")
+    check_between(2, 1000, settings, "STEPS")
+    check_seeds(settings, "SEED")
     judges.check_settings(settings)
     keep_memory()
     start = time.perf_counter()
@@ -92,6 +93,7 @@ def main(arguments):
         return
     folder = storage.find_run(settings.RUN)
     run = open_run(folder, choose_device(settings.DEVICE), settings.DATA)
+    vae_scores.pair_of(run.faces, settings.FROM, settings.TO)   # refuses unknown names before anything is drawn
     if not run.finished:
         print(f"warning: {folder} is not finished, and is analysed as far as it got")
     analyse(run, settings)

@@ -114,12 +114,12 @@ def find_runs(asked):
     """The folders of the runs that RUNS names."""
     numbers, found = storage.numbered_runs(), []
     for part in map(str.strip, asked.split(",")):
-        ends = re.fullmatch(r"(\d+)\.\.(\d+)", part)
+        ends = re.fullmatch(r"([0-9]{1,9})\.\.([0-9]{1,9})", part)
         if part == "all" or ends:
             first, last = map(int, ends.groups()) if ends else (0, float("inf"))
             found += [storage.RUNS / str(number) for number in numbers if first <= number <= last]
         else:
-            found.append(storage.find_run(int(part) if part.isdigit() else part))
+            found.append(storage.find_run(int(part) if re.fullmatch(r"[0-9]{1,9}", part) else part))
     return list(dict.fromkeys(found))
 
 

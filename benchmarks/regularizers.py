@@ -28,7 +28,7 @@ from metric_vae import scores as vae_scores, statistics, train as vae, trained
 from metric_vae.metrics import load_metric
 from training import storage
 from training.devices import choose_device, choose_precision, keep_memory
-from training.errors import UserError, check_choice, run_script
+from training.errors import UserError, check_at_least, check_between, check_choice, run_script, whole_numbers
 from training.settings import default_settings, parse_one
 
 # --- what is compared
@@ -109,9 +109,12 @@ def main(arguments):
     for name in names:
         check_choice("POINTS", name, SETTINGS)
     check_choice("SPLIT", settings.SPLIT, ("val", "test"))
-    if not re.fullmatch(r"\d+(,\d+)*", settings.SEEDS):
-        raise UserError(f"SEEDS={settings.SEEDS}", "whole numbers with commas between", repr(settings.SEEDS),
-                        "SEEDS=0,1,2")
+    seeds = whole_numbers("SEEDS", settings.SEEDS)
+    if settings.TRAINING_FACES is not None:
+        check_at_least(1, settings, "TRAINING_FACES")
+    check_between(1, 4096, settings, "W_DIM", "ADVERSARY_WIDTH")
+    check_between(0, 1e6, settings, "LABEL_SCALE", "W_MEAN", "W_KL", "ADVERSARY")
+    check_between(0, 1000, settings, "ADVERSARY_STEPS")
     keep_memory()
     device = choose_device(settings.DEVICE)
     precision = choose_precision(settings.PRECISION, device)
@@ -129,7 +132,7 @@ def main(arguments):
     bench = Bench(faces, folder, settings, replace(default_settings(experiments), SPLIT=settings.SPLIT),
                   default_settings(classifier_script), device, precision)
 
-    missing = [(seed, name) for seed in map(int, settings.SEEDS.split(",")) for name in names
+    missing = [(seed, name) for seed in seeds for name in names
                if read_scores(folder / f"seed{seed}" / f"{name}.json", bench.identity_of(name)) is None]
     print(f"{faces.name}: {len(faces)} faces; {device}, {precision}; {len(missing)} models to train")
     start, at_seed = time.perf_counter(), None

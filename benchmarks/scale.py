@@ -31,7 +31,7 @@ from metric_vae.train import train
 from run import metric_of
 from training import storage
 from training.devices import choose_device, keep_memory
-from training.errors import UserError, run_script
+from training.errors import UserError, check_at_least, check_seeds, run_script, whole_numbers
 from training.settings import default_settings, parse_one
 
 COUNTS = "1000,10000,102000,1000000"    # numbers of faces; TFD has 102,000
@@ -50,6 +50,9 @@ COLUMNS = dict(load_seconds=("loading and checks, s", 1), embed_seconds=("embedd
 
 def main(arguments):
     settings = parse_one(arguments, sys.modules[__name__])
+    counts = whole_numbers("COUNTS", settings.COUNTS, 32)       # two batches
+    check_at_least(1, settings, "STEPS")
+    check_seeds(settings, "SEED")
     if not STATUS.exists():
         raise UserError(STATUS, "Linux, which says there how much memory a program has", sys.platform, "run it there")
     device = choose_device(settings.DEVICE)

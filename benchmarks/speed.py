@@ -19,17 +19,19 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import expr_classifier.run as classifier_script
+import metric_vae.run as vae_script
+import run as main_script
 from benchmarks import contenders
 from benchmarks.contenders import OurLoop, PlainLoop, few, our_log, pythae_epoch
-from data import synthetic
+from data import options as data_options, synthetic
 from data.figures import tsne
 from expr_classifier import train as classifier
 from expr_classifier.model import find_architecture
 from metric_vae.train import MODELS
 from training import storage
 from training.devices import choose_device, choose_precision, keep_memory
-from training.errors import check_at_least, check_choice, run_script
-from training.settings import default_settings, parse_one
+from training.errors import check_at_least, check_between, check_choice, check_seeds, run_script
+from training.settings import default_settings, parse, parse_one
 
 PARTS = "matrix,training,quality,others,memory,processes"       # what is measured now; the rest keeps its last results
 ROUNDS = 5                  # measurements of each, in turn; their median counts
@@ -57,7 +59,13 @@ def main(arguments):
     settings = parse_one(arguments, sys.modules[__name__])
     for part in settings.PARTS.split(","):
         check_choice("PARTS", part, MEASURES)
-    check_at_least(1, settings, "ROUNDS", "PROCESS_ROUNDS")
+    check_between(1, 1000, settings, "ROUNDS", "PROCESS_ROUNDS", "QUALITY_EPOCHS")
+    check_between(1, 2 ** 16, settings, "MATRIX", "GPU_MATRIX")
+    check_at_least(8, settings, "TRAINING_FACES", "GPU_TRAINING_FACES", "QUALITY_FACES", "EMBEDDED_FACES",
+                   "TSNE_FACES", "DRAWN_FACES")
+    check_seeds(settings, "SEED")
+    parse(settings.PROCESS_RUN.split(), {"": main_script, "classifier": classifier_script, "vae": vae_script,
+                                         "faces": data_options})
     keep_memory()
     device = choose_device(settings.DEVICE)
     precision = choose_precision(settings.PRECISION, device)

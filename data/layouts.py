@@ -52,7 +52,7 @@ def names_of(text, numbers, where):
     known = {name.lower(): named for name, named in NUMBERS.items()}
     names = [name.strip() for name in text.split(",")]
     if "" in names or any(name.startswith(BRACKETS) for name in names):
-        raise UserError(where_set, "names with commas between, without brackets and quotes", text,
+        raise UserError(where_set, "names with commas between, without brackets and quotes", repr(text),
                         'for example CLASS_NAMES="anger,disgust,fear"')
     first = 1 if min(numbers) >= 1 else 0
     named = known.get(text.strip().lower(), dict(enumerate(names, first)))
@@ -152,14 +152,20 @@ def _kdef(path, files, angles):
     """KDEF: AF01/AF01ANS.JPG: session, person, expression, angle."""
     files = _matching("KDEF", KDEF, path, files)
     if files:
-        wanted = {angle.strip().upper() for angle in angles.split(",")}
-        if not wanted <= set(KDEF_ANGLES):
-            raise UserError(f"ANGLES={angles}", "some of " + ",".join(KDEF_ANGLES), angles, "ANGLES=S,HL,HR")
+        wanted = check_angles(angles)
         taken = [file for file in files if KDEF.match(file.name)[3].upper() in wanted]
         print(f"{path}: KDEF: took {len(taken)} of {len(files)} pictures: ANGLES={angles}")
         found = [KDEF.match(file.name) for file in taken]
         return Layout("KDEF", taken, [CODES[match[2].upper()] for match in found],
                       [match[1].upper() for match in found])
+
+
+def check_angles(angles):
+    """The set of angles that ANGLES names. Raises UserError for one that KDEF does not have."""
+    wanted = {angle.strip().upper() for angle in angles.split(",")}
+    if not wanted <= set(KDEF_ANGLES):
+        raise UserError(f"ANGLES={angles}", "some of " + ",".join(KDEF_ANGLES), repr(angles), "ANGLES=S,HL,HR")
+    return wanted
 
 
 def _raf_db(path, files):

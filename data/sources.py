@@ -7,9 +7,11 @@ from pathlib import Path
 
 from data import arrays, fer2013, folder, options as options_script, public, synthetic, tfd
 from data.faces import without_classes
-from training.errors import UserError
+from data.layouts import check_angles
+from training.errors import LARGEST_SEED, UserError
 from training.settings import default_settings
 
+LARGEST_SIZE = 1024                 # pixels of a side
 FOLDER = Path(__file__).parent      # where "auto", "tfd" and "fer2013" look
 NAMES = ("auto", "synthetic", "tfd", "fer2013", "olivetti", "lfw", "torchvision:MNIST")     # and others like the last
 
@@ -35,12 +37,13 @@ def load(data="auto", image_size=48, fold=0, seed=0, options=None):
 
 
 def _load(data, image_size, fold, seed, options):
-    if image_size < 8 or image_size % 8:
-        raise UserError("IMAGE_SIZE", "a multiple of 8", image_size, "set it to 48, 64, ...")
+    if not 8 <= image_size <= LARGEST_SIZE or image_size % 8:
+        raise UserError("IMAGE_SIZE", f"a multiple of 8, at most {LARGEST_SIZE}", image_size, "set it to 48, 64, ...")
     if not 0 <= fold < 5:
         raise UserError("FOLD", "0 to 4, one of TFD's five", fold, "set it to 0")
-    if not 0 <= seed < 2 ** 32:
+    if not 0 <= seed <= LARGEST_SEED:
         raise UserError("SEED", "0 to 2^32 - 1", seed, "set it to 0, 1, ...")
+    check_angles(options.ANGLES)
     if isinstance(data, str) and not data.strip():
         raise UserError("DATA", f"{', '.join(NAMES)} or a path", "an empty text", "for example DATA=synthetic")
     if data == "auto":

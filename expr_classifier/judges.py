@@ -15,7 +15,7 @@ import torch
 from expr_classifier.model import ARCHITECTURES
 from expr_classifier.train import load_classifier, train
 from training import storage
-from training.errors import UserError, check_at_least, check_choice, check_schedules
+from training.errors import UserError, check_at_least, check_choice, check_schedules, check_seeds
 
 
 def check_settings(settings):
@@ -23,7 +23,8 @@ def check_settings(settings):
     check_choice("JUDGE_ARCHITECTURE", settings.JUDGE_ARCHITECTURE, ("none", *ARCHITECTURES))
     check_at_least(1, settings, "JUDGE_STEPS", "JUDGE_BATCH")
     check_at_least(0, settings, "IDENTITY_STEPS")
-    check_schedules(settings, "JUDGE_RATE")
+    check_seeds(settings, "JUDGE_SEED", "SECOND_SEED", "IDENTITY_SEED")
+    check_schedules(settings, "JUDGE_RATE", most=1)
 
 
 def train_network(name, faces, settings, folder, seed, device, precision="fp32"):

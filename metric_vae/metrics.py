@@ -151,8 +151,9 @@ def distances_of(points, norm=2.0):
 
 def check_norm(norm):
     """Raise UserError unless norm is a p-norm (1.0, 2.0, inf) or "cosine"."""
-    if norm != "cosine" and not (isinstance(norm, (int, float)) and norm >= 1):
-        raise UserError("METRIC_NORM", 'a number of at least 1, or "cosine"', repr(norm), "set it to 2.0")
+    if norm not in ("cosine", float("inf")) and not (isinstance(norm, (int, float)) and 1 <= norm <= 16):
+        raise UserError("METRIC_NORM", 'a number from 1 to 16, inf or "cosine"',      # float32 has no larger powers
+                        repr(norm), "set it to 2.0")
 
 
 def check_kind(kind, name):

@@ -9,7 +9,9 @@ from torch import distributed
 from training.distributed import PROCESS, PROCESSES
 from training.stopping import listen
 
-LARGEST = 1e30          # weight of a term or learning rate: float32 ends at 3e38
+LARGEST = 1e30          # weight of a term: float32 ends at 3e38
+MANY = 10 ** 9          # most steps, faces, ...
+LARGEST_SEED = 2 ** 32 - 1      # that numpy takes
 
 
 class UserError(Exception):
@@ -98,11 +100,17 @@ def check_choice(constant, value, choices):
 
 
 def check_at_least(least, settings, *constants):
-    """Raise UserError for one of these constants of the settings that is below least."""
+    """Raise UserError for one of these constants of the settings that is below least, or above MANY."""
     for constant in constants:
         value = getattr(settings, constant)
-        if value < least:
-            raise UserError(constant, f"at least {least}", value, "set it higher")
+        if not least <= value <= MANY:
+            raise UserError(constant, f"at least {least}" if value < least else f"at most {MANY}", value,
+                            f"set it {'higher' if value < least else 'lower'}")
+
+
+def check_seeds(settings, *constants):
+    """Raise UserError for one of these constants of the settings that is no seed."""
+    check_between(0, LARGEST_SEED, settings, *constants)
 
 
 def check_between(least, most, settings, *constants):
@@ -110,16 +118,26 @@ def check_between(least, most, settings, *constants):
     for constant in constants:
         value = getattr(settings, constant)
         if not least <= value <= most:
-            raise UserError(constant, f"a number from {least:g} to {most:g}", value, "set it to one")
+            raise UserError(constant, f"a number from {least:.10g} to {most:.10g}", value, "set it to one")
 
 
-def check_schedules(settings, *constants):
-    """Raise UserError for one of these constants of the settings that is not a pair of numbers of 0 to LARGEST."""
+def whole_numbers(constant, text, least=0):
+    """The whole numbers in a text with commas between; UserError where one is none, below least or above LARGEST_SEED.
+    """
+    numbers = [int(part) if re.fullmatch("[0-9]{1,19}", part) else -1 for part in text.split(",")]
+    if not least <= min(numbers) <= max(numbers) <= LARGEST_SEED:
+        raise UserError(constant, f"whole numbers from {least} to {LARGEST_SEED} with commas between", repr(text),
+                        f"for example {constant}={least},{least + 1}")
+    return numbers
+
+
+def check_schedules(settings, *constants, most=LARGEST):
+    """Raise UserError for one of these constants of the settings that is not a pair of numbers of 0 to most."""
     for constant in constants:
         value = getattr(settings, constant)
         pair = isinstance(value, tuple) and len(value) == 2 and all(isinstance(v, (int, float)) for v in value)
-        if not pair or not (min(value) >= 0 and max(value) <= LARGEST):
-            raise UserError(constant, f"two numbers of 0 to {LARGEST:g}, for the first and the last step", repr(value),
+        if not pair or not (min(value) >= 0 and max(value) <= most):
+            raise UserError(constant, f"two numbers of 0 to {most:g}, for the first and the last step", repr(value),
                             f"for example {constant} = (1.0, 1.0)")
 
 

@@ -137,7 +137,7 @@ def new_run_folder(runs=None):
     if PROCESS > 0:
         return of_first_process(None)
     make_folder(runs)
-    number = max((int(p.name) for p in runs.iterdir() if p.name.isdigit()), default=-1) + 1
+    number = max((int(p.name) for p in runs.iterdir() if p.name.isdecimal()), default=-1) + 1
     while True:
         try:
             (runs / str(number)).mkdir()
@@ -184,8 +184,8 @@ def find_run(which, finished=None, constants_of="data", runs=None):
     def counts(settings):
         return constants_of in settings and finished in (None, settings.get("finished"))
     if isinstance(which, (str, Path)) and which != "last":
-        folder = Path(which).expanduser()
-        if (folder / "settings.json").exists() and counts(read_json(folder / "settings.json")):
+        folder = Path(os.path.expanduser(which))
+        if os.path.exists(folder / "settings.json") and counts(read_json(folder / "settings.json")):
             return folder
         raise UserError(folder, f"the number of a run or the folder of a {state}run", "no settings.json of one",
                         "check the path")
@@ -211,7 +211,7 @@ def find_run(which, finished=None, constants_of="data", runs=None):
 def numbered_runs(runs=None):
     """The numbers of all runs in experiments/, sorted."""
     paths = (runs or RUNS).glob("*/settings.json")
-    return sorted(int(path.parent.name) for path in paths if path.parent.name.isdigit())
+    return sorted(int(path.parent.name) for path in paths if path.parent.name.isdecimal())
 
 
 def is_finished(folder):
