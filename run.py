@@ -31,7 +31,7 @@ from metric_vae.metrics import Function, load_metric
 from training import storage
 from training.devices import layout, start
 from training.distributed import first_process_first
-from training.errors import UserError, check_batch, check_choice, run_script
+from training.errors import UserError, check_choice, run_script
 from training.settings import default_settings, parse, stored
 from training.tensorboard import Board, check_log
 
@@ -99,11 +99,9 @@ def main(arguments):
     metric = None                                               # that of the classifier, once it is trained
     if of_vae.METRIC != "embeddings":
         metric = load_metric(of_vae.METRIC, faces, device, of_vae.METRIC_NORM, of_vae.METRIC_KIND)
-    vae.check_metric(of_vae, metric)
-    check_batch(of_vae.BATCH, len(vae.training_rows(faces, of_vae)), f"vae.BATCH={of_vae.BATCH}")
+    vae.check_faces(of_vae, faces, metric, f"vae.BATCH={of_vae.BATCH}")
     if not missing:
-        check_batch(of_classifier.BATCH, len(faces.rows("train", labelled=True)),
-                    f"classifier.BATCH={of_classifier.BATCH}")
+        classifier.check_faces(of_classifier, faces, f"classifier.BATCH={of_classifier.BATCH}")
     if folder is None:
         folder = new_folder(settings, faces.about(), device, precision, other)
     else:

@@ -12,7 +12,7 @@ from dataclasses import asdict
 
 from data import options as data_options
 from data.sources import load
-from expr_classifier.train import check_settings, layer_of, measure_accuracy, train, write_embeddings
+from expr_classifier.train import check_faces, check_settings, layer_of, measure_accuracy, train, write_embeddings
 from training import storage
 from training.devices import start
 from training.distributed import first_process_first
@@ -60,6 +60,7 @@ def main(arguments):
     device, precision = start(settings.DEVICE, settings.PRECISION)
     with first_process_first():
         faces = load(settings.DATA, settings.IMAGE_SIZE, settings.FOLD, settings.SEED, options)
+    check_faces(settings, faces, f"BATCH={settings.BATCH}")
     folder = storage.new_run_folder()
     storage.start_settings(folder, data=faces.about(), classifier=asdict(settings), faces=asdict(options),
                            device=str(device), precision=precision)

@@ -25,12 +25,11 @@ def check_settings(settings):
     check_choice("LOSS", settings.LOSS, ("cross_entropy", "squared_error"))
     check_choice("LAYER", settings.LAYER, LAYERS)
     check_at_least(1, settings, "STEPS", "BATCH")
-    check_at_least(0, settings, "SHIFT")
+    check_between(0, 1e3, settings, "SHIFT", "WEIGHT_DECAY")
     check_between(0, 180, settings, "TURN")
     check_between(0, .9, settings, "ZOOM", "SMOOTHING")
     check_between(-10, 10, settings, "BALANCE")
-    check_between(0, 1e3, settings, "WEIGHT_DECAY")
-    check_schedules(settings, "LEARNING_RATE")
+    check_schedules(settings, "LEARNING_RATE", most=1)
 
 
 def loss_function(logits, labels, weights, loss="cross_entropy", smoothing=0.0):
@@ -60,27 +59,37 @@ def untrained_classes(faces):
     return [name for label, name in enumerate(faces.classes) if label not in trained]
 
 
+def build(settings, faces):
+    """The classifier, untrained, that these settings describe for these faces."""
+    return find_architecture(settings.ARCHITECTURE)(faces.size, len(faces.classes), faces.channels)
+
+
+def check_faces(settings, faces, where=None):
+    """Raise UserError where there are too few faces or classes to train with these settings; where: as in check_batch.
+    """
+    missing = missing_classes(faces)
+    if missing:
+        raise UserError(faces.name, "labelled training faces of each of at least two classes", missing,
+                        "add some, or change the split")
+    check_batch(settings.BATCH, len(faces.rows("train", labelled=True)), where or faces.name)
+    check_at_least(least_batch(build(settings, faces)), settings, "BATCH")
+
+
 def train(faces, settings, folder, seed, device, precision, board=Board(), name="classifier"):
     """Train a classifier on the labelled training faces; returns it, in eval mode.
 
     settings: the constants of expr_classifier/run.py; name: what its progress bar says. Continues from
-    folder/classifier.pt where there is one. Raises UserError where there are fewer than two classes, or a class has no
-    training face.
+    folder/classifier.pt where there is one. Raises UserError where check_faces does, or a loss is not finite.
     """
+    check_faces(settings, faces)
     train_rows = faces.rows("train", labelled=True)
-    if missing_classes(faces):
-        raise UserError(faces.name, "labelled training faces of each of at least two classes", missing_classes(faces),
-                        "add some, or change the split")
     classes = len(faces.classes)
     counts = np.bincount(faces.labels[train_rows], minlength=classes)
-    check_batch(settings.BATCH, len(train_rows), faces.name)
     torch.manual_seed(seed)
     generator = torch.Generator(device).manual_seed(seed)
     memory_format = layout(settings.ARCHITECTURE, device, precision)
-    model = find_architecture(settings.ARCHITECTURE)(faces.size, classes, faces.channels)
-    model.to(device, memory_format=memory_format)
+    model = build(settings, faces).to(device, memory_format=memory_format)
     least = least_batch(model)
-    check_at_least(least, settings, "BATCH")
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=settings.WEIGHT_DECAY, fused=True)
     checkpoint = folder / "classifier.pt"
     done, _ = storage.resume(checkpoint, model, optimizer, generator)

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from data import options as data_options
 from data.sources import load
 from metric_vae.metrics import load_metric
-from metric_vae.train import MODELS, check_metric, check_settings, train
+from metric_vae.train import MODELS, check_faces, check_settings, train
 from training import storage
 from training.devices import start
 from training.distributed import first_process_first
@@ -92,7 +92,7 @@ def main(arguments):
     with first_process_first():
         faces = load(settings.DATA, settings.IMAGE_SIZE, settings.FOLD, settings.SEED, options)
     metric = load_metric(settings.METRIC, faces, device, settings.METRIC_NORM, settings.METRIC_KIND)
-    check_metric(settings, metric)
+    check_faces(settings, faces, metric, f"BATCH={settings.BATCH}")
     folder = storage.new_run_folder()
     storage.start_settings(folder, data=faces.about(), vae=asdict(settings), faces=asdict(options), device=str(device),
                            precision=precision)

@@ -38,15 +38,15 @@ def check_settings(settings):
     check_choice("REGULARIZE_ON", s.REGULARIZE_ON, (None, "mu", "z", "expected"))
     check_at_least(1, s, "STEPS", "MEAN_OF")
     check_at_least(LEAST, s, "BATCH")
-    check_at_least(0, s, "SHIFT")
-    check_between(1, 2 ** 16, s, "Z_DIM")
+    check_between(1, 4096, s, "Z_DIM")                          # the covariance of each class is (Z, Z)
     check_between(0, 1, s, "WARM_UP", "AVERAGE", "DUAL_RATE")
     check_between(0, 180, s, "TURN")
     check_between(0, .9, s, "ZOOM")
-    check_between(0, 1e3, s, "MOVE")
+    check_between(0, 1e3, s, "SHIFT", "MOVE")
     check_norm(s.METRIC_NORM)
     check_kind(s.METRIC_KIND, s.METRIC)
-    check_schedules(s, "BETA", "CONSISTENCY", "LEARNING_RATE")
+    check_schedules(s, "BETA", "CONSISTENCY")
+    check_schedules(s, "LEARNING_RATE", most=1)
     if isinstance(s.ALPHA, str):
         check_choice("ALPHA", s.ALPHA, ("optimal",))
     else:
@@ -59,13 +59,13 @@ def check_settings(settings):
     if s.REGULARIZE_ON == "expected" and s.REGULARIZER != "none" and REGULARIZERS[s.REGULARIZER][1] == "points":
         raise UserError("REGULARIZE_ON", f'"mu" or "z" with REGULARIZER "{s.REGULARIZER}", which has no distances',
                         "expected", "set it to None, or choose a regulariser of pairs, e.g. stress")
-    if s.TARGET_STRESS is not None and (s.REGULARIZER != "stress" or s.TARGET_STRESS <= 0):
-        raise UserError("TARGET_STRESS", 'a number above 0, with REGULARIZER "stress"',
+    if s.TARGET_STRESS is not None and (s.REGULARIZER != "stress" or not 0 < s.TARGET_STRESS <= 1):
+        raise UserError("TARGET_STRESS", 'a number above 0, at most 1, with REGULARIZER "stress"',
                         f"{s.TARGET_STRESS} with {s.REGULARIZER}", "set it to None, or REGULARIZER to stress")
     if s.TARGET_STRESS is not None and s.BETA[0] == 0:
         raise UserError("BETA", "a first value above 0, from which TARGET_STRESS raises it", s.BETA,
                         "BETA = (10000.0, 10000.0)")
-    if s.MAX_GRADIENT is not None and s.MAX_GRADIENT <= 0:
+    if s.MAX_GRADIENT is not None and not s.MAX_GRADIENT > 0:
         raise UserError("MAX_GRADIENT", "a number above 0, or None", s.MAX_GRADIENT, "for example 100")
 
 
@@ -99,6 +99,21 @@ def sees_light(name, metric, settings):
     return metric.sees_faces and settings.METRIC != "embeddings"
 
 
+def build(settings, faces, light=False):
+    """The VAE, untrained, that these settings describe for these faces; light: see sees_light."""
+    return find_architecture(settings.ARCHITECTURE)(faces.size, settings.Z_DIM, settings.METRIC_DIMS, faces.channels,
+                                                    **({"sees_light": True} if light else {}))
+
+
+def check_faces(settings, faces, metric, where=None):
+    """Raise UserError where the faces or the metric (or None) do not suffice to train with these settings; where: as in
+    check_batch.
+    """
+    check_metric(settings, metric)
+    check_batch(settings.BATCH, len(training_rows(faces, settings)), where or faces.name)
+    check_at_least(least_batch(build(settings, faces)), settings, "BATCH")
+
+
 def set_mean_face(mean_face, images, rows, most):
     """Set a MeanFace to the mean of at most so many of the faces of these rows, evenly spaced."""
     mean_face.face.copy_(images(torch.as_tensor(evenly_spaced(rows, most))).mean(0))
@@ -108,20 +123,16 @@ def train(name, faces, metric, settings, folder, seed, device, precision, board=
     """Train the VAE called name on the training faces; returns it, in eval mode.
 
     name: "no_dist_reg" trains only on error and KL, "dist_reg" on the metric too. Continues from folder/name.pt where
-    there is one. Raises UserError where the metric or the faces do not suffice, or a loss is not finite.
+    there is one. Raises UserError where check_faces does, or a loss is not finite.
     """
-    check_metric(settings, metric)
+    check_faces(settings, faces, metric)
     train_rows, val_rows = training_rows(faces, settings), training_rows(faces, settings, "val")
-    check_batch(settings.BATCH, len(train_rows), faces.name)
     torch.manual_seed(seed)
     generator = torch.Generator(device).manual_seed(seed)
     memory_format = layout(settings.ARCHITECTURE, device, precision)
     light = sees_light(name, metric, settings)
-    vae = find_architecture(settings.ARCHITECTURE)(faces.size, settings.Z_DIM, settings.METRIC_DIMS, faces.channels,
-                                                   **({"sees_light": True} if light else {}))
-    vae.to(device, memory_format=memory_format)
+    vae = build(settings, faces, light).to(device, memory_format=memory_format)
     least = max(least_batch(vae), LEAST)
-    check_at_least(least, settings, "BATCH")
     optimizer = torch.optim.Adam(vae.parameters(), betas=(0.9, settings.ADAM_BETA2), fused=True)
     if name == "dist_reg":
         loss = Loss(settings, metric, device)
