@@ -172,10 +172,15 @@ def test_one_damaged_settings_json_does_not_hide_other_runs(content, tmp_path, c
 def test_a_damaged_line_of_the_log_is_left_out_and_said_so(tmp_path, capsys):
     storage.write_log(tmp_path, "a", 1, loss=1.0)
     storage.write_log(tmp_path, "a", 2, loss=2.0)
-    text = (tmp_path / "log.jsonl").read_text()
-    (tmp_path / "log.jsonl").write_text(text[:-9] + "\n[]\n3\n{}\n")
+    text = (tmp_path / "log.jsonl").read_bytes()
+    (tmp_path / "log.jsonl").write_bytes(text[:-9] + b"\n[]\n3\n{}\n\xdb\x00\n")
     assert [line["epoch"] for line in storage.read_log(tmp_path)] == [1]
     assert "left out line 2" in capsys.readouterr().err
+
+
+def test_a_log_that_cannot_be_read_is_a_clear_error(tmp_path, user_error):
+    (tmp_path / "log.jsonl").mkdir()
+    user_error(lambda: storage.read_log(tmp_path), "log.jsonl", "remove it")
 
 
 def test_what_a_killed_program_left_half_written_is_removed(tmp_path):

@@ -325,10 +325,13 @@ def git_commit():
 # --- the log
 
 def read_log(folder, stage=None):
-    """The lines of log.jsonl as dicts, of one stage or of all."""
+    """The lines of log.jsonl as dicts, of one stage or of all; raises UserError where it cannot be read."""
     path = folder / "log.jsonl"
-    lines = []
-    for number, text in enumerate(path.read_text().splitlines() if path.exists() else (), 1):
+    try:
+        texts, lines = path.read_bytes().splitlines() if path.exists() else [], []
+    except OSError as error:
+        raise UserError(path, "the log of a run", error, "restore the file, or remove it") from None
+    for number, text in enumerate(texts, 1):
         try:
             line = json.loads(text)
             lines.append(line | dict(stage=line["stage"], epoch=int(line["epoch"])))
