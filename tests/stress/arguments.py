@@ -5,15 +5,13 @@ import json
 import os
 import time
 
-import numpy as np
-
 import experiments
 import expr_classifier.run as classifier_script
 import metric_vae.run as vae_script
 import run
 from benchmarks import compare, regularizers, scale, speed
-from conftest import draw_small_images
 from data import options
+from stress import runs
 from training import storage
 from training.errors import UserError
 from training.settings import constants
@@ -47,7 +45,7 @@ def prepare(home, patch):
     """A folder with faces and a finished, scored run 0, which the scripts are called in; patch: a MonkeyPatch."""
     patch.chdir(home)
     patch.setattr(storage, "RUNS", home / "runs")
-    np.savez(home / "faces.npz", images=draw_small_images(), labels=np.arange(70) % 7, identities=np.arange(70) // 7)
+    runs.write_faces(home)
     with contextlib.redirect_stdout(io.StringIO()):
         run.main(QUICK)
         patch.setattr(speed.synthetic, "load", lambda *rest: None)
