@@ -259,7 +259,7 @@ def metric_of(bench, settings, C, trained):
     if settings.METRIC == "embeddings":
         return run.metric_of(C, bench.classifier.LAYER, norm)
     if settings.METRIC == "matrix":
-        np.save(matrix, statistics.euclidean(np.load(embeddings)).astype(np.float32))
+        np.save(matrix, statistics.euclidean(np.load(embeddings, allow_pickle=False)).astype(np.float32))
     path = {"table": embeddings, "matrix": matrix}.get(settings.METRIC, settings.METRIC)
     return load_metric(path, bench.faces, bench.device, norm, settings.METRIC_KIND)
 
