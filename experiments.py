@@ -137,7 +137,7 @@ def open_run(folder, device, data=None):
     started = next(iter(settings.values()))                     # of the script that was started
     faces = load(data or started.DATA, started.IMAGE_SIZE, started.FOLD, started.SEED, settings["faces"])
     storage.check_same_data(folder, faces.about())
-    return Run(folder, faces, started.SEED, storage.read_json(folder / "settings.json")["precision"],
+    return Run(folder, faces, started.SEED, storage.about_run(folder)["precision"],
                settings.get("classifier"), settings.get("vae"), device, storage.is_finished(folder))
 
 

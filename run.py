@@ -162,7 +162,7 @@ class OtherRun:
 
     def __init__(self, folder, scripts):
         self.folder, self.settings = folder, storage.read_settings(folder, scripts)
-        self.about = storage.read_json(folder / "settings.json")
+        self.about = storage.about_run(folder)
         if not (folder / "embeddings.npy").exists():
             raise UserError(folder, "a run whose classifier is trained", "no embeddings.npy", "choose another run")
 

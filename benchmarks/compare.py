@@ -133,9 +133,13 @@ def why_not(folder, split):
     again = f"python experiments.py RUN={name_of(folder)} SPLIT={split}"
     if not (folder / "scores.json").exists():
         return f"it is not scored yet: {again}"
+    try:
+        storage.about_run(folder)
+    except UserError as error:
+        return f"expected {error.args[1]}, found {error.args[2]}"
     scores = storage.read_json(folder / "scores.json")
-    if scores["split"] != split:
-        return f"it is scored on the {scores['split']} split: {again}"
+    if scores.get("split") != split:
+        return f"it is scored on the {scores.get('split')} split: {again}"
     return f"it was scored before it was finished: {again}" if "stopped" in scores else ""
 
 
@@ -159,11 +163,11 @@ def settings_of(kept):
     for part in ("run", "classifier", "vae", "faces"):
         for name, value in kept.get(part, {}).items():
             found[name if hasattr(main_script, name) else f"{part}.{name}"] = value
-    if found["DATA"] == "auto":
+    if found.get("DATA") == "auto":
         found["DATA"] = kept["data"]["name"]
     found |= {"DEVICE": kept["device"].partition(":")[0], "PRECISION": kept["precision"]}       # not "auto"
-    seed = kept.get("classifier_of", {}).get("SEED", found["SEED"])
-    found["classifier.SEED"] = "SEED" if seed == found["SEED"] else seed
+    seed = kept.get("classifier_of", {}).get("SEED", found.get("SEED"))
+    found["classifier.SEED"] = "SEED" if seed == found.get("SEED") else seed
     return {name: text_of(value) for name, value in found.items() if name not in NO_SETTINGS}
 
 

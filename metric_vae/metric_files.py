@@ -201,7 +201,8 @@ def check_shape(table, faces, kind, path):
         raise UserError(path, expected, found, _remedy_of_shape(array.shape, count, kind))
     settings = path.parent / "settings.json"
     if path.name == "embeddings.npy" and settings.exists():
-        made_of = read_json(settings)["data"]["fingerprint"]
+        data = read_json(settings).get("data")
+        made_of = data.get("fingerprint") if isinstance(data, dict) else None
         if made_of != faces.fingerprint:
             raise UserError(path, f"embeddings of these faces, fingerprint {faces.fingerprint}",
                             f"fingerprint {made_of}", "train a classifier on these faces, or load the others")

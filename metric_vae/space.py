@@ -67,7 +67,7 @@ class Space:
 
     def __init__(self, folder, model="dist_reg", device=torch.device("cpu")):
         self.folder, self.model, self.device = Path(folder), model, device
-        self.settings = storage.read_json(self.folder / "settings.json")
+        self.settings = storage.about_run(self.folder)
         self.classes = tuple(self.settings["data"]["classes"])
         self.size, self.channels = (self.settings["data"][name] for name in ("size", "channels"))
         self.vae = load_vae(self.folder, model, device)

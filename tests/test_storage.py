@@ -200,11 +200,15 @@ def test_paths_are_kept_absolute(tmp_path, monkeypatch):
 
 
 def test_a_run_of_another_format_or_without_an_entry_is_refused(tmp_path, user_error):
-    storage.start_settings(tmp_path, data={}, device="cpu", precision="fp32")
+    storage.start_settings(tmp_path, data=dict.fromkeys(storage.OF_DATA), faces={}, device="cpu",
+                           precision="fp32")
     settings = storage.read_json(tmp_path / "settings.json")
     assert storage.read_settings(tmp_path, {}) == {}
     storage.write_json(tmp_path / "settings.json", settings | dict(format=0))
     user_error(lambda: storage.read_settings(tmp_path, {}), "format 0", "check out the commit")
-    del settings["device"]
+    for entry in ("device", "precision", "data", "faces"):
+        storage.write_json(tmp_path / "settings.json", settings | {entry: 5})
+        user_error(lambda: storage.read_settings(tmp_path, {}), f"an entry {entry}")
+    del settings["data"]["size"]
     storage.write_json(tmp_path / "settings.json", settings)
-    user_error(lambda: storage.read_settings(tmp_path, {}), "an entry device")
+    user_error(lambda: storage.read_settings(tmp_path, {}), "an entry data.size")

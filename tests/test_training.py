@@ -134,8 +134,9 @@ def test_help_shows_what_the_script_does_and_every_constant_with_its_remark(scri
 
 def test_settings_come_back_from_a_run_folder_as_they_were(script, tmp_path):
     settings = parse(["BETA=(5,6)", "DIMS=None"], {"": script})
-    storage.start_settings(tmp_path, **stored(settings), data={}, device="cpu", precision="fp32")
-    again = storage.read_settings(tmp_path, {"": script, "vae": metric_vae.run})
+    storage.start_settings(tmp_path, **stored(settings), data=dict.fromkeys(storage.OF_DATA), faces={},
+                           device="cpu", precision="fp32")
+    again = storage.read_settings(tmp_path, {"": script})
     assert dataclasses.asdict(again[""]) == dataclasses.asdict(settings[""]) and list(again) == [""]
     assert restored({"BETA": [5.0, 6.0]}).BETA == (5.0, 6.0)
 
@@ -143,7 +144,8 @@ def test_settings_come_back_from_a_run_folder_as_they_were(script, tmp_path):
 def test_a_run_that_lacks_constants_says_which_and_of_what_commit_it_is(script, tmp_path, user_error):
     kept = stored(parse([], {"": script}))
     del kept["run"]["EPOCHS"]
-    storage.start_settings(tmp_path, **kept, data={}, device="cpu", precision="fp32")
+    storage.start_settings(tmp_path, **kept, data=dict.fromkeys(storage.OF_DATA), faces={},
+                           device="cpu", precision="fp32")
     user_error(lambda: storage.read_settings(tmp_path, {"": script}), tmp_path, "none of EPOCHS", storage.git_commit())
 
 

@@ -75,8 +75,7 @@ def _parse_value(argument, text, constant, script):
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):      # also of ((((...
         value = text
-    annotation = typing.get_type_hints(script).get(constant, type(default))
-    accepted = typing.get_args(annotation) or (annotation,)
+    accepted = _accepted(constant, script)
     if tuple in accepted and type(value) in (int, float):       # BETA=0 for BETA=(0.0, 0.0)
         value = (float(value),) * 2
     if float in accepted and (type(value) is int or value == "inf"):
@@ -91,6 +90,19 @@ def _parse_value(argument, text, constant, script):
         raise UserError(f"argument {argument}", f"a value like {default!r}", repr(text),
                         f"write {constant}=VALUE with the type that it has at the top of {script.__file__}")
     return tuple(map(float, value)) if isinstance(value, tuple) else value
+
+
+def _accepted(constant, script):
+    """The types that a constant may have: its annotation's, or else that of its default."""
+    annotation = typing.get_type_hints(script).get(constant, type(constants(script)[constant]))
+    return typing.get_args(annotation) or (annotation,)
+
+
+def fits(value, constant, script):
+    """Whether a value from settings.json has a type that a constant may have; whole numbers may stand for others."""
+    kind = {int: float}.get(type(value), type(value))
+    pair = not isinstance(value, tuple) or len(value) == 2 and {*map(type, value)} <= {int, float}
+    return pair and kind in [{int: float}.get(accepted, accepted) for accepted in _accepted(constant, script)]
 
 
 def help_text(scripts):

@@ -22,12 +22,14 @@ except ImportError:                                             # Windows
 from training.devices import choose_device
 from training.distributed import PROCESS, PROCESSES, of_first_process
 from training.errors import UserError
-from training.settings import constants, restored
+from training.settings import constants, fits, restored
 from training.stopping import unstoppable
 
 RUNS = Path(__file__).parents[1] / "experiments"
 FORMAT = 1                      # of settings.json and a run folder: one more whenever older ones cannot be read
 PATHS = ("DATA", "METRIC", "ARCHITECTURE")      # constants that may be paths
+ENTRIES = dict(data=dict, faces=dict, device=str, precision=str)       # of settings.json, besides the scripts'
+OF_DATA = ("name", "count", "size", "channels", "split", "classes", "fingerprint")
 
 
 # --- files
@@ -250,23 +252,39 @@ def finish_settings(folder):
         write_json(folder / "settings.json", {**read_json(folder / "settings.json"), "finished": True})
 
 
-def read_settings(folder, scripts):
-    """The Settings of the scripts of a run, {prefix: Settings}, of those that the run has.
-
-    scripts: {prefix: module}, where "" is run.py. Raises UserError where constants of these scripts are missing, as in
-    a run of an earlier version.
-    """
+def about_run(folder):
+    """The settings.json of a run, a dict; raises UserError where it is of another format or lacks an entry."""
     kept = read_json(folder / "settings.json")
     if kept.get("format") != FORMAT:
         raise UserError(folder, f"a run of format {FORMAT}, as this version writes", f"format {kept.get('format')}",
                         f"check out the commit of that run: {kept.get('git_commit')}")
-    for name in ("data", "device", "precision"):
-        if name not in kept:
-            raise UserError(folder / "settings.json", f"an entry {name}", "none",
+    bad = [name for name, kind in ENTRIES.items() if not isinstance(kept.get(name), kind)]
+    bad = bad or [f"data.{name}" for name in OF_DATA if name not in kept["data"]]
+    if bad:
+        raise UserError(folder / "settings.json", f"an entry {bad[0]}", "none", "restore the file, or start a new run")
+    return kept
+
+
+def read_settings(folder, scripts):
+    """The Settings of the scripts of a run, {prefix: Settings}, of those that the run has.
+
+    scripts: {prefix: module}, where "" is run.py. A constant that this version no longer has is left out. Raises
+    UserError where constants of these scripts are missing, as in a run of an earlier version, or of another type.
+    """
+    kept = about_run(folder)
+    parts = {prefix: kept.get(prefix or "run") for prefix in scripts if "run" in kept or (prefix or "run") in kept}
+    missing, settings = [], {}
+    for prefix, part in parts.items():
+        known, started = constants(scripts[prefix]), next(iter(parts.values()))     # of the script that was started
+        if not isinstance(part, dict):
+            raise UserError(folder / "settings.json", f"the constants of {prefix or 'run'}", repr(part),
                             "restore the file, or start a new run")
-    settings = {prefix: restored(kept[prefix or "run"]) for prefix in scripts if (prefix or "run") in kept}
-    there = {name for of_script in settings.values() for name in vars(of_script)}
-    missing = {name for prefix in settings for name in constants(scripts[prefix])} - there
+        missing += [f"{prefix}.{name}".lstrip(".") for name in known if name not in part and name not in started]
+        settings[prefix] = restored({name: value for name, value in part.items() if name in known})
+        for name, value in vars(settings[prefix]).items():
+            if not fits(value, name, scripts[prefix]):
+                raise UserError(folder / "settings.json", f"{name}: a value like {known[name]!r}", repr(value),
+                                "restore the file, or start a new run")
     if missing:
         raise UserError(folder, "a run with all constants of this version", f"none of {', '.join(sorted(missing))}",
                         f"check out the commit of that run: {kept.get('git_commit')}")
