@@ -25,6 +25,20 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_beside_it(tmp_path
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
 
 
+def test_a_program_that_is_stopped_as_torch_saves_is_stopped(tmp_path):
+    written = []
+
+    def stopped(part):
+        written.append(part)
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        return len(part)
+    with pytest.raises(KeyboardInterrupt):
+        storage.write_atomically(tmp_path / "a.pt", lambda file: torch.save(
+            torch.zeros(10), types.SimpleNamespace(write=stopped, flush=lambda: None)))
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_that_may_not_be_written_is_a_clear_error(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match="remedy"):

@@ -51,10 +51,12 @@ def write_atomically(path, write):
     except BaseException as error:
         with suppress(OSError):                                 # where nothing may be written, there is nothing left
             unfinished.unlink()
-        cause = error.__context__ if isinstance(error, RuntimeError) else error     # torch.save wraps a full disk's
-        if isinstance(cause, OSError):
+        cause = error.__context__ if isinstance(error, RuntimeError) else error     # torch.save hides a full disk's, or
+        if isinstance(cause, OSError):                                              # Ctrl-C, in an error of its own
             raise UserError(path, "a file that can be written", cause,
                             "free some disk space or choose a folder you may write to") from None
+        if isinstance(cause, KeyboardInterrupt):
+            raise cause from None
         raise
 
 
