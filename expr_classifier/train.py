@@ -138,9 +138,8 @@ def train(faces, settings, folder, seed, device, precision, board=Board(), name=
 
 def load_classifier(path, device, memory_format=torch.channels_last):
     """The trained classifier of a checkpoint, in eval mode."""
-    state = storage.load_checkpoint(path, device)
-    model = find_architecture(state["architecture"])(state["size"], state["classes"], state["channels"])
-    model.load_state_dict(state["model"])
+    model = storage.load_model(path, device, lambda state: find_architecture(state["architecture"])(
+        state["size"], state["classes"], state["channels"]))
     return model.to(device, memory_format=memory_format).eval().requires_grad_(False)
 
 

@@ -23,11 +23,11 @@ PAIRED = 600            # faces whose pairs give the scale, at most
 
 def load_vae(folder, name, device):
     """The trained VAE of a run folder, in eval mode; name: "no_dist_reg" or "dist_reg"."""
-    state = storage.load_checkpoint(folder / f"{name}.pt", device)
-    more = {"sees_light": True} if state.get("sees_light") else {}              # of light alone
-    vae = find_architecture(state["architecture"])(state["size"], state["z_dim"], state["metric_dims"],
-                                                   state["channels"], **more)
-    vae.load_state_dict(state["model"])
+    def build(state):
+        more = {"sees_light": True} if state.get("sees_light") else {}          # of light alone
+        return find_architecture(state["architecture"])(state["size"], state["z_dim"], state["metric_dims"],
+                                                        state["channels"], **more)
+    vae = storage.load_model(folder / f"{name}.pt", device, build)
     return vae.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
 
 

@@ -5,6 +5,8 @@ import types
 import pytest
 import torch
 
+from expr_classifier.train import load_classifier
+from metric_vae.trained import load_vae
 from training import storage
 from training.errors import UserError
 
@@ -170,6 +172,13 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path, user_error):
     torch.save(dict(model=model.state_dict()), path)
     user_error(lambda: storage.resume(path, model, torch.optim.Adam(model.parameters()), torch.Generator()),
                "optimizer")
+
+
+def test_a_checkpoint_of_another_network_is_not_loaded_as_this_one(tmp_path, user_error):
+    save_model(tmp_path / "a.pt", torch.nn.Linear(2, 2), architecture="light", size=16, channels=1)
+    user_error(lambda: load_classifier(tmp_path / "a.pt", "cpu"), "a.pt", "KeyError: 'classes'")
+    user_error(lambda: load_vae(tmp_path, "a", "cpu"), "a.pt", "KeyError: 'z_dim'")
+    user_error(lambda: storage.load_model(tmp_path / "a.pt", "cpu", lambda state: torch.nn.Linear(3, 2)), "size mismatch")
 
 
 @pytest.mark.parametrize("content", ["", "[]", "3", '{"finished": tr'])

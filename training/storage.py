@@ -114,6 +114,24 @@ def load_checkpoint(path, device="cpu"):
                         "restore it, or delete it: RESUME trains that stage again") from None
 
 
+def load_model(path, device, build):
+    """The model that build(state) makes of a checkpoint's dict, with its weights.
+
+    Raises UserError where it is missing, damaged, or of another kind of network, as where a user's own one has changed.
+    """
+    state = load_checkpoint(path, device)
+    try:
+        model = build(state)
+        model.load_state_dict(state["model"])
+        return model
+    except UserError:
+        raise
+    except Exception as error:                                  # KeyError, RuntimeError, ...
+        found = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise UserError(path, "a checkpoint of this network", found,
+                        "restore it, and the network's code as it was, or start a new run") from None
+
+
 def resume(path, model, optimizer, generator):
     """Load a checkpoint where there is one; returns (number of epochs that are done, its dict).
 

@@ -79,7 +79,8 @@ def damage(path, rng):
     """Break a file at random; returns how."""
     old = path.read_bytes()
     size = len(old)
-    kind = rng.choice(["cut", "flip", "header", "zeros", "noise", "text", "empty", "twice", "insert", "folder", "types"])
+    kind = rng.choice(["cut", "flip", "header", "zeros", "noise", "text", "empty", "twice", "insert", "folder", "types",
+                       "swapped"])
     new = bytearray(old)
     if kind == "cut":
         new = new[:rng.integers(0, size)]
@@ -100,6 +101,9 @@ def damage(path, rng):
     elif kind == "insert":
         place = rng.integers(0, size)
         new[place:place] = rng.bytes(rng.integers(1, 50))
+    elif kind == "swapped":
+        others = sorted(other for other in path.parent.iterdir() if other.is_file() and other != path)
+        new = rng.choice(others).read_bytes() if others else b""
     path.unlink()
     if kind == "folder":
         path.mkdir()
