@@ -20,7 +20,8 @@ def make_run(monkeypatch, tmp_path):
         folder = storage.RUNS / str(number)
         folder.mkdir(parents=True)
         settings = dict(format=storage.FORMAT, finished=True, device="cuda:1", precision="fp32", data=dict(
-            name="small", count=14, size=16, channels=1, classes=["a"], fingerprint=f"f{seed}", split=dict(train=9 - seed, val=2, test=3)),
+            name="small", count=14, size=16, channels=1, classes=["a"], fingerprint=f"f{seed}",
+            split=dict(train=9 - seed, val=2, test=3)),
             run=dict(DATA="auto", SEED=seed, DEVICE="auto", PRECISION="auto", RESUME=None, CLASSIFIER=number, LOG=None),
             classifier=dict(STEPS=1), faces={}, vae=dict(BETA=[beta, beta], STEPS=2))
         settings |= {"classifier_of": dict(folder="", SEED=of_classifier)} if of_classifier is not None else {}

@@ -125,8 +125,8 @@ def metric_of(kind, device):
 
 
 @pytest.mark.parametrize("architecture, kind, precision", [
-    ("light", "points", "bf16"), ("light", "function", "fp32"), ("light", "cosine", "bf16"), ("light", "matrix", "fp32"),
-    ("original", "sparse", "bf16")])
+    ("light", "points", "bf16"), ("light", "function", "fp32"), ("light", "cosine", "bf16"),
+    ("light", "matrix", "fp32"), ("original", "sparse", "bf16")])
 def test_a_vae_trains_and_is_scored(gpu, architecture, kind, precision, small_faces, tmp_path, monkeypatch):
     settings = replace(default_settings(vae_script), ARCHITECTURE=architecture, STEPS=1, Z_DIM=16, METRIC="pixels")
     saved = []

@@ -178,7 +178,8 @@ def test_a_checkpoint_of_another_network_is_not_loaded_as_this_one(tmp_path, use
     save_model(tmp_path / "a.pt", torch.nn.Linear(2, 2), architecture="light", size=16, channels=1)
     user_error(lambda: load_classifier(tmp_path / "a.pt", "cpu"), "a.pt", "KeyError: 'classes'")
     user_error(lambda: load_vae(tmp_path, "a", "cpu"), "a.pt", "KeyError: 'z_dim'")
-    user_error(lambda: storage.load_model(tmp_path / "a.pt", "cpu", lambda state: torch.nn.Linear(3, 2)), "size mismatch")
+    user_error(lambda: storage.load_model(tmp_path / "a.pt", "cpu", lambda state: torch.nn.Linear(3, 2)),
+               "size mismatch")
 
 
 @pytest.mark.parametrize("content", ["", "[]", "3", '{"finished": tr'])

@@ -22,5 +22,6 @@ def test_a_run_that_is_ill_treated_and_resumed_ends_with_the_same_numbers(name, 
 
 
 def test_a_run_with_other_numbers_is_found(undisturbed):
-    code, _, _ = runs.child(undisturbed.home, undisturbed.home / "other", lambda: runs.run.main([*runs.SMALL, "SEED=1"]))
-    assert code == 0 and undisturbed.differs(undisturbed.home / "other") == "files, log.jsonl"
+    folder = undisturbed.home / "other"
+    code, _, _ = runs.child(undisturbed.home, folder, lambda: runs.run.main([*runs.SMALL, "SEED=1"]))
+    assert code == 0 and undisturbed.differs(folder) == "files, log.jsonl"

@@ -30,6 +30,7 @@ SOURCES = [*ROOT.glob("*.py"), *(path for package in ("training", "data", "expr_
 SAFE = {"np.load": ("allow_pickle", False), "torch.load": ("weights_only", True)}      # only with this argument
 NEVER = ("eval", "exec", "compile", "os.system", "os.popen", "torch.hub.load", "torch.jit.load", "np.fromregex",
          "joblib.load", "yaml.load")
+PICKLERS = ("dill", "joblib", "shelve", "marshal", "cloudpickle")
 CPU = torch.device("cpu")
 
 
@@ -44,7 +45,7 @@ def unsafe(source):
             found.append(ast.unparse(node))
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             names = [getattr(node, "module", None) or ""] + [alias.name for alias in node.names]
-            found += [name for name in names if name.split(".")[0] in ("dill", "joblib", "shelve", "marshal", "cloudpickle")]
+            found += [name for name in names if name.split(".")[0] in PICKLERS]
         if ast.unparse(node).startswith("pickle.") and ast.unparse(node) != "pickle.UnpicklingError":
             found.append(ast.unparse(node))
         if isinstance(node, ast.Attribute) and node.attr == "MAX_IMAGE_PIXELS":

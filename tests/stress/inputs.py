@@ -4,6 +4,7 @@ import shutil
 import signal
 
 import numpy as np
+import sklearn.manifold                 # noqa: F401, experiments.py imports it late, each child anew
 import torch
 from PIL import Image
 from scipy.io import savemat
@@ -184,14 +185,16 @@ def use_space(folder):
 
 
 USES = {                        # what reads a run folder: name: (function of the folder, files that it reads)
-    "RESUME": (lambda folder: run.main(["RESUME=0"]), "settings.json log.jsonl classifier.pt embeddings.npy "
-               "no_dist_reg.pt dist_reg.pt no_dist_reg_latents.npz"),
-    "experiments": (lambda folder: experiments.main(SCORED), "settings.json log.jsonl classifier.pt judge.pt identity.pt "
-                    "second.pt no_dist_reg.pt dist_reg.pt no_dist_reg_latents.npz dist_reg_latents.npz scores.json"),
+    "RESUME": (lambda folder: run.main(["RESUME=0"]),
+               "settings.json log.jsonl classifier.pt embeddings.npy no_dist_reg.pt dist_reg.pt "
+               "no_dist_reg_latents.npz"),
+    "experiments": (lambda folder: experiments.main(SCORED),
+                    "settings.json log.jsonl classifier.pt judge.pt identity.pt second.pt no_dist_reg.pt dist_reg.pt "
+                    "no_dist_reg_latents.npz dist_reg_latents.npz scores.json"),
     "space": (use_space, "settings.json classifier.pt dist_reg.pt dist_reg_latents.npz"),
     "compare": (lambda folder: compare.main(["RUNS=0"]), "settings.json scores.json"),
-    "CLASSIFIER": (lambda folder: run.main(["CLASSIFIER=0", *runs.SMALL]), "settings.json log.jsonl classifier.pt "
-                   "embeddings.npy judge.pt no_dist_reg.pt"),
+    "CLASSIFIER": (lambda folder: run.main(["CLASSIFIER=0", *runs.SMALL]),
+                   "settings.json log.jsonl classifier.pt embeddings.npy judge.pt no_dist_reg.pt"),
     "METRIC": (lambda folder: vae_script.main([*runs.ALONE, f"METRIC={folder / 'embeddings.npy'}"]),
                "settings.json embeddings.npy")}
 

@@ -15,7 +15,7 @@ import time
 
 import numpy as np
 import torch
-import torch._dynamo                # training imports it late, each child anew
+import torch._dynamo                    # noqa: F401, training imports it late, each child anew
 
 import run
 from conftest import draw_small_images
@@ -104,7 +104,7 @@ class Undisturbed:
         return ", ".join(name for name, own, right in zip(names, numbers(folder / "0"), self.numbers) if own != right)
 
 
-# --- faults: each is called with the Undisturbed, a new folder and a random generator; returns a problem or an empty text
+# --- faults: functions of the Undisturbed, a new folder and a random generator to a problem or an empty text
 
 def sent(signum, right_codes):
     """The fault: a signal at a random moment. right_codes: the exit codes that it may end with."""
