@@ -1,4 +1,4 @@
-"""Ill-treats the program for about half an hour, and prints what it did not survive: python -m tests.stress (Linux)
+"""Ill-treats the program for about ten minutes, and prints what it did not survive: python -m tests.stress (Linux)
 
 Wrong arguments, broken inputs, and runs that are killed, stopped or starved and then resumed. Exit code 1 if anything
 ended in a traceback, a hang, a half-made run folder or other numbers. The default tests try fewer of each.
