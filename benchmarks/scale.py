@@ -52,13 +52,13 @@ def main(arguments):
     settings = parse_one(arguments, sys.modules[__name__])
     counts = whole_numbers("COUNTS", settings.COUNTS, 32)       # two batches
     check_at_least(1, settings, "STEPS")
+    check_at_least(0, settings, "MINUTES")
     check_seeds(settings, "SEED")
     if not STATUS.exists():
         raise UserError(STATUS, "Linux, which says there how much memory a program has", sys.platform, "run it there")
     device = choose_device(settings.DEVICE)
     folder = RESULTS / f"scale_{device.type}"
     storage.make_folder(folder)
-    counts = list(map(int, settings.COUNTS.split(",")))
     if settings.MINUTES:
         with tempfile.TemporaryDirectory() as scratch:
             write_faces(Path(scratch), max(counts), settings.SEED)
