@@ -46,7 +46,11 @@ def child(home, folder, main, during=lambda pid: None, seconds=SECONDS):
         signal.alarm(seconds)
         os.chdir(home)
         storage.RUNS = folder
-        run_script(main)
+        try:
+            run_script(main)
+        except (Exception, KeyboardInterrupt):                  # as the interpreter does; multiprocessing would not
+            sys.excepthook(*sys.exc_info())
+            sys.exit(1)
     folder.mkdir(exist_ok=True)
     log, began = folder / "log.txt", time.perf_counter()
     process = multiprocessing.get_context("fork").Process(target=work)
