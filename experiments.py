@@ -160,7 +160,8 @@ def analyse(run, settings):
               if (run.folder / f"{name}.pt").exists()}
     scores = {"split": settings.SPLIT} if run.finished else {"split": settings.SPLIT, "stopped": True}
     if C is not None:
-        scores["classifier"] = analyse_classifier(C, faces, held_out, rows, figures, settings.SEED, run.device, drawings)
+        scores["classifier"] = analyse_classifier(C, faces, held_out, rows, figures, settings.SEED, run.device,
+                                                  drawings)
         clock("classifier")
     if models:
         scores.update(analyse_vaes(models, C, run, settings, held_out, rows, clock, drawings))

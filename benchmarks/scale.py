@@ -3,7 +3,7 @@
 Out: benchmarks/results/scale_<device>/ with table.md, results.json and scale.png. Each number of faces gets a
 separate images.npy in a temporary folder (2.3 GB for a million) and is measured in a separate process.
 python -m benchmarks.scale
-With MINUTES=60, instead: what run.py holds while it works for an hour on the most of these faces, in hour.json and .png.
+With MINUTES=60 instead: what run.py holds while it works for an hour on most of these faces, in hour.json and .png.
 """
 import json
 import multiprocessing

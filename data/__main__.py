@@ -18,7 +18,7 @@ def main(arguments):
     options = parse_one([argument for argument in arguments[:1] if argument.startswith("-")] + arguments[1:],
                         options_script)
     if not arguments:
-        raise UserError("python -m data PATH", "a data set's name or a path", "no arguments", "python -m data synthetic")
+        raise UserError("python -m data PATH", "a data set's name or path", "no arguments", "python -m data synthetic")
     faces = load(arguments[0], options=options)
     print(summary(faces))
     path = FOLDER / "contact_sheet.png"

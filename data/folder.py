@@ -254,7 +254,8 @@ def _people(path, files, pattern):
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise UserError(f"IDENTITY_PATTERN={pattern}", "a regular expression", error, r'for example "^(S\d+)_"') from None
+        raise UserError(f"IDENTITY_PATTERN={pattern}", "a regular expression", error,
+                        r'for example "^(S\d+)_"') from None
     found = [compiled.search(file.name) or compiled.search(file.relative_to(path).as_posix()) for file in files]
     people = [match and match[min(1, compiled.groups)] for match in found]
     missing = [file for file, person in zip(files, people) if person is None]

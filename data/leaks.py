@@ -11,8 +11,8 @@ from training.errors import first_few
 CHUNK = 4096            # images looked at in one go
 HELD_OUT = 1000         # held-out faces, and
 TRAINING = 20000        # training faces that are looked at for nearly equal ones, at most, evenly spaced
-SAME = 0.996            # correlation of two faces' grey levels, averaged over squares, from which they are nearly equal:
-                        # frames of one video have more, faces of two people, or digits of one class, less
+SAME = 0.996            # correlation of two faces' grey levels, averaged over squares, from which they are nearly
+                        # equal: frames of one video have more, faces of two people, or digits of one class, less
 STILL = 1.0             # grey levels: squares with less standard deviation between images are left out
 RARE = 0.01             # share of nearly equal ones that any large set may have
 
@@ -53,7 +53,7 @@ def warn_of_leaks(images, digests, identities, split, where):
         apart = known & (identities[held_out] != identities[nearest])
         near = np.count_nonzero((correlations.max(1) > SAME) & ~apart)
         if near > RARE * len(held_out):
-            warn(f"{near} of {len(held_out)} test faces are nearly equal to a training face, as frames of one video are",
+            warn(f"{near} of {len(held_out)} test faces are nearly equal to a training face, as frames of a video are",
                  "name the people: IDENTITY_PATTERN for folders, identities for arrays")
 
 

@@ -49,7 +49,7 @@ def _keep_in_train(labels, identities, split):
     Where val or test would then be empty, a face or person that train can spare takes its place; where there is none,
     the label stays as it is.
     """
-    units = np.where(identities < 0, -1 - np.arange(len(split)), identities)    # a person, or a face of unknown identity
+    units = np.where(identities < 0, -1 - np.arange(len(split)), identities)    # a person, or a face of an unknown one
     sizes = dict(zip(*np.unique(units, return_counts=True)))
 
     def without(unit):                                          # first all of it back, then with another one instead

@@ -158,8 +158,8 @@ def test_fewer_training_faces_are_those_of_whole_people(small_faces):
 
 def test_fewer_faces_of_unknown_people_are_of_every_class_though_they_lie_sorted(small_faces):
     order = np.argsort(small_faces.labels[small_faces.split == 0], kind="stable")
-    sorted_faces = replace(small_faces, labels=np.concatenate([small_faces.labels[:56][order], small_faces.labels[56:]]),
-                           identities=np.full(70, -1))
+    labels = np.concatenate([small_faces.labels[:56][order], small_faces.labels[56:]])
+    sorted_faces = replace(small_faces, labels=labels, identities=np.full(70, -1))
     few = benchmark.fewer(sorted_faces, 40)
     assert len(few.rows("train")) == 40 and set(few.labels[few.rows("train")]) == set(range(7))
 

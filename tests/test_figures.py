@@ -275,8 +275,8 @@ def test_a_run_without_a_summary_gets_one_of_its_training_faces_and_keeps_it(
     model = load_vae(folder, "dist_reg", CPU)
     fit = density.fit
     monkeypatch.setattr(density, "fit", lambda *arguments: given.append(arguments) or fit(*arguments))
-    first, second = (summarize(model, "dist_reg", small_faces, Function(lambda x: x), small_faces.rows("train"), folder, 3,
-                               CPU) for _ in range(2))
+    first, second = (summarize(model, "dist_reg", small_faces, Function(lambda x: x), small_faces.rows("train"), folder,
+                               3, CPU) for _ in range(2))
     (z, labels, classes), = given                               # fitted once, then read
     assert (first.density.sample(9) == second.density.sample(9)).all() and "latents" in capsys.readouterr().out
     mu, sigma = encode(model, small_faces, small_faces.rows("train"), CPU)

@@ -40,7 +40,8 @@ def test_expressions_alone_get_a_drawn_split_from_the_seed(images, tmp_path):
 
 
 def test_a_missing_val_is_a_tenth_of_train_in_each_expression_and_test_stays(images, tmp_path, capsys):
-    faces = loaded(folder, write_folder(tmp_path, np.tile(images, (2, 1, 1))[:77], ("train", "test", "test", "test")), 16)
+    images = np.tile(images, (2, 1, 1))[:77]
+    faces = loaded(folder, write_folder(tmp_path, images, ("train", "test", "test", "test")), 16)
     train = 7 * 8                                               # persons 0..7
     assert "no val set: " in capsys.readouterr().out
     assert (faces.split == 2).sum() == 77 - train

@@ -57,6 +57,14 @@ def test_no_function_but_main_reads_a_scripts_constant(name):
                 assert not constants_read(code, module), (name, label, constants_read(code, module))
 
 
+def test_no_line_of_code_is_longer_than_120_characters():
+    files = [ROOT / "run.py", ROOT / "experiments.py",
+             *(path for package in (*PACKAGES, "tests") for path in (ROOT / package).rglob("*.py"))]
+    long = [(path.name, number) for path in files
+            for number, line in enumerate(path.read_text().splitlines(), 1) if len(line) > 120]
+    assert not long
+
+
 def test_a_function_that_reads_a_constant_is_found():
     module = importlib.import_module("run")
     code = compile("def f():\n    return SEED, vae_script.BETA", "x", "exec").co_consts[0]

@@ -28,8 +28,8 @@ class UserError(Exception):
 
 
 class Output:
-    """A stream whose reader may go away (as of: | head -1), or whose disk may be full: what is printed is lost then, and
-    the program goes on.
+    """A stream whose reader may go away (as of: | head -1), or whose disk may be full: what is printed is lost then,
+    and the program goes on.
     """
 
     def __init__(self, stream):
