@@ -68,7 +68,7 @@ class Loss:
                 part = slice(vae.metric_dims)
                 regularizer = self.regularize(given, mu[:, part], sigma[:, part], z[:, part]) / PROCESSES
             if with_consistency and self.has_consistency:
-                edit = edit_error(vae, mu, z)
+                edit = edit_error(vae, mu, z, self.settings.REST_SHARE)
         return Terms(error, kl, regularizer, edit)
 
     def regularize(self, given, mu, sigma, z):
@@ -109,18 +109,19 @@ class Loss:
             self.beta = (self.beta * (s.DUAL_RATE * excess.clamp(-1, 1)).exp()).clamp(max=1e8)
 
 
-def edit_error(vae, mu, z):
+def edit_error(vae, mu, z, rest_share):
     """The squared error with which the encoder, its weights held fixed, recovers the metric part of edited faces,
     divided by the variance of the metric part; 0: perfect, and it may exceed 1.
 
     mu, z (B, Z): in each second face the metric part is replaced by the next face's. The gradient reaches the weights
-    by which the metric part enters the decoder, and the rest of z, which learns to leave out what the metric part says.
-    If the whole decoder followed it, reconstructions would get worse for the sake of edits; if the metric part did, it
-    could become easy to recover instead of right. With several processes: the share of one.
+    by which the metric part enters the decoder, and, multiplied by rest_share, the rest of z, which learns to leave out
+    what the metric part says. If the whole decoder followed it, reconstructions would get worse for the sake of edits;
+    if the metric part did, it could become easy to recover instead of right. With several processes: the share of one.
     """
     dims = vae.metric_dims or z.shape[1]
-    part = mu[:, :dims].detach()
-    edited = torch.cat([z.detach().roll(-1, 0)[:, :dims], z[:, dims:]], 1)[::2]
+    part, fixed = mu[:, :dims].detach(), z.detach()
+    z = fixed + rest_share * (z - fixed)                        # the same values, with this share of the gradient
+    edited = torch.cat([fixed.roll(-1, 0)[:, :dims], z[:, dims:]], 1)[::2]
     wanted = part.roll(-1, 0)[::2]
     own = own_part(len(edited))
     seen = vae.see_part(vae.decode_part(edited[own]))

@@ -48,6 +48,8 @@ SEES_LIGHT: bool | None = None  # whether the branch of these dimensions sees ho
                                 # None: where d_D is of pixels or a function, as C does not see it
 CONSISTENCY = (0.0, 5.0)        # of the edit error: how badly the encoder recovers the metric part of faces that got
                                 # another one's. From the middle of training to its end, since it takes time
+REST_SHARE = 0.3                # share of the edit error's gradient that the rest of z gets, which so learns to leave
+                                # out what the metric part says; 0: none
 
 # --- training
 STEPS = 2200                    # batches, rounded to whole epochs, at least one

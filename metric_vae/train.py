@@ -23,8 +23,8 @@ from training.tensorboard import Board
 
 MODELS = ("no_dist_reg", "dist_reg")        # without and with the regulariser: the names of their files
 OF_METRIC = ("METRIC", "METRIC_NORM", "METRIC_KIND", "REGULARIZER", "BETA", "TARGET_STRESS", "REGULARIZE_ON",
-             "CONSISTENCY", "DUAL_RATE", "TURN", "ZOOM", "MOVE", "SEES_LIGHT")   # settings that only dist_reg
-                                                                # uses; METRIC_DIMS shapes both networks
+             "CONSISTENCY", "REST_SHARE", "DUAL_RATE", "TURN", "ZOOM", "MOVE", "SEES_LIGHT")   # settings that only
+                                                                # dist_reg uses; METRIC_DIMS shapes both networks
 LEAST = 4               # faces of a batch; a smaller last one joins the one before: if both faces of two get nearly
                         # equal metric parts, their variance is tiny and the edit error explodes
 SHOWN = 8               # faces at most in the pictures for TensorBoard
@@ -39,7 +39,7 @@ def check_settings(settings):
     check_at_least(1, s, "STEPS", "MEAN_OF")
     check_at_least(LEAST, s, "BATCH")
     check_between(1, 4096, s, "Z_DIM")                          # the covariance of each class is (Z, Z)
-    check_between(0, 1, s, "WARM_UP", "AVERAGE", "DUAL_RATE")
+    check_between(0, 1, s, "WARM_UP", "AVERAGE", "DUAL_RATE", "REST_SHARE")
     check_between(0, 180, s, "TURN")
     check_between(0, .9, s, "ZOOM")
     check_between(0, 1e3, s, "SHIFT", "MOVE")

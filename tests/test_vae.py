@@ -213,7 +213,7 @@ def test_the_edit_error_is_that_of_a_slow_loop_over_faces(count, dims):
             gaps.append(model.encode(model.decode(edited[None]))[0][0, :dims] - part[j])
         variance = sum((row - part.mean(0)).square().sum() for row in part) / count
         expected = sum(gap.square().sum() for gap in gaps) / len(gaps) / variance
-        assert float(edit_error(model, mu, z)) == pytest.approx(float(expected), rel=1e-4)
+        assert float(edit_error(model, mu, z, 0.3)) == pytest.approx(float(expected), rel=1e-4)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -230,9 +230,13 @@ def test_the_gradient_of_consistency_reaches_the_rest_of_z_and_of_the_decoder_on
     assert reached and all(name.startswith("encoder.") for name in reached)
     assert not any(name.startswith("encoder.metric.") for name in reached)      # light's branch of the metric part
     model.zero_grad()
-    mu, z = torch.randn(2, 6, 8).requires_grad_(True), torch.randn(6, 8, requires_grad=True)
-    edit_error(model, mu[0], z).backward()
-    assert mu.grad is None and not z.grad[:, :4].any() and z.grad[::2, 4:].any()
+    mu, gradients = torch.randn(6, 8, requires_grad=True), []
+    for share in (1, 0.3, 0):
+        z = x.flatten(1)[:, :8].clone().requires_grad_(True)
+        edit_error(model, mu, z, share).backward()
+        assert mu.grad is None and not z.grad[:, :4].any()
+        gradients.append(z.grad)
+    assert gradients[0][::2, 4:].any() and torch.allclose(gradients[1], 0.3 * gradients[0]) and not gradients[2].any()
 
 
 def test_beta_rises_while_the_stress_is_above_its_target_and_falls_below():
