@@ -7,7 +7,6 @@ With MINUTES=60 instead: what run.py holds while it works for an hour on most of
 """
 import json
 import multiprocessing
-import signal
 import subprocess
 import sys
 import tempfile
@@ -163,19 +162,19 @@ def watch(path, minutes):
                "storage.RUNS = Path(sys.argv[1])\nerrors.run_script(lambda: run.main(sys.argv[2:]))")
     process = subprocess.Popen([sys.executable, "-c", program, str(runs), f"DATA={path}", *WATCHED],
                                cwd=Path(__file__).parents[1])
-    size = lambda name: sum(file.stat().st_size for file in runs.glob(name)) / 2 ** 20
-    held = {name: [] for name in ("minutes", "memory, MiB", "open files", "log, MiB", "all files of the run, MiB")}
+    held = {name: [] for name in ("minutes", "memory, MiB", "open files", "files of the run, MiB")}
     begin = time.perf_counter()
     try:
         while process.poll() is None and time.perf_counter() - begin < 60 * minutes:
             time.sleep(min(60, 60 * minutes))
             if process.poll() is None:
                 values = ((time.perf_counter() - begin) / 60, own_memory(process.pid) / 2 ** 20,
-                          len(list(Path(f"/proc/{process.pid}/fd").iterdir())), size("*/log.jsonl"), size("*/*"))
+                          len(list(Path(f"/proc/{process.pid}/fd").iterdir())),
+                          sum(file.stat().st_size for file in runs.glob("*/*")) / 2 ** 20)
                 for of, value in zip(held.values(), values):
                     of.append(round(value, 3))
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         process.wait()
     if not held["minutes"]:
         raise UserError("run.py", "a run of more than a minute", f"it ended before, with {process.returncode}",
@@ -186,10 +185,10 @@ def watch(path, minutes):
 def draw_held(path, count, held):
     """Draw what watch found against the minutes."""
     minutes, *names = held
-    figure = Figure((10, 5.6), layout="constrained")
-    for axes, name in zip(figure.subplots(2, 2).flat, names):
+    figure = Figure((10, 3), layout="constrained")
+    for axes, name in zip(figure.subplots(1, 3), names):
         axes.plot(held[minutes], held[name], color="#0072B2")
-        axes.set(xlabel="minutes of run.py", ylabel=name, ylim=(0, 1.1 * max(held[name]) or 1))
+        axes.set(xlabel="minutes of run.py", ylabel=name, ylim=(0, 1.1 * max(held[name])))
         axes.grid(alpha=.25)
     figure.suptitle(f"run.py on {count:,} faces of 48x48 pixels, read from the disk")
     save(figure, path)
