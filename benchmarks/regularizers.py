@@ -63,7 +63,7 @@ SETTINGS = {
     "unwarped": "TURN=0.0 ZOOM=0.0 MOVE=0.0",               # the metric branch sees the faces as they are
     "table": "METRIC=table",
     "matrix": "METRIC=matrix",
-    "action_units": "METRIC=action_units",                      # of synthetic faces
+    "action_units": "METRIC=action_units METRIC_DIMS=16",       # the 20 of synthetic faces
     "conditional_vae": "",                                      # benchmarks/baselines.py
     "csvae": "",
     "reference": " ".join(text.removeprefix("vae.") for text in run.REFERENCE if text.startswith("vae.")),
