@@ -17,7 +17,7 @@ import pytest                                                   # noqa: E402, af
 from stress import arguments, inputs, runs                      # noqa: E402
 
 SEED = 0
-ARGUMENTS = 1                   # every so manieth value of every constant
+ARGUMENTS = 1                   # every n-th value of every constant
 DATA_FILES = 300
 RUN_FOLDERS = 100
 RUNS = {"SIGKILL": 100, "SIGTERM": 20, "SIGINT": 20, "SIGHUP": 10, "closed terminal": 10, "file size limit": 20,
