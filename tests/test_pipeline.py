@@ -272,9 +272,11 @@ def test_a_run_that_is_stopped_while_it_saves_goes_on_to_the_same_numbers(house)
 
 
 def test_an_analysis_that_is_stopped_while_it_draws_leaves_whole_figures(house):
-    process = start(house, "-c", STOPPED_WHILE_SAVING.format(number=int(signal.SIGINT)), "experiments.py", "RUN=0",
-                    "JUDGE_STEPS=1", "IDENTITY_STEPS=0", "SAMPLE=20", "SHOWN=2")
+    code = STOPPED_WHILE_SAVING.format(number=int(signal.SIGINT)).replace("len(saved) == 2", "False")
+    process = start(house, "-c", code, "experiments.py", "RUN=0", "JUDGE_STEPS=1", "IDENTITY_STEPS=0", "SAMPLE=20",
+                    "SHOWN=2")
     assert_stopped(process, "")
+    assert "dist_reg" in json.loads((house / "experiments" / "0" / "scores.json").read_text())
     figure, = (house / "experiments" / "0" / "figures").iterdir()
     assert figure.read_bytes().endswith(b"IEND\xaeB`\x82")
 
