@@ -143,7 +143,8 @@ def new_folder(settings, about, device, precision, other):
     if other is not None:
         with first_process_first():
             more["classifier_of"] = other.copy_to(folder, settings, device, precision)
-    storage.start_settings(folder, **stored(settings), data=about, device=str(device), precision=precision, **more)
+    constants = {name: storage.absolute(of_script) for name, of_script in stored(settings).items()}
+    storage.start_settings(folder, **constants, data=about, device=str(device), precision=precision, **more)
     return folder
 
 

@@ -62,8 +62,8 @@ def main(arguments):
         faces = load(settings.DATA, settings.IMAGE_SIZE, settings.FOLD, settings.SEED, options)
     check_faces(settings, faces, f"BATCH={settings.BATCH}")
     folder = storage.new_run_folder()
-    storage.start_settings(folder, data=faces.about(), classifier=asdict(settings), faces=asdict(options),
-                           device=str(device), precision=precision)
+    storage.start_settings(folder, data=faces.about(), classifier=storage.absolute(asdict(settings)),
+                           faces=asdict(options), device=str(device), precision=precision)
     model = train(faces, settings, folder, settings.SEED, device, precision, Board(settings.LOG, folder))
     write_embeddings(model, faces, settings.LAYER, folder, device)
     written = "embeddings.npy"

@@ -96,8 +96,8 @@ def main(arguments):
     metric = load_metric(settings.METRIC, faces, device, settings.METRIC_NORM, settings.METRIC_KIND)
     check_faces(settings, faces, metric, f"BATCH={settings.BATCH}")
     folder = storage.new_run_folder()
-    storage.start_settings(folder, data=faces.about(), vae=asdict(settings), faces=asdict(options), device=str(device),
-                           precision=precision)
+    storage.start_settings(folder, data=faces.about(), vae=storage.absolute(asdict(settings)), faces=asdict(options),
+                           device=str(device), precision=precision)
     board = Board(settings.LOG, folder)
     for name in MODELS:
         train(name, faces, metric, settings, folder, settings.SEED, device, precision, board)

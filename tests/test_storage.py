@@ -223,6 +223,14 @@ def test_paths_are_kept_absolute(tmp_path, monkeypatch):
     assert storage.absolute(dict(DATA="~nosuchuser/x"))["DATA"] == "~nosuchuser/x"
 
 
+def test_the_command_is_kept_without_the_place_of_the_checkout(tmp_path, monkeypatch):
+    for given, kept in ((str(storage.ROOT / "benchmarks" / "speed.py"), "benchmarks/speed.py"), ("run.py", "run.py"),
+                        ("/elsewhere/run.py", "/elsewhere/run.py")):
+        monkeypatch.setattr(storage.sys, "argv", [given, "SEED=1"])
+        storage.start_settings(tmp_path)
+        assert storage.read_json(tmp_path / "settings.json")["command"] == [kept, "SEED=1"]
+
+
 def test_a_run_of_another_format_or_without_an_entry_is_refused(tmp_path, user_error):
     storage.start_settings(tmp_path, data=dict.fromkeys(storage.OF_DATA), faces={}, device="cpu",
                            precision="fp32")

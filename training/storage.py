@@ -25,7 +25,8 @@ from training.errors import UserError
 from training.settings import constants, fits, restored
 from training.stopping import unstoppable
 
-RUNS = Path(__file__).parents[1] / "experiments"
+ROOT = Path(__file__).parents[1]
+RUNS = ROOT / "experiments"
 FORMAT = 1                      # of settings.json and a run folder: one more whenever older ones cannot be read
 PATHS = ("DATA", "METRIC", "ARCHITECTURE")      # constants that may be paths
 ENTRIES = dict(data=dict, faces=dict, device=str, precision=str)       # of settings.json, besides the scripts'
@@ -246,8 +247,8 @@ def is_finished(folder):
 def start_settings(folder, **settings):
     """Write settings.json: what is given, with versions, git commit and the command."""
     names = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "matplotlib")
-    settings = {name: absolute(value) if isinstance(value, dict) else value for name, value in settings.items()}
-    settings = dict(format=FORMAT, finished=False, command=sys.argv, started=time.strftime("%Y-%m-%d %H:%M:%S"),
+    command = [sys.argv[0].removeprefix(f"{ROOT}{os.sep}"), *sys.argv[1:]]     # python -m gives the whole path
+    settings = dict(format=FORMAT, finished=False, command=command, started=time.strftime("%Y-%m-%d %H:%M:%S"),
                     **settings, versions=dict(python=sys.version.split()[0], **{name: version(name) for name in names}),
                     git_commit=git_commit(), threads=torch.get_num_threads(), processes=PROCESSES)
     write_json(folder / "settings.json", settings)
