@@ -119,9 +119,9 @@ def edit_error(vae, mu, z, rest_share):
     if the metric part did, it could become easy to recover instead of right. With several processes: the share of one.
     """
     dims = vae.metric_dims or z.shape[1]
-    part, fixed = mu[:, :dims].detach(), z.detach()
-    z = fixed + rest_share * (z - fixed)                        # the same values, with this share of the gradient
-    edited = torch.cat([fixed.roll(-1, 0)[:, :dims], z[:, dims:]], 1)[::2]
+    part, detached = mu[:, :dims].detach(), z.detach()
+    z = detached + rest_share * (z - detached)                  # the same values, with this share of the gradient
+    edited = torch.cat([detached.roll(-1, 0)[:, :dims], z[:, dims:]], 1)[::2]
     wanted = part.roll(-1, 0)[::2]
     own = own_part(len(edited))
     seen = vae.see_part(vae.decode_part(edited[own]))

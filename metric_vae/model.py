@@ -213,6 +213,12 @@ def find_architecture(name):
     return choose(name, ARCHITECTURES, "ARCHITECTURE", "a function of (size, z_dim, metric_dims, channels) to a VAE")
 
 
+def build_vae(architecture, size, z_dim, metric_dims, channels, sees_light=False):
+    """The VAE, untrained, of an ARCHITECTURE; sees_light: see light, which alone has it."""
+    more = {"sees_light": True} if sees_light else {}
+    return find_architecture(architecture)(size, z_dim, metric_dims, channels, **more)
+
+
 def squared_error(x_hat, x):
     """Squared error summed over pixels, (B,); both (B, C, H, W)."""
     return (x_hat - x).square().sum((1, 2, 3))

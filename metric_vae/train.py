@@ -11,7 +11,7 @@ import torch
 from data.batches import Images, batches, evenly_spaced, warp
 from metric_vae.loss import Loss, Terms
 from metric_vae.metrics import check_kind, check_norm
-from metric_vae.model import find_architecture
+from metric_vae.model import build_vae, find_architecture
 from metric_vae.regularizers import REGULARIZERS
 from metric_vae.trained import summarize
 from training import storage
@@ -101,8 +101,7 @@ def sees_light(name, metric, settings):
 
 def build(settings, faces, light=False):
     """The VAE, untrained, that these settings describe for these faces; light: see sees_light."""
-    return find_architecture(settings.ARCHITECTURE)(faces.size, settings.Z_DIM, settings.METRIC_DIMS, faces.channels,
-                                                    **({"sees_light": True} if light else {}))
+    return build_vae(settings.ARCHITECTURE, faces.size, settings.Z_DIM, settings.METRIC_DIMS, faces.channels, light)
 
 
 def check_faces(settings, faces, metric, where=None):

@@ -82,14 +82,18 @@ def _parse_value(argument, text, constant, script):
         value = float(value)
     if str in accepted and type(value) not in accepted:
         value = text                                            # DATA=7 may be a folder named 7
-    pair = not isinstance(value, tuple) or len(value) == 2 and all(type(v) in (int, float) for v in value)
-    if type(value) not in accepted or not pair:                 # every schedule is a pair: first and last step
+    if type(value) not in accepted or not _may_be_schedule(value):
         if bool in accepted:
             raise UserError(f"argument {argument}", "True or False", repr(text),
                             f"write {constant}=True or {constant}=False")
         raise UserError(f"argument {argument}", f"a value like {default!r}", repr(text),
                         f"write {constant}=VALUE with the type that it has at the top of {script.__file__}")
     return tuple(map(float, value)) if isinstance(value, tuple) else value
+
+
+def _may_be_schedule(value):
+    """Whether a value is no tuple, or a schedule: two numbers, of the first and the last step."""
+    return not isinstance(value, tuple) or len(value) == 2 and all(type(part) in (int, float) for part in value)
 
 
 def _accepted(constant, script):
@@ -100,9 +104,8 @@ def _accepted(constant, script):
 
 def fits(value, constant, script):
     """Whether a value from settings.json has a type that a constant may have; whole numbers may stand for others."""
-    kind = {int: float}.get(type(value), type(value))
-    pair = not isinstance(value, tuple) or len(value) == 2 and {*map(type, value)} <= {int, float}
-    return pair and kind in [{int: float}.get(accepted, accepted) for accepted in _accepted(constant, script)]
+    accepted = [{int: float}.get(kind, kind) for kind in _accepted(constant, script)]
+    return _may_be_schedule(value) and {int: float}.get(type(value), type(value)) in accepted
 
 
 def help_text(scripts):
