@@ -3,7 +3,7 @@
 Out: benchmarks/results/scale_<device>/ with table.md, results.json and scale.png. Each number of faces gets a
 separate images.npy in a temporary folder (2.3 GB for a million) and is measured in a separate process.
 python -m benchmarks.scale
-With MINUTES=60 instead: what run.py holds while it works for an hour on most of these faces, in hour.json and .png.
+With MINUTES=60 instead: what run.py holds in an hour on the largest number, in hour.json and hour.png.
 """
 import json
 import multiprocessing
@@ -59,14 +59,7 @@ def main(arguments):
     folder = RESULTS / f"scale_{device.type}"
     storage.make_folder(folder)
     if settings.MINUTES:
-        with tempfile.TemporaryDirectory() as scratch:
-            write_faces(Path(scratch), max(counts), settings.SEED)
-            parts = np.random.default_rng(settings.SEED).choice(3, max(counts), p=[.05, .01, .94])
-            np.save(Path(scratch) / "split.npy", parts)         # few training faces: an hour sees some epochs
-            held = watch(Path(scratch), settings.MINUTES)
-        storage.write_json(folder / "hour.json", dict(faces=max(counts), git_commit=storage.git_commit(), **held))
-        draw_held(folder / "hour.png", max(counts), held)
-        print(f"wrote hour.json and hour.png to {folder}")
+        watch_run(folder, max(counts), settings.MINUTES, settings.SEED)
         return
     results = []
     for count in counts:
@@ -106,21 +99,21 @@ class Memory(threading.Thread):
 
     def __init__(self):
         super().__init__(daemon=True)
-        self.peak, self.start_bytes = 0, own_memory()
+        self.peak, self.start_bytes = 0, private_memory()
         self.start()
 
     def run(self):
         while True:
-            self.peak = max(self.peak, own_memory())
+            self.peak = max(self.peak, private_memory())
             time.sleep(0.02)
 
     def since_last(self):
         """MiB above the beginning, at most, since this was last asked."""
-        peak, self.peak = max(self.peak, own_memory()), 0
+        peak, self.peak = max(self.peak, private_memory()), 0
         return (peak - self.start_bytes) / 2 ** 20
 
 
-def own_memory(process="self"):
+def private_memory(process="self"):
     """Anonymous memory of a process in bytes (Linux); process: its number."""
     return int(Path(f"/proc/{process}/status").read_text().split("RssAnon:")[1].split()[0]) * 1024
 
@@ -152,6 +145,18 @@ def measure(path, steps, seed, device):
                 train_per_second=speed, load_mib=load_mib, embed_mib=embed_mib, train_mib=memory.since_last())
 
 
+def watch_run(folder, count, minutes, seed):
+    """Write hour.json and hour.png: what run.py holds while it works on so many faces."""
+    with tempfile.TemporaryDirectory() as scratch:
+        write_faces(Path(scratch), count, seed)
+        parts = np.random.default_rng(seed).choice(3, count, p=[.05, .01, .94])
+        np.save(Path(scratch) / "split.npy", parts)             # few training faces: an hour sees some epochs
+        held = watch(Path(scratch), minutes)
+    storage.write_json(folder / "hour.json", dict(faces=count, git_commit=storage.git_commit(), **held))
+    draw_held(folder / "hour.png", count, held)
+    print(f"wrote hour.json and hour.png to {folder}")
+
+
 def watch(path, minutes):
     """Start run.py on the faces at path, look at it once a minute, and stop it; returns {what it held: values}.
 
@@ -168,7 +173,7 @@ def watch(path, minutes):
         while process.poll() is None and time.perf_counter() - begin < 60 * minutes:
             time.sleep(min(60, 60 * minutes))
             if process.poll() is None:
-                values = ((time.perf_counter() - begin) / 60, own_memory(process.pid) / 2 ** 20,
+                values = ((time.perf_counter() - begin) / 60, private_memory(process.pid) / 2 ** 20,
                           len(list(Path(f"/proc/{process.pid}/fd").iterdir())),
                           sum(file.stat().st_size for file in runs.glob("*/*")) / 2 ** 20)
                 for of, value in zip(held.values(), values):
