@@ -14,7 +14,7 @@ import torch
 
 from expr_classifier.model import ARCHITECTURES
 from expr_classifier.train import load_classifier, train
-from training import storage
+from training import checkpoints, storage
 from training.errors import UserError, check_at_least, check_choice, check_schedules, check_seeds
 
 
@@ -34,11 +34,11 @@ def train_network(name, faces, settings, folder, seed, device, precision="fp32")
     """
     path = folder / f"{name}.pt"
     wanted = json.dumps([seed, faces.fingerprint, precision, asdict(settings)], sort_keys=True)
-    if not path.exists() or storage.load_checkpoint(path).get("settings") != wanted:
+    if not path.exists() or checkpoints.load_checkpoint(path).get("settings") != wanted:
         try:
             with tempfile.TemporaryDirectory() as scratch:
                 train(faces, settings, Path(scratch), seed, device, precision, name=name)
-                state = storage.load_checkpoint(Path(scratch) / "classifier.pt")
+                state = checkpoints.load_checkpoint(Path(scratch) / "classifier.pt")
         except UserError as error:
             print(f"no {name}.pt, and no scores that need it: {error}")
             return None

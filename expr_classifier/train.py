@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from data.batches import Images, batches, join
 from expr_classifier.model import LAYERS, find_architecture
-from training import storage
+from training import checkpoints, storage
 from training.devices import autocast, layout
 from training.distributed import add_up, add_up_gradients, average_buffers, gather, own_part
 from training.errors import UserError, check_at_least, check_batch, check_between, check_choice, check_schedules
@@ -92,7 +92,7 @@ def train(faces, settings, folder, seed, device, precision, board=Board(), name=
     least = least_batch(model)
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=settings.WEIGHT_DECAY, fused=True)
     checkpoint = folder / "classifier.pt"
-    done, _ = storage.resume(checkpoint, model, optimizer, generator)
+    done, _ = checkpoints.resume(checkpoint, model, optimizer, generator)
     images = Images(faces, device, memory_format)
     labels = torch.from_numpy(faces.labels).to(device)
     weights = torch.from_numpy(counts ** -float(settings.BALANCE)).float().to(device)
@@ -129,8 +129,9 @@ def train(faces, settings, folder, seed, device, precision, board=Board(), name=
         means = dict(loss=loss, train_accuracy=accuracy, val_accuracy=val_accuracy)
         storage.write_log(folder, "classifier", epoch + 1, **means, seconds=seconds,
                           images_per_second=len(train_rows) / seconds)
-        storage.save_checkpoint(checkpoint, model, optimizer, generator, epoch + 1, architecture=settings.ARCHITECTURE,
-                                size=faces.size, classes=classes, channels=faces.channels)
+        checkpoints.save_checkpoint(
+            checkpoint, model, optimizer, generator, epoch + 1, architecture=settings.ARCHITECTURE, size=faces.size,
+            classes=classes, channels=faces.channels)
         board.write("classifier", epoch + 1, means)
         bar.finished(epoch + 1, means)
     return model.eval().requires_grad_(False)
@@ -138,7 +139,7 @@ def train(faces, settings, folder, seed, device, precision, board=Board(), name=
 
 def load_classifier(path, device, memory_format=torch.channels_last):
     """The trained classifier of a checkpoint, in eval mode."""
-    model = storage.load_model(path, device, lambda state: find_architecture(state["architecture"])(
+    model = checkpoints.load_model(path, device, lambda state: find_architecture(state["architecture"])(
         state["size"], state["classes"], state["channels"]))
     return model.to(device, memory_format=memory_format).eval().requires_grad_(False)
 

@@ -14,7 +14,7 @@ from metric_vae.metrics import check_kind, check_norm
 from metric_vae.model import build_vae, find_architecture
 from metric_vae.regularizers import REGULARIZERS
 from metric_vae.trained import summarize
-from training import storage
+from training import checkpoints, storage
 from training.devices import autocast, layout
 from training.distributed import add_up, add_up_gradients, average_buffers, own_part
 from training.errors import UserError, check_at_least, check_batch, check_between, check_choice, check_schedules
@@ -138,7 +138,7 @@ def train(name, faces, metric, settings, folder, seed, device, precision, board=
     else:
         loss = Loss(replace(settings, BETA=(0.0, 0.0), TARGET_STRESS=None), None, device)
     checkpoint = folder / f"{name}.pt"
-    done, state = storage.resume(checkpoint, vae, optimizer, generator)
+    done, state = checkpoints.resume(checkpoint, vae, optimizer, generator)
     images = Images(faces, device, memory_format)
     if done:
         loss.alpha, loss.beta = state["alpha"], state["beta"]
@@ -190,9 +190,10 @@ def train(name, faces, metric, settings, folder, seed, device, precision, board=
         weights = dict(alpha=float(loss.alpha), beta=float(loss.beta), learning_rate=rate)
         storage.write_log(folder, name, epoch + 1, **means, **weights, seconds=seconds,
                           images_per_second=len(train_rows) / seconds)
-        storage.save_checkpoint(checkpoint, vae, optimizer, generator, epoch + 1, architecture=settings.ARCHITECTURE,
-                                size=faces.size, z_dim=settings.Z_DIM, metric_dims=settings.METRIC_DIMS,
-                                channels=faces.channels, sees_light=light, alpha=loss.alpha, beta=loss.beta)
+        checkpoints.save_checkpoint(
+            checkpoint, vae, optimizer, generator, epoch + 1, architecture=settings.ARCHITECTURE, size=faces.size,
+            z_dim=settings.Z_DIM, metric_dims=settings.METRIC_DIMS, channels=faces.channels, sees_light=light,
+            alpha=loss.alpha, beta=loss.beta)
         board.write(name, epoch + 1, means | weights,
                     lambda: reconstruct(vae, images, val_rows if len(val_rows) else train_rows))
         bar.finished(epoch + 1, {term: means[term] for term in (*Terms._fields, "loss", "val_loss")})

@@ -13,7 +13,7 @@ from data.batches import Images, as_pictures, batches, join
 from metric_vae import density
 from metric_vae.model import build_vae
 from metric_vae.statistics import best_scale, class_means, euclidean, stratified_rows
-from training import storage
+from training import checkpoints, storage
 from training.distributed import PROCESS, of_first_process, own_part
 from training.errors import UserError
 
@@ -23,7 +23,7 @@ PAIRED = 600            # faces whose pairs give the scale, at most
 
 def load_vae(folder, name, device):
     """The trained VAE of a run folder, in eval mode; name: "no_dist_reg" or "dist_reg"."""
-    vae = storage.load_model(folder / f"{name}.pt", device, lambda state: build_vae(
+    vae = checkpoints.load_model(folder / f"{name}.pt", device, lambda state: build_vae(
         *(state[part] for part in ("architecture", "size", "z_dim", "metric_dims", "channels")),
         state.get("sees_light", False)))
     return vae.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)

@@ -11,7 +11,7 @@ from conftest import draw_small_images
 from data.faces import checked
 from expr_classifier import train as classifier
 from expr_classifier.model import ARCHITECTURES
-from training import storage
+from training import checkpoints
 from training.settings import default_settings
 
 CPU = torch.device("cpu")
@@ -109,15 +109,15 @@ def test_a_saved_classifier_comes_back(trained, small_faces):
 def test_training_resumed_after_an_epoch_ends_with_the_same_weights(small_faces, tmp_path, monkeypatch):
     (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
     whole = classifier.train(small_faces, SMALL, tmp_path / "a", 0, CPU, "fp32")
-    save = storage.save_checkpoint
+    save = checkpoints.save_checkpoint
 
     def stop(*arguments, **more):
         save(*arguments, **more)
         raise KeyboardInterrupt
-    monkeypatch.setattr(storage, "save_checkpoint", stop)
+    monkeypatch.setattr(checkpoints, "save_checkpoint", stop)
     with pytest.raises(KeyboardInterrupt):
         classifier.train(small_faces, SMALL, tmp_path / "b", 0, CPU, "fp32")
-    monkeypatch.setattr(storage, "save_checkpoint", save)
+    monkeypatch.setattr(checkpoints, "save_checkpoint", save)
     again = classifier.train(small_faces, SMALL, tmp_path / "b", 0, CPU, "fp32")
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters()))
 

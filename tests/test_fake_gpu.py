@@ -16,8 +16,8 @@ import metric_vae.run as vae_script
 from expr_classifier import train as classifier
 from metric_vae import scores, train as vae, trained
 from metric_vae.metrics import Function, Matrix, Points, SparseMatrix
-from training import storage
-from training.devices import autocast, layout
+from training import checkpoints
+from training.devices import autocast
 from training.settings import default_settings
 
 GPU = torch.device("cuda", 0)
@@ -109,7 +109,7 @@ def test_the_rules_are_those_of_a_gpu(gpu):
 def test_a_classifier_trains(gpu, architecture, precision, small_faces, tmp_path, monkeypatch):
     settings = replace(default_settings(classifier_script), ARCHITECTURE=architecture, STEPS=1)
     saved = []
-    monkeypatch.setattr(storage, "save_checkpoint", lambda *rest, **more: saved.append(more))
+    monkeypatch.setattr(checkpoints, "save_checkpoint", lambda *rest, **more: saved.append(more))
     model = classifier.train(small_faces, settings, tmp_path, 0, gpu, precision)
     assert saved and next(model.parameters()).device == gpu
     assert classifier.write_embeddings(model, small_faces, "last", tmp_path, gpu).shape == (70, 7)
@@ -130,7 +130,7 @@ def metric_of(kind, device):
 def test_a_vae_trains_and_is_scored(gpu, architecture, kind, precision, small_faces, tmp_path, monkeypatch):
     settings = replace(default_settings(vae_script), ARCHITECTURE=architecture, STEPS=1, Z_DIM=16, METRIC="pixels")
     saved = []
-    monkeypatch.setattr(storage, "save_checkpoint", lambda *rest, **more: saved.append(more))
+    monkeypatch.setattr(checkpoints, "save_checkpoint", lambda *rest, **more: saved.append(more))
     for name in vae.MODELS:
         model = vae.train(name, small_faces, metric_of(kind, gpu), settings, tmp_path, 0, gpu, precision)
     assert len(saved) == 2 and next(model.parameters()).device == gpu

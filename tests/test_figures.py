@@ -24,7 +24,7 @@ from metric_vae.metrics import Function
 from metric_vae.model import ARCHITECTURES
 from metric_vae.scores import Latents, latents_of, other_classes, pair_of, pairs_of, score_reconstructions
 from metric_vae.trained import decode, encode, load_vae, summarize
-from training import storage
+from training import checkpoints
 from training.settings import default_settings
 
 CPU = torch.device("cpu")
@@ -198,7 +198,7 @@ def run_folder(tmp_path, monkeypatch):
         torch.manual_seed(0)
         for stage in stages:
             model = expr_classifier.model.light(16, 7) if stage == "classifier" else ARCHITECTURES["light"](16, 8, 4)
-            storage.save_checkpoint(tmp_path / f"{stage}.pt", model, torch.optim.Adam(model.parameters()),
+            checkpoints.save_checkpoint(tmp_path / f"{stage}.pt", model, torch.optim.Adam(model.parameters()),
                                     torch.Generator(), 1, architecture="light", size=16, classes=7, z_dim=8,
                                     metric_dims=4, channels=1)
         return tmp_path

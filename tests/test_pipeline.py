@@ -20,7 +20,8 @@ from metric_vae import train as vae
 from metric_vae.trained import load_summary, load_vae
 from metric_vae.loss import Loss
 from training.settings import parse_one
-from training.storage import load_checkpoint, read_log
+from training.checkpoints import load_checkpoint
+from training.storage import read_log
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ("DATA=faces.npz", "IMAGE_SIZE=16", "SEED=1", "DEVICE=cpu", "PRECISION=fp32", "classifier.STEPS=14",

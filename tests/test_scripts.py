@@ -23,7 +23,7 @@ from metric_vae import train as vae
 from metric_vae.model import light
 from metric_vae.scores import latents_of
 from metric_vae.trained import load_vae, summarize
-from training import storage
+from training import checkpoints, storage
 from training.settings import constants
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -88,7 +88,7 @@ def test_two_calls_do_not_see_each_others_arguments(home):
 
 def test_a_stopped_run_is_analysed_as_far_as_it_got_and_ends_with_the_same_latents(home, monkeypatch, capsys):
     run.main(["DATA=faces.npz", *QUICK, "vae.STEPS=8"])
-    save, saved = storage.save_checkpoint, []
+    save, saved = checkpoints.save_checkpoint, []
 
     def stop(path, *rest, **more):
         save(path, *rest, **more)
@@ -96,7 +96,7 @@ def test_a_stopped_run_is_analysed_as_far_as_it_got_and_ends_with_the_same_laten
         if path.name == "dist_reg.pt":
             raise KeyboardInterrupt
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(storage, "save_checkpoint", stop)
+        patch.setattr(checkpoints, "save_checkpoint", stop)
         run.main(["DATA=faces.npz", *QUICK, "vae.STEPS=8"])
     whole, folder = home / "experiments" / "0", home / "experiments" / "1"
     capsys.readouterr()

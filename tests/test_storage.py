@@ -7,7 +7,7 @@ import torch
 
 from expr_classifier.train import load_classifier
 from metric_vae.trained import load_vae
-from training import storage
+from training import checkpoints, storage
 from training.errors import UserError
 
 
@@ -94,10 +94,10 @@ def test_a_checkpoint_brings_weights_optimiser_and_random_numbers_back(tmp_path)
     model, optimizer, generator = parts()
     model(torch.randn(4, 3, generator=generator)).sum().backward()
     optimizer.step()
-    storage.save_checkpoint(tmp_path / "m.pt", model, optimizer, generator, 4, size=48)
+    checkpoints.save_checkpoint(tmp_path / "m.pt", model, optimizer, generator, 4, size=48)
     expected = torch.randn(3, generator=generator)
     model2, optimizer2, generator2 = parts()
-    done, state = storage.resume(tmp_path / "m.pt", model2, optimizer2, generator2)
+    done, state = checkpoints.resume(tmp_path / "m.pt", model2, optimizer2, generator2)
     assert done == 4 and state["size"] == 48
     assert torch.equal(model.weight, model2.weight)
     assert torch.equal(torch.randn(3, generator=generator2), expected)
@@ -108,13 +108,13 @@ def test_a_checkpoint_brings_weights_optimiser_and_random_numbers_back(tmp_path)
 def test_a_damaged_checkpoint_is_a_clear_error(tmp_path, content):
     (tmp_path / "m.pt").write_bytes(content)
     with pytest.raises(UserError, match="m.pt"):
-        storage.load_checkpoint(tmp_path / "m.pt")
+        checkpoints.load_checkpoint(tmp_path / "m.pt")
 
 
 def test_a_checkpoint_is_never_unpickled_as_code(tmp_path):
     torch.save(types.SimpleNamespace(a=1), tmp_path / "m.pt")
     with pytest.raises(UserError):
-        storage.load_checkpoint(tmp_path / "m.pt")
+        checkpoints.load_checkpoint(tmp_path / "m.pt")
 
 
 def test_a_resumed_run_keeps_its_precision_and_its_kind_of_device(tmp_path, user_error, monkeypatch):
@@ -151,7 +151,7 @@ def test_a_run_folder_is_held_by_one_program_alone(tmp_path, user_error):
 # --- damaged files
 
 def save_model(path, model, **more):
-    storage.save_checkpoint(path, model, torch.optim.Adam(model.parameters()), torch.Generator(), 3, **more)
+    checkpoints.save_checkpoint(path, model, torch.optim.Adam(model.parameters()), torch.Generator(), 3, **more)
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:len(b) // 2], lambda b: b"", lambda b: b"[]",
@@ -161,16 +161,16 @@ def test_a_damaged_checkpoint_is_refused_and_may_be_deleted(damage, tmp_path, us
     torch.nn.init.ones_(model.weight)
     save_model(path, model)
     path.write_bytes(damage(path.read_bytes()))                 # the last one: a single bit of a weight
-    user_error(lambda: storage.load_checkpoint(path), "a.pt", "delete it: RESUME trains that stage again")
+    user_error(lambda: checkpoints.load_checkpoint(path), "a.pt", "delete it: RESUME trains that stage again")
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path, user_error):
     path, model = tmp_path / "a.pt", torch.nn.Linear(2, 3)
     save_model(path, torch.nn.Linear(2, 2))
-    user_error(lambda: storage.resume(path, model, torch.optim.Adam(model.parameters()), torch.Generator()),
+    user_error(lambda: checkpoints.resume(path, model, torch.optim.Adam(model.parameters()), torch.Generator()),
                "a checkpoint of this stage", "size mismatch")
     torch.save(dict(model=model.state_dict()), path)
-    user_error(lambda: storage.resume(path, model, torch.optim.Adam(model.parameters()), torch.Generator()),
+    user_error(lambda: checkpoints.resume(path, model, torch.optim.Adam(model.parameters()), torch.Generator()),
                "optimizer")
 
 
@@ -178,7 +178,7 @@ def test_a_checkpoint_of_another_network_is_not_loaded_as_this_one(tmp_path, use
     save_model(tmp_path / "a.pt", torch.nn.Linear(2, 2), architecture="light", size=16, channels=1)
     user_error(lambda: load_classifier(tmp_path / "a.pt", "cpu"), "a.pt", "KeyError: 'classes'")
     user_error(lambda: load_vae(tmp_path, "a", "cpu"), "a.pt", "KeyError: 'z_dim'")
-    user_error(lambda: storage.load_model(tmp_path / "a.pt", "cpu", lambda state: torch.nn.Linear(3, 2)),
+    user_error(lambda: checkpoints.load_model(tmp_path / "a.pt", "cpu", lambda state: torch.nn.Linear(3, 2)),
                "size mismatch")
 
 

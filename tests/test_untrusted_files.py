@@ -21,7 +21,7 @@ from metric_vae.metrics import load_metric
 from metric_vae.space import Space
 from metric_vae.trained import load_summary
 from stress import inputs
-from training import storage
+from training import checkpoints, storage
 from training.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -137,7 +137,7 @@ def test_no_file_of_a_run_is_unpickled(tmp_path, evil, small_faces, user_error):
     for content in evil.values():
         path = tmp_path / "embeddings.npy"
         path.write_bytes(content)
-        for read in (storage.load_checkpoint, load_summary, storage.read_json, lambda path: load_metric(
+        for read in (checkpoints.load_checkpoint, load_summary, storage.read_json, lambda path: load_metric(
                 path, small_faces, CPU)):
             user_error(lambda: read(path), path)
         (tmp_path / "log.jsonl").write_bytes(content)
