@@ -20,7 +20,6 @@ from layouts import fer_rows, save_arrays, write_fer, write_folder
 from metric_vae import space
 from metric_vae.metrics import load_metric
 from stress import runs
-from training import storage
 from training.errors import UserError
 
 SECONDS = 20                    # after which an input counts as a hang
