@@ -1,9 +1,11 @@
 """The Faces record: checks, splits, sizes, fingerprint, summary."""
 
+import re
 import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from data import __main__ as command
@@ -237,16 +239,22 @@ def test_image_sizes_that_are_no_multiple_of_8_are_refused(size, user_error):
     user_error(lambda: load("synthetic", image_size=size), "IMAGE_SIZE", size)
 
 
-def test_a_user_error_is_no_traceback(monkeypatch):
+def refuse():
+    raise UserError("here", "this", "that", "do so")
+
+
+@pytest.mark.parametrize("fail, message", [
+    (refuse, "error: here\n  expected: this\n  found:    that\n  remedy:   do so"),
+    (lambda: torch.empty(2 ** 50),
+     "error: memory\n  expected: enough of it\n  found:    .*alloc.*\n  remedy:   smaller .*"),
+    (lambda: bytearray(2 ** 60), "error: memory\n  expected: enough of it\n  found:    MemoryError\n  remedy:   smaller .*")])
+def test_a_user_error_and_too_little_memory_are_no_tracebacks(fail, message, monkeypatch):
     for stream in ("stdout", "stderr"):
         monkeypatch.setattr(sys, stream, getattr(sys, stream))             # run_script replaces them
     monkeypatch.setattr(errors, "listen", lambda **_: None)
-
-    def fail():
-        raise UserError("here", "this", "that", "do so")
     with pytest.raises(SystemExit) as caught:
         errors.run_script(fail)
-    assert str(caught.value) == "error: here\n  expected: this\n  found:    that\n  remedy:   do so"
+    assert re.fullmatch(message, str(caught.value))
 
 
 def test_training_faces_that_are_also_held_out_are_counted(images, labels, capsys):

@@ -80,15 +80,25 @@ def run_script(main, when_stopped=""):
         main()
     except UserError as error:
         sys.exit(f"error: {error}")
-    except RuntimeError as error:
+    except (MemoryError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            found = str(error).splitlines() or [type(error).__name__]
+            sys.exit("error: " + str(UserError("memory", "enough of it", found[0],
+                                               f"smaller batches, faces or SAMPLE, or another DEVICE. {when_stopped}")))
         lost = re.search("gloo|nccl|connection (closed|reset|refused)", str(error), re.IGNORECASE)
-        if PROCESSES == 1 or not lost or isinstance(error, torch.OutOfMemoryError):
+        if PROCESSES == 1 or not lost:
             raise
         sys.exit(f"error: process {PROCESS} of {PROCESSES} lost the others: one of them died, or cannot be reached\n"
                  f"  found:    {error}\n  remedy:   see what that process printed. {when_stopped}")
     listen()
     if distributed.is_initialized():
         distributed.destroy_process_group()
+
+
+def is_out_of_memory(error):
+    """Whether an exception says that the memory does not suffice; torch has no class of its own for a CPU's."""
+    return (isinstance(error, (MemoryError, torch.OutOfMemoryError))
+            or re.search("can't allocate memory|bad_alloc|cannot allocate memory", str(error), re.IGNORECASE) is not None)
 
 
 # --- checks of settings
