@@ -21,6 +21,7 @@ import metric_vae.run as vae_script
 import run
 from benchmarks import baselines
 from benchmarks.pareto import pareto, steps
+from benchmarks.tables import spread, summary, table
 from data.faces import Faces
 from data.sources import load
 from expr_classifier import judges, train as classifier
@@ -60,10 +61,9 @@ ADVERSARY_STEPS = 1         # of the adversary for each one of the VAE
 SETTINGS = {
     "none": "",                                                 # without a metric: no_dist_reg
     "ours": "",
-    "unwarped": "TURN=0.0 ZOOM=0.0 MOVE=0.0",               # the metric branch sees the faces as they are
     "table": "METRIC=table",
     "matrix": "METRIC=matrix",
-    "action_units": "METRIC=action_units METRIC_DIMS=16",       # the 20 of synthetic faces
+    "action_units": "METRIC=action_units METRIC_DIMS=16 METRIC_BATCH=96",       # the 20 of synthetic faces
     "conditional_vae": "",                                      # benchmarks/baselines.py
     "csvae": "",
     "reference": " ".join(text.removeprefix("vae.") for text in run.REFERENCE if text.startswith("vae.")),
@@ -80,25 +80,8 @@ for _times in LONGER[1:]:
     SETTINGS |= {f"{_name}_x{_times}": f"STEPS={_times * vae_script.STEPS}" for _name in ("none", "ours")}
 
 RESULTS = Path(__file__).parent / "results"
-SCORES = {                  # the table's columns: heading, decimals
-    "error": ("error", 2), "error_ratio": ("error ratio", 3), "kl": ("KL", 0), "spearman": ("Spearman", 3),
-    "stress": ("stress", 3), "knn_accuracy": ("kNN", 3), "judge_on_reconstructions": ("judge on reconstructions", 3),
-    "edit_success": ("edit success", 3), "edit_share": ("/ judge on faces", 2), "identity_kept": ("identity kept", 3),
-    "identity_share": ("/ on faces", 2), "edit_error_to_truth": ("edit error to truth", 2),
-    "high_frequencies": ("fine texture", 2), "high_frequencies_of_edits": ("of edits", 2), "frechet": ("Frechet", 0),
-    "frechet_prior": ("Frechet, N(0, I)", 0), "seconds": ("seconds", 0), "epochs": ("epochs", 0)}
 BASELINE_SETTINGS = ("LABEL_SCALE", "W_DIM", "W_MEAN", "W_KL", "ADVERSARY", "ADVERSARY_WIDTH", "ADVERSARY_STEPS")
 BASELINES = {"conditional_vae": "cvae", "csvae": "csvae"}       # point: its name in benchmarks/baselines.py
-SUMMARY = {                 # the columns of summary.md, which the README shows
-    "none": "no regulariser", "ours": "with the regulariser", "table": "the same, `METRIC` a table of points",
-    "conditional_vae": "conditional VAE", "csvae": "CSVAE"}
-SUMMARY_SCORES = {          # its rows
-    "error": "squared error, summed over pixels", "error_ratio": "squared error, no regulariser = 1",
-    "spearman": "Spearman, latent against given distances", "stress": "Kruskal stress",
-    "edit_success": "edit success", "edit_share": "edit success, judge's accuracy on real faces = 1",
-    "identity_share": "identity kept by edits, real faces = 1",
-    "edit_error_to_truth": "error of edits to the true face, reconstructions = 1",
-    "frechet": "Frechet distance of samples"}
 MARKED = {"none": ("s", 8), "ours": ("*", 14), "reference": ("D", 8), "conditional_vae": ("^", 8),
           "csvae": ("v", 8)}                                    # in the figure: marker and its size
 
@@ -353,48 +336,6 @@ def write_results(bench):
     if len(curves["ours"]) > 1:
         steps(folder / "steps.png", title, curves, ceilings)
     print(f"{text}\nwrote the results to {folder}")
-
-
-def spread(runs):
-    """[mean, min, max] over seeds of each score; runs: {seed: scores}."""
-    names = dict.fromkeys(name for scores in runs.values() for name in scores)
-    values = {name: [scores[name] for scores in runs.values() if name in scores] for name in names}
-    return {name: [float(np.mean(v)), min(v), max(v)] for name, v in values.items()}
-
-
-def cell(scores, name):
-    """mean (min..max) of a score, or nothing."""
-    if name not in scores:
-        return ""
-    _, decimals = SCORES.get(name, (name, 3))
-    return "{:.{d}f} ({:.{d}f}..{:.{d}f})".format(*scores[name], d=decimals)
-
-
-def table(title, points, ceilings, counts):
-    """The results in Markdown: a row a point, a column a score."""
-    lines = [f"{title}. Mean (min..max) over seeds.", "",
-             f"Distances of a second classifier: Spearman {cell(ceilings, 'ceiling_spearman')}, stress "
-             f"{cell(ceilings, 'ceiling_stress')}. Accuracy: classifier {cell(ceilings, 'classifier_accuracy')}, judge "
-             f"{cell(ceilings, 'judge_accuracy')}.", "",
-             "| | point | seeds | " + " | ".join(heading for heading, _ in SCORES.values()) + " |",
-             "|---" * (len(SCORES) + 3) + "|"]
-    for number, (name, scores) in enumerate(points.items(), 1):
-        cells = [cell(scores, key) for key in SCORES]
-        lines.append(f"| {number} | {name} | {counts[name]} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def summary(title, points, ceilings):
-    """The points and scores of SUMMARY in Markdown: a row a score, a column a point; mean (min..max)."""
-    shown = [name for name in SUMMARY if name in points]
-    lines = [f"{title}. Mean (min..max) over seeds.", "",
-             "| | " + " | ".join(SUMMARY[name] for name in shown) + " | a second classifier |",
-             "|---" * (len(shown) + 2) + "|"]
-    for score, what in SUMMARY_SCORES.items():
-        cells = [cell(points[name], score) for name in shown] + [cell(ceilings, f"ceiling_{score}")]
-        if any(cells):
-            lines.append(f"| {what} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
 
 
 def style(name):

@@ -21,6 +21,15 @@ class Terms(NamedTuple):
     consistency: torch.Tensor           # the edit error
 
 
+class Pairs(NamedTuple):
+    """Faces of which the regulariser takes the pairs: rows (B,), the pixels x (b, C, H, W) of the own part of them, and
+    noise (B, k) standard normal.
+    """
+    rows: torch.Tensor
+    x: torch.Tensor
+    noise: torch.Tensor
+
+
 class Loss:
     """The loss of a VAE and the weights of its terms, which follow a schedule or are tuned step by step.
 
@@ -47,29 +56,36 @@ class Loss:
         """Whether the consistency is ever part of this loss."""
         return self.metric is not None and max(self.settings.CONSISTENCY) > 0
 
-    def __call__(self, vae, rows, x, noise, with_consistency, warped=None):
+    def __call__(self, vae, rows, x, noise, with_consistency, pairs=None):
         """The Terms of the faces rows (B,); x (b, C, H, W): the pixels of the own part of them; noise (B, Z) standard
-        normal; with_consistency: whether to spend time on that term; warped: what the metric and the metric branch see
-        of the faces instead of x.
+        normal; with_consistency: whether to spend time on that term; pairs: the Pairs of the regulariser, which see
+        only the metric branch; None: those of these faces.
 
         Without processes b = B. A single face has no pairs: its loss is only error and KL.
         """
         count = len(rows)
-        own_mu, own_sigma = vae.encode(x, warped)               # (b, Z), (b, Z)
+        own_mu, own_sigma = vae.encode(x)                       # (b, Z), (b, Z)
         own_z = own_mu + own_sigma * noise[own_part(count)]
         x_hat = vae.decode(own_z)                               # (b, C, H, W)
         error = squared_error(x_hat, x).sum() / count
         kl = kl_divergence(own_mu, own_sigma).sum() / count
         regularizer = edit = torch.zeros((), device=x.device)
         if self.metric is not None and count > 1:
-            given = self.metric(rows, x if warped is None else warped)
-            mu, sigma, z = gather(torch.stack([own_mu, own_sigma, own_z], 1), count).unbind(1)      # (B, Z) each
-            if self.settings.REGULARIZER != "none":
-                part = slice(vae.metric_dims)
-                regularizer = self.regularize(given, mu[:, part], sigma[:, part], z[:, part]) / PROCESSES
+            latents = gather(torch.stack([own_mu, own_sigma, own_z], 1), count)                     # (B, 3, Z)
             if with_consistency and self.has_consistency:
-                edit = edit_error(vae, mu, z, self.settings.REST_SHARE)
+                edit = edit_error(vae, latents[:, 0], latents[:, 2])
+            if self.settings.REGULARIZER != "none":
+                if pairs is not None:
+                    rows, x, latents = pairs.rows, pairs.x, self._latents_of(vae, pairs)
+                mu, sigma, z = latents[..., :vae.metric_dims].unbind(1)
+                regularizer = self.regularize(self.metric(rows, x), mu, sigma, z) / PROCESSES
         return Terms(error, kl, regularizer, edit)
+
+    def _latents_of(self, vae, pairs):
+        """The metric part of mu, sigma and z of Pairs, (B, 3, k)."""
+        count = len(pairs.rows)
+        mu, sigma = vae.encode_part(pairs.x)
+        return gather(torch.stack([mu, sigma, mu + sigma * pairs.noise[own_part(count)]], 1), count)
 
     def regularize(self, given, mu, sigma, z):
         """The value of REGULARIZER for one batch, 0 where none of its pairs is given; mu, sigma, z (B, k): the latents
@@ -109,19 +125,18 @@ class Loss:
             self.beta = (self.beta * (s.DUAL_RATE * excess.clamp(-1, 1)).exp()).clamp(max=1e8)
 
 
-def edit_error(vae, mu, z, rest_share):
+def edit_error(vae, mu, z):
     """The squared error with which the encoder, its weights held fixed, recovers the metric part of edited faces,
     divided by the variance of the metric part; 0: perfect, and it may exceed 1.
 
     mu, z (B, Z): in each second face the metric part is replaced by the next face's. The gradient reaches the weights
-    by which the metric part enters the decoder, and, multiplied by rest_share, the rest of z, which learns to leave out
-    what the metric part says. If the whole decoder followed it, reconstructions would get worse for the sake of edits;
-    if the metric part did, it could become easy to recover instead of right. With several processes: the share of one.
+    by which the metric part enters the decoder, and the rest of z, which learns to leave out what the metric part says.
+    If the whole decoder followed it, reconstructions would get worse for the sake of edits; if the metric part did, it
+    could become easy to recover instead of right. With several processes: the share of one.
     """
     dims = vae.metric_dims or z.shape[1]
-    part, detached = mu[:, :dims].detach(), z.detach()
-    z = detached + rest_share * (z - detached)                  # the same values, with this share of the gradient
-    edited = torch.cat([detached.roll(-1, 0)[:, :dims], z[:, dims:]], 1)[::2]
+    part = mu[:, :dims].detach()
+    edited = torch.cat([z.detach().roll(-1, 0)[:, :dims], z[:, dims:]], 1)[::2]
     wanted = part.roll(-1, 0)[::2]
     own = own_part(len(edited))
     seen = vae.see_part(vae.decode_part(edited[own]))

@@ -28,12 +28,13 @@ class VAE(nn.Module):
         """Whether the metric part has a branch of its own."""
         return isinstance(self.encoder, Branches)
 
-    def encode(self, x, warped=None):
-        """mu and sigma of q(z|x), float32 (B, z_dim) each; sigma = softplus, at least SIGMA_MIN.
+    def encode(self, x):
+        """mu and sigma of q(z|x), float32 (B, z_dim) each; sigma = softplus, at least SIGMA_MIN."""
+        return gaussian(self.encoder(x))
 
-        warped: what the metric branch sees of the faces instead of x.
-        """
-        return gaussian(self.encoder(x) if warped is None else self.encoder(x, warped))
+    def encode_part(self, x):
+        """mu and sigma of the metric part, float32 (B, k) each, by its branch alone."""
+        return gaussian(self.encoder.metric(x))
 
     def decode(self, z):
         """The mean of p(x|z), float32 (B, C, H, W)."""
@@ -122,9 +123,8 @@ class Branches(nn.Module):
         self.told = nn.Linear(metric_dims, rest_dims, bias=False)
         nn.init.zeros_(self.told.weight)
 
-    def forward(self, x, warped=None):
-        """warped: what the metric branch sees instead of x."""
-        mu, sigma = self.metric(x if warped is None else warped).chunk(2, 1)
+    def forward(self, x):
+        mu, sigma = self.metric(x).chunk(2, 1)
         mu_rest, sigma_rest = self.rest(x).chunk(2, 1)
         return torch.cat([mu, mu_rest + self.told(mu.detach()), sigma, sigma_rest], 1)
 

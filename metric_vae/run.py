@@ -48,8 +48,6 @@ SEES_LIGHT: bool | None = None  # whether the branch of these dimensions sees ho
                                 # None: where d_D is of pixels or a function, as C does not see it
 CONSISTENCY = (0.0, 5.0)        # of the edit error: how badly the encoder recovers the metric part of faces that got
                                 # another one's. From the middle of training to its end, since it takes time
-REST_SHARE = 0.3                # share of the edit error's gradient that the rest of z gets, which so learns to leave
-                                # out what the metric part says; 0: none
 
 # --- training
 STEPS = 2200                    # batches, rounded to whole epochs, at least one
@@ -61,9 +59,12 @@ MAX_GRADIENT: float | None = 100.0      # larger norms of the gradient are scale
                                         # of all else separately; None: never
 FLIP = True                     # mirror each training face with probability 1/2
 SHIFT = 0                       # pixels that a training face is moved by at most
-TURN = 12.0                     # where d_D is of pixels, not looked up in a file: what it and the metric branch see of
-ZOOM = 0.12                     # a training face is turned by at most so many degrees, stretched or shrunk by at most
-MOVE = 2.0                      # this share, across and down each by its own, and moved by at most so many pixels
+METRIC_BATCH = 48               # faces of the regulariser in each step, drawn at random. Only the metric branch sees
+                                # them; without METRIC_DIMS they are those of the batch
+TURN = 12.0                     # these faces are turned by at most so many degrees, stretched or shrunk by at most this
+ZOOM = 0.12                     # share, across and down each by its own, and moved by at most so many pixels; d_D is
+MOVE = 2.0                      # that of the faces as they then are
+LOOKED_UP = 0.33                # share of TURN, ZOOM and MOVE where d_D is looked up for each face and cannot follow
 UNLABELLED = True               # train on unlabelled faces too
 MEAN_OF = 4096                  # training faces, at most, whose mean the decoder adds
 

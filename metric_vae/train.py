@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 import torch
 
 from data.batches import Images, batches, evenly_spaced, warp
-from metric_vae.loss import Loss, Terms
+from metric_vae.loss import Loss, Pairs, Terms
 from metric_vae.metrics import check_kind, check_norm
 from metric_vae.model import build_vae, find_architecture
 from metric_vae.regularizers import REGULARIZERS
@@ -23,8 +23,9 @@ from training.tensorboard import Board
 
 MODELS = ("no_dist_reg", "dist_reg")        # without and with the regulariser: the names of their files
 OF_METRIC = ("METRIC", "METRIC_NORM", "METRIC_KIND", "REGULARIZER", "BETA", "TARGET_STRESS", "REGULARIZE_ON",
-             "CONSISTENCY", "REST_SHARE", "DUAL_RATE", "TURN", "ZOOM", "MOVE", "SEES_LIGHT")   # settings that only
-                                                                # dist_reg uses; METRIC_DIMS shapes both networks
+             "CONSISTENCY", "DUAL_RATE", "METRIC_BATCH", "TURN", "ZOOM", "MOVE", "LOOKED_UP",
+             "SEES_LIGHT")                                      # settings that only dist_reg uses; METRIC_DIMS shapes
+                                                                # both networks
 LEAST = 4               # faces of a batch; a smaller last one joins the one before: if both faces of two get nearly
                         # equal metric parts, their variance is tiny and the edit error explodes
 SHOWN = 8               # faces at most in the pictures for TensorBoard
@@ -37,9 +38,9 @@ def check_settings(settings):
     check_choice("REGULARIZER", s.REGULARIZER, ("none", *REGULARIZERS))
     check_choice("REGULARIZE_ON", s.REGULARIZE_ON, (None, "mu", "z", "expected"))
     check_at_least(1, s, "STEPS", "MEAN_OF")
-    check_at_least(LEAST, s, "BATCH")
+    check_at_least(LEAST, s, "BATCH", "METRIC_BATCH")
     check_between(1, 4096, s, "Z_DIM")                          # the covariance of each class is (Z, Z)
-    check_between(0, 1, s, "WARM_UP", "AVERAGE", "DUAL_RATE", "REST_SHARE")
+    check_between(0, 1, s, "WARM_UP", "AVERAGE", "DUAL_RATE", "LOOKED_UP")
     check_between(0, 180, s, "TURN")
     check_between(0, .9, s, "ZOOM")
     check_between(0, 1e3, s, "SHIFT", "MOVE")
@@ -118,6 +119,16 @@ def set_mean_face(mean_face, images, rows, most):
     mean_face.face.copy_(images(torch.as_tensor(evenly_spaced(rows, most))).mean(0))
 
 
+def draw_pairs(images, rows, metric, settings, generator):
+    """The Pairs of a step: METRIC_BATCH of these rows, drawn at random; the faces turned, stretched and moved."""
+    s, device = settings, images.device
+    rows = rows[torch.randint(len(rows), (s.METRIC_BATCH,), generator=generator, device=device)]
+    part, share = own_part(len(rows)), 1 if metric.sees_faces else s.LOOKED_UP
+    x = images(rows, generator, s.FLIP, s.SHIFT, part=part)
+    x = warp(x, len(rows), generator, share * s.TURN, share * s.ZOOM, share * s.MOVE, part)
+    return Pairs(rows, x, torch.randn(len(rows), s.METRIC_DIMS, generator=generator, device=device))
+
+
 def train(name, faces, metric, settings, folder, seed, device, precision, board=Board()):
     """Train the VAE called name on the training faces; returns it, in eval mode.
 
@@ -145,8 +156,8 @@ def train(name, faces, metric, settings, folder, seed, device, precision, board=
     elif vae.mean_face is not None:
         set_mean_face(vae.mean_face, images, train_rows, settings.MEAN_OF)
 
-    warps = loss.metric is not None and loss.metric.sees_faces and vae.has_branch and max(
-        settings.TURN, settings.ZOOM, settings.MOVE) > 0
+    drawn_from = torch.as_tensor(train_rows, device=device)
+    has_pairs = loss.metric is not None and vae.has_branch and settings.REGULARIZER != "none"
     steps = len(batches(train_rows, settings.BATCH, least=least))
     count = epochs_for(settings.STEPS, steps)
     bar = EpochBar(name, done, count)
@@ -161,11 +172,9 @@ def train(name, faces, metric, settings, folder, seed, device, precision, board=
             rate = set_learning_rate(optimizer, settings.LEARNING_RATE, progress, settings.WARM_UP)
             x = images(rows, generator, settings.FLIP, settings.SHIFT, part=own_part(len(rows)))
             noise = torch.randn(len(rows), settings.Z_DIM, generator=generator, device=device)
-            warped = None
-            if warps:
-                warped = warp(x, len(rows), generator, settings.TURN, settings.ZOOM, settings.MOVE, own_part(len(rows)))
+            pairs = draw_pairs(images, drawn_from, metric, settings, generator) if has_pairs else None
             with autocast(device, precision):
-                terms = loss(vae, rows, x, noise, loss.consistency > 0, warped)
+                terms = loss(vae, rows, x, noise, loss.consistency > 0, pairs)
             optimizer.zero_grad()
             loss.total(terms).backward()
             add_up_gradients(vae)

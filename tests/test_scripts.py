@@ -252,8 +252,8 @@ def test_a_run_with_the_classifier_of_another_is_that_which_trains_its_own(home,
     quick = ["DATA=faces.npz", *QUICK, "vae.STEPS=8", f"vae.ARCHITECTURE={architecture}",
              f"classifier.ARCHITECTURE={architecture}", "vae.Z_DIM=8", "vae.METRIC_DIMS=4"]
     changed = ["vae.BETA=7", "vae.METRIC=pixels", "vae.METRIC_NORM=1.0", "vae.REGULARIZER=local_stress",
-               "vae.REGULARIZE_ON=z", "vae.CONSISTENCY=0", "vae.REST_SHARE=0", "vae.DUAL_RATE=0.01", "vae.TURN=3",
-               "vae.ZOOM=0", "vae.MOVE=0", "vae.SEES_LIGHT=False"]
+               "vae.REGULARIZE_ON=z", "vae.CONSISTENCY=0", "vae.DUAL_RATE=0.01", "vae.METRIC_BATCH=20", "vae.TURN=3",
+               "vae.ZOOM=0", "vae.MOVE=0", "vae.LOOKED_UP=1.0", "vae.SEES_LIGHT=False"]
     assert {name.partition("=")[0].removeprefix("vae.") for name in changed} == \
         {*vae.OF_METRIC} - {"METRIC_KIND", "TARGET_STRESS"}     # these two do not go with the others
     run.main([*quick, "vae.BETA=5"])

@@ -11,7 +11,7 @@ from data.batches import Images
 from data.faces import checked
 from metric_vae import statistics
 from metric_vae import train as vae
-from metric_vae.loss import Loss, Terms, edit_error
+from metric_vae.loss import Loss, Pairs, Terms, edit_error
 from metric_vae.metrics import Function, Matrix, PairFunction, Points, SparseMatrix
 from metric_vae.model import ARCHITECTURES, kl_divergence, squared_error
 from metric_vae.regularizers import REGULARIZERS, stress
@@ -157,7 +157,7 @@ def test_a_last_batch_of_too_few_faces_joins_the_one_before(small_faces, tmp_pat
     def watched(x):
         sizes.append(len(x))
         return brightness(x)
-    train("dist_reg", small_faces, Function(watched), tmp_path, STEPS=1, BATCH=9)
+    train("dist_reg", small_faces, Function(watched), tmp_path, STEPS=1, BATCH=9, METRIC_DIMS=None)
     assert sizes[:6] == [9, 9, 9, 9, 9, 11]
 
 
@@ -213,7 +213,7 @@ def test_the_edit_error_is_that_of_a_slow_loop_over_faces(count, dims):
             gaps.append(model.encode(model.decode(edited[None]))[0][0, :dims] - part[j])
         variance = sum((row - part.mean(0)).square().sum() for row in part) / count
         expected = sum(gap.square().sum() for gap in gaps) / len(gaps) / variance
-        assert float(edit_error(model, mu, z, 0.3)) == pytest.approx(float(expected), rel=1e-4)
+        assert float(edit_error(model, mu, z)) == pytest.approx(float(expected), rel=1e-4)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -230,13 +230,9 @@ def test_the_gradient_of_consistency_reaches_the_rest_of_z_and_of_the_decoder_on
     assert reached and all(name.startswith("encoder.") for name in reached)
     assert not any(name.startswith("encoder.metric.") for name in reached)      # light's branch of the metric part
     model.zero_grad()
-    mu, gradients = torch.randn(6, 8, requires_grad=True), []
-    for share in (1, 0.3, 0):
-        z = x.flatten(1)[:, :8].clone().requires_grad_(True)
-        edit_error(model, mu, z, share).backward()
-        assert mu.grad is None and not z.grad[:, :4].any()
-        gradients.append(z.grad)
-    assert gradients[0][::2, 4:].any() and torch.allclose(gradients[1], 0.3 * gradients[0]) and not gradients[2].any()
+    mu, z = torch.randn(6, 8, requires_grad=True), torch.randn(6, 8, requires_grad=True)
+    edit_error(model, mu, z).backward()
+    assert mu.grad is None and not z.grad[:, :4].any() and z.grad[::2, 4:].any()
 
 
 def test_beta_rises_while_the_stress_is_above_its_target_and_falls_below():
@@ -356,6 +352,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(small_faces, t
     (dict(ALPHA="best"), "optimal"), (dict(TARGET_STRESS=.1, REGULARIZER="none"), "TARGET_STRESS"),
     (dict(ARCHITECTURE="big"), "light"), (dict(METRIC_NORM=.5), "METRIC_NORM"),
     (dict(METRIC_KIND="matrix"), "distances"), (dict(METRIC_KIND="points"), "embeddings"), (dict(BATCH=2), "BATCH"),
+    (dict(METRIC_BATCH=3), "METRIC_BATCH"), (dict(LOOKED_UP=2.0), "LOOKED_UP"),
     (dict(SHIFT=-1), "SHIFT"), (dict(WARM_UP=2.0), "WARM_UP"), (dict(ADAM_BETA2=1.0), "ADAM_BETA2"),
     (dict(METRIC_DIMS=8), "METRIC_DIMS"), (dict(BETA=5.0), "BETA"),
     (dict(CONSISTENCY=(-1.0, 0.0)), "CONSISTENCY"), (dict(LEARNING_RATE=(1e-3,)), "LEARNING_RATE"),
@@ -403,28 +400,44 @@ def test_fewer_faces_than_a_batch_are_refused(small_faces, tmp_path, user_error)
 
 # --- what the metric branch sees in training
 
-def test_only_the_metric_branch_and_the_metric_see_the_warped_faces():
+def test_the_regulariser_takes_the_pairs_that_it_is_given_and_reaches_the_metric_branch_alone():
     torch.manual_seed(0)
-    model, x, warped = ARCHITECTURES["light"](16, 8, 2), torch.rand(6, 1, 16, 16), torch.rand(6, 1, 16, 16)
-    (plain, _), (mu, _), (other, _) = model.encode(x), model.encode(x, warped), model.encode(warped)
-    assert torch.equal(mu[:, :2], other[:, :2]) and not torch.allclose(mu[:, :2], plain[:, :2])
-    assert torch.allclose(mu[:, 2:], plain[:, 2:])              # told is zero at first
-    noise, metric = torch.zeros(6, 8), Function(brightness)
-    terms = loss_of(metric)(model, torch.arange(6), x, noise, False, warped)
-    assert torch.allclose(terms.error, squared_error(model.decode(mu), x).mean())
-    given = metric(torch.arange(6), warped).distances
-    assert torch.allclose(terms.regularizer, stress(torch.cdist(mu[:, :2], mu[:, :2]), given))
+    model, x, other = ARCHITECTURES["light"](16, 8, 2), torch.rand(6, 1, 16, 16), torch.rand(9, 1, 16, 16)
+    pairs, metric = Pairs(torch.arange(9), other, torch.randn(9, 2)), Function(brightness)
+    given = metric(pairs.rows, other).distances
+    mu, sigma = (of[:, :2] for of in model.encode(other))
+    terms = loss_of(metric)(model, torch.arange(6), x, torch.randn(6, 8), False, pairs)
+    assert torch.allclose(terms.regularizer, stress(torch.cdist(mu, mu), given))
+    terms.regularizer.backward()
+    reached = [name for name, parameter in model.named_parameters() if parameter.grad is not None]
+    assert reached and all(name.startswith("encoder.metric.") for name in reached)
+    z = mu + sigma * pairs.noise
+    terms = loss_of(metric, REGULARIZE_ON="z")(model, torch.arange(6), x, torch.randn(6, 8), False, pairs)
+    assert torch.allclose(terms.regularizer, stress(torch.cdist(z, z), given))
 
 
-def test_without_the_regulariser_or_a_branch_or_a_metric_of_pixels_nothing_is_warped(small_faces, tmp_path):
-    points = Points(np.random.default_rng(0).normal(size=(70, 2)))
-    for name, metric, changes in (("no_dist_reg", Function(brightness), {}), ("dist_reg", points, {}),
-                                  ("dist_reg", Function(brightness), dict(METRIC_DIMS=None))):
+def test_pairs_are_of_training_faces_which_are_warped_less_where_the_metric_cannot_follow(small_faces):
+    rows, images = torch.from_numpy(small_faces.rows("train")), Images(small_faces, CPU)
+    looked_up = Points(np.random.default_rng(0).normal(size=(70, 2)))
+
+    def change(metric, **settings):
+        settings = replace(SMALL, FLIP=False, METRIC_BATCH=600, **settings)
+        pairs = vae.draw_pairs(images, rows, metric, settings, torch.Generator().manual_seed(0))
+        assert set(pairs.rows.tolist()) == set(rows.tolist()) and pairs.noise.shape == (600, 4)
+        return float((pairs.x - images(pairs.rows)).abs().mean())
+    assert change(looked_up, LOOKED_UP=0.0) == pytest.approx(0, abs=1e-6)
+    assert change(looked_up, LOOKED_UP=1.0) == change(Function(brightness), LOOKED_UP=0.0)
+    assert 0.01 < change(looked_up) < 0.8 * change(Function(brightness))
+
+
+def test_without_the_regulariser_or_a_branch_no_pairs_are_drawn(small_faces, tmp_path):
+    for name, changes in (("no_dist_reg", {}), ("dist_reg", dict(METRIC_DIMS=None)),
+                          ("dist_reg", dict(REGULARIZER="none"))):
         logs = []
-        for turn in (0.0, 12.0):
+        for count in (8, 24):
             folder = tmp_path / f"{len(list(tmp_path.iterdir()))}"
             folder.mkdir()
-            train(name, small_faces, metric, folder, TURN=turn, ZOOM=0.0, MOVE=0.0, **changes)
+            train(name, small_faces, Function(brightness), folder, METRIC_BATCH=count, **changes)
             logs.append([line["loss"] for line in read_log(folder)])
         assert logs[0] == logs[1]
 

@@ -97,8 +97,8 @@ def run_script(main, when_stopped=""):
 
 def is_out_of_memory(error):
     """Whether an exception says that the memory does not suffice; torch has no class of its own for a CPU's."""
-    return (isinstance(error, (MemoryError, torch.OutOfMemoryError))
-            or re.search("can't allocate memory|bad_alloc|cannot allocate memory", str(error), re.IGNORECASE) is not None)
+    said = re.search("can't allocate memory|bad_alloc|cannot allocate memory", str(error), re.IGNORECASE)
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or said is not None
 
 
 # --- checks of settings
