@@ -45,7 +45,7 @@ TARGET_STRESS: float | None = None      # tunes BETA, from its first value: up w
 REGULARIZE_ON: str | None = None        # "mu", "z", "expected" (E|zi - zj|^2); None: what each regulariser says
 METRIC_DIMS: int | None = 8     # the first dimensions of z keep the metric; None: the whole of z
 SEES_LIGHT: bool | None = None  # whether the branch of these dimensions sees how bright and rich in contrast a face is;
-                                # None: where d_D is of pixels or a function, as C does not see it
+                                # None: unless METRIC is "embeddings", as C does not see it
 CONSISTENCY = (0.0, 5.0)        # of the edit error: how badly the encoder recovers the metric part of faces that got
                                 # another one's. From the middle of training to its end, since it takes time
 

@@ -91,13 +91,11 @@ def training_rows(faces, settings, split="train"):
     return faces.rows(split, labelled=not settings.UNLABELLED or settings.METRIC == "labels")
 
 
-def sees_light(name, metric, settings):
+def sees_light(name, settings):
     """Whether the metric branch sees how bright a face is: see SEES_LIGHT. Only that of the light network can."""
     if name != "dist_reg" or settings.ARCHITECTURE != "light" or settings.METRIC_DIMS is None:
         return False
-    if settings.SEES_LIGHT is not None:
-        return settings.SEES_LIGHT
-    return metric.sees_faces and settings.METRIC != "embeddings"
+    return settings.METRIC != "embeddings" if settings.SEES_LIGHT is None else settings.SEES_LIGHT
 
 
 def build(settings, faces, light=False):
@@ -140,7 +138,7 @@ def train(name, faces, metric, settings, folder, seed, device, precision, board=
     torch.manual_seed(seed)
     generator = torch.Generator(device).manual_seed(seed)
     memory_format = layout(settings.ARCHITECTURE, device, precision)
-    light = sees_light(name, metric, settings)
+    light = sees_light(name, settings)
     vae = build(settings, faces, light).to(device, memory_format=memory_format)
     least = max(least_batch(vae), LEAST)
     optimizer = torch.optim.Adam(vae.parameters(), betas=(0.9, settings.ADAM_BETA2), fused=True)
