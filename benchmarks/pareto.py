@@ -101,6 +101,7 @@ def steps(path, title, curves, ceilings):
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.set(xlabel="training steps", ylabel=label)
+        axes.margins(y=.12)                                     # room for the label of the dotted line
         axes.grid(alpha=.25)
     figure.axes[0].legend(frameon=False)
     figure.suptitle(title, fontsize=11)
