@@ -43,12 +43,12 @@ class Images:
         self.device, self.layout = device, layout
         self.images = faces.images if mapped else faces.images_on(device)
 
-    def __call__(self, rows, generator=None, flip=False, shift=0, turn=0., zoom=0., part=slice(None)):
+    def __call__(self, rows, generator=None, flip=False, shift=0, turn=0., zoom=0., part=slice(None), move=0.):
         """float32 (B, C, H, W) in 0..1 of rows int64 (B,), or of a part of them, a slice.
 
-        With a generator each face is mirrored with probability 1/2 (flip), moved by up to shift pixels each way, turned
-        by up to turn degrees and stretched each way by up to the share zoom, its border repeated. It draws for all
-        rows, whatever the part.
+        With a generator each face is mirrored with probability 1/2 (flip), moved by up to shift whole pixels each way,
+        turned by up to turn degrees, stretched each way by up to the share zoom and moved by up to move pixels each
+        way, its border repeated. It draws for all rows, whatever the part.
         """
         if isinstance(self.images, np.memmap):
             x = torch.from_numpy(self.images[rows[part].cpu().numpy()]).to(self.device)
@@ -59,8 +59,8 @@ class Images:
             x = _augment(x, lambda low, high: torch.randint(low, high, (count, 1), generator=generator,
                                                             device=x.device)[part], flip, shift)
         x = as_channels(x).to(torch.float32, memory_format=self.layout) / 255
-        if augment and (turn or zoom):
-            x = warp(x, count, generator, turn, zoom, part=part)
+        if augment and (turn or zoom or move):
+            x = warp(x, count, generator, turn, zoom, move, part)
         return x
 
 

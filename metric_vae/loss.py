@@ -65,27 +65,23 @@ class Loss:
         """
         count = len(rows)
         own_mu, own_sigma = vae.encode(x)                       # (b, Z), (b, Z)
-        own_z = own_mu + own_sigma * noise[own_part(count)]
+        own_z = sample(own_mu, own_sigma, noise)
         x_hat = vae.decode(own_z)                               # (b, C, H, W)
         error = squared_error(x_hat, x).sum() / count
         kl = kl_divergence(own_mu, own_sigma).sum() / count
         regularizer = edit = torch.zeros((), device=x.device)
         if self.metric is not None and count > 1:
-            latents = gather(torch.stack([own_mu, own_sigma, own_z], 1), count)                     # (B, 3, Z)
             if with_consistency and self.has_consistency:
-                edit = edit_error(vae, latents[:, 0], latents[:, 2])
+                edit = edit_error(vae, gather(own_mu, count), gather(own_z, count))
             if self.settings.REGULARIZER != "none":
                 if pairs is not None:
-                    rows, x, latents = pairs.rows, pairs.x, self._latents_of(vae, pairs)
-                mu, sigma, z = latents[..., :vae.metric_dims].unbind(1)
+                    rows, x = pairs.rows, pairs.x
+                    own_mu, own_sigma = vae.encode_part(x)
+                    own_z = sample(own_mu, own_sigma, pairs.noise)
+                own = torch.stack([own_mu, own_sigma, own_z], 1)[..., :vae.metric_dims]            # (b, 3, k)
+                mu, sigma, z = gather(own, len(rows)).unbind(1)
                 regularizer = self.regularize(self.metric(rows, x), mu, sigma, z) / PROCESSES
         return Terms(error, kl, regularizer, edit)
-
-    def _latents_of(self, vae, pairs):
-        """The metric part of mu, sigma and z of Pairs, (B, 3, k)."""
-        count = len(pairs.rows)
-        mu, sigma = vae.encode_part(pairs.x)
-        return gather(torch.stack([mu, sigma, mu + sigma * pairs.noise[own_part(count)]], 1), count)
 
     def regularize(self, given, mu, sigma, z):
         """The value of REGULARIZER for one batch, 0 where none of its pairs is given; mu, sigma, z (B, k): the latents
@@ -123,6 +119,11 @@ class Loss:
             excess = terms.regularizer.sqrt() / s.TARGET_STRESS - 1
             excess = torch.where(terms.regularizer > 0, excess, 0)      # 0: no pair of the batch is given
             self.beta = (self.beta * (s.DUAL_RATE * excess.clamp(-1, 1)).exp()).clamp(max=1e8)
+
+
+def sample(mu, sigma, noise):
+    """z = mu + sigma noise of the own part of a batch, (b, Z), as mu and sigma are; noise (B, Z): of all of it."""
+    return mu + sigma * noise[own_part(len(noise))]
 
 
 def edit_error(vae, mu, z):

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 
 import torch
 
-from data.batches import Images, batches, evenly_spaced, warp
+from data.batches import Images, batches, evenly_spaced
 from metric_vae.loss import Loss, Pairs, Terms
 from metric_vae.metrics import check_kind, check_norm
 from metric_vae.model import build_vae, find_architecture
@@ -122,8 +122,7 @@ def draw_pairs(images, rows, metric, settings, generator):
     s, device = settings, images.device
     rows = rows[torch.randint(len(rows), (s.METRIC_BATCH,), generator=generator, device=device)]
     part, share = own_part(len(rows)), 1 if metric.sees_faces else s.LOOKED_UP
-    x = images(rows, generator, s.FLIP, s.SHIFT, part=part)
-    x = warp(x, len(rows), generator, share * s.TURN, share * s.ZOOM, share * s.MOVE, part)
+    x = images(rows, generator, s.FLIP, s.SHIFT, share * s.TURN, share * s.ZOOM, part, share * s.MOVE)
     return Pairs(rows, x, torch.randn(len(rows), s.METRIC_DIMS, generator=generator, device=device))
 
 
