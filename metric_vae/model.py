@@ -157,7 +157,7 @@ class WithLight(nn.Module):
 
 
 def light(size, z_dim, metric_dims=None, channels=1, sees_light=False):
-    """Three 4x4 stride-2 convolutions of 32, 64 and 128 channels and their mirror image.
+    """Three 4x4 stride-2 convolutions of 16, 48 and 128 channels; the decoder's have 64, 32 and as many as a face.
 
     The decoder adds the mean face: otherwise the means of mu would have to make it, far from the prior. The first
     metric_dims of z come from a separate branch, built like a small classifier: otherwise the regulariser's gradients
@@ -174,9 +174,9 @@ def light(size, z_dim, metric_dims=None, channels=1, sees_light=False):
         convolution = lambda inputs, outputs: nn.Conv2d(inputs, outputs, 4, stride=2, padding=1)
         normalize = WithLight(channels) if sees_light else contrast_normalization(channels)
         inputs = channels + 2 if sees_light else channels
-        metric = nn.Sequential(normalize, Blur(inputs), convolution(inputs, 32), nn.SiLU(),
-                               convolution(32, 64), nn.GroupNorm(8, 64), nn.SiLU(),
-                               convolution(64, 128), nn.GroupNorm(8, 128), nn.SiLU(), nn.Flatten(),
+        metric = nn.Sequential(normalize, Blur(inputs), convolution(inputs, 16), nn.SiLU(),
+                               convolution(16, 48), nn.GroupNorm(8, 48), nn.SiLU(),
+                               convolution(48, 128), nn.GroupNorm(8, 128), nn.SiLU(), nn.Flatten(),
                                nn.Linear(features, 128), nn.LayerNorm(128), nn.SiLU(), nn.Linear(128, 2 * part))
         encoder = Branches(metric, encoder, part, z_dim - part)
     return VAE(encoder, light_decoder(size, z_dim, channels), metric_dims, mean_face)
@@ -187,7 +187,7 @@ def light_encoder(size, outputs, channels=1):
     def down(inputs, outputs):
         return [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.SiLU()]
 
-    return nn.Sequential(*down(channels, 32), *down(32, 64), *down(64, 128), nn.Flatten(),
+    return nn.Sequential(*down(channels, 16), *down(16, 48), *down(48, 128), nn.Flatten(),
                          nn.Linear(128 * (size // 8) ** 2, outputs))
 
 
