@@ -157,13 +157,14 @@ class WithLight(nn.Module):
 
 
 def light(size, z_dim, metric_dims=None, channels=1, sees_light=False):
-    """Three 4x4 stride-2 convolutions of 16, 48 and 128 channels; the decoder's have 64, 32 and as many as a face.
+    """Three 4x4 stride-2 convolutions of 32, 64 and 128 channels and their mirror image.
 
     The decoder adds the mean face: otherwise the means of mu would have to make it, far from the prior. The first
-    metric_dims of z come from a separate branch, built like a small classifier: otherwise the regulariser's gradients
-    slow down what the encoder learns of the rest of the face. Without batch norm a face's mu does not depend on its
-    batch. SiLU (Elfwing, Uchibe and Doya 2018) is smooth: at ReLU's kink the least rounding changes a gradient, and two
-    processes soon have other losses than one. Weights start from torch's own initialisation, smaller than He's (2015).
+    metric_dims of z come from a separate branch, built like the classifier's light: otherwise the regulariser's
+    gradients slow down what the encoder learns of the rest of the face. Without batch norm a face's mu does not depend
+    on its batch. SiLU (Elfwing, Uchibe and Doya 2018) is smooth: at ReLU's kink the least rounding changes a gradient,
+    and two processes soon have other losses than one. Weights start from torch's own initialisation, smaller than He's
+    (2015).
     sees_light: whether that branch also sees how bright and how rich in contrast a face is.
     """
     part = metric_dims or 0
@@ -187,7 +188,7 @@ def light_encoder(size, outputs, channels=1):
     def down(inputs, outputs):
         return [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.SiLU()]
 
-    return nn.Sequential(*down(channels, 16), *down(16, 48), *down(48, 128), nn.Flatten(),
+    return nn.Sequential(*down(channels, 32), *down(32, 64), *down(64, 128), nn.Flatten(),
                          nn.Linear(128 * (size // 8) ** 2, outputs))
 
 
