@@ -56,16 +56,16 @@ def original(size, classes, channels=1):
 
 
 def light(size, classes, channels=1):
-    """4x4 stride-2 convolutions of 16, 48 and 128 channels, then 128 dense.
+    """4x4 stride-2 convolutions of 32, 64 and 128 channels, then 128 dense.
 
     No batch norm and no dropout, so that a face's output never depends on its batch.
     """
     def convolution(inputs, outputs):
         return nn.Conv2d(inputs, outputs, 4, stride=2, padding=1)
 
-    blocks = [nn.Sequential(contrast_normalization(channels), convolution(channels, 16), nn.SiLU()),
-              nn.Sequential(convolution(16, 48), nn.GroupNorm(8, 48), nn.SiLU()),
-              nn.Sequential(convolution(48, 128), nn.GroupNorm(8, 128), nn.SiLU())]
+    blocks = [nn.Sequential(contrast_normalization(channels), convolution(channels, 32), nn.SiLU()),
+              nn.Sequential(convolution(32, 64), nn.GroupNorm(8, 64), nn.SiLU()),
+              nn.Sequential(convolution(64, 128), nn.GroupNorm(8, 128), nn.SiLU())]
     dense = nn.Sequential(nn.Linear(128 * (size // 8) ** 2, 128), nn.LayerNorm(128), nn.SiLU())
     return Classifier(blocks, dense, 128, classes)
 

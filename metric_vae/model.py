@@ -160,11 +160,10 @@ def light(size, z_dim, metric_dims=None, channels=1, sees_light=False):
     """Three 4x4 stride-2 convolutions of 32, 64 and 128 channels and their mirror image.
 
     The decoder adds the mean face: otherwise the means of mu would have to make it, far from the prior. The first
-    metric_dims of z come from a separate branch, built like the classifier's light: otherwise the regulariser's
-    gradients slow down what the encoder learns of the rest of the face. Without batch norm a face's mu does not depend
-    on its batch. SiLU (Elfwing, Uchibe and Doya 2018) is smooth: at ReLU's kink the least rounding changes a gradient,
-    and two processes soon have other losses than one. Weights start from torch's own initialisation, smaller than He's
-    (2015).
+    metric_dims of z come from a separate branch, built like a small classifier: otherwise the regulariser's gradients
+    slow down what the encoder learns of the rest of the face. Without batch norm a face's mu does not depend on its
+    batch. SiLU (Elfwing, Uchibe and Doya 2018) is smooth: at ReLU's kink the least rounding changes a gradient, and two
+    processes soon have other losses than one. Weights start from torch's own initialisation, smaller than He's (2015).
     sees_light: whether that branch also sees how bright and how rich in contrast a face is.
     """
     part = metric_dims or 0
@@ -175,9 +174,9 @@ def light(size, z_dim, metric_dims=None, channels=1, sees_light=False):
         convolution = lambda inputs, outputs: nn.Conv2d(inputs, outputs, 4, stride=2, padding=1)
         normalize = WithLight(channels) if sees_light else contrast_normalization(channels)
         inputs = channels + 2 if sees_light else channels
-        metric = nn.Sequential(normalize, Blur(inputs), convolution(inputs, 16), nn.SiLU(),
-                               convolution(16, 48), nn.GroupNorm(8, 48), nn.SiLU(),
-                               convolution(48, 128), nn.GroupNorm(8, 128), nn.SiLU(), nn.Flatten(),
+        metric = nn.Sequential(normalize, Blur(inputs), convolution(inputs, 32), nn.SiLU(),
+                               convolution(32, 64), nn.GroupNorm(8, 64), nn.SiLU(),
+                               convolution(64, 128), nn.GroupNorm(8, 128), nn.SiLU(), nn.Flatten(),
                                nn.Linear(features, 128), nn.LayerNorm(128), nn.SiLU(), nn.Linear(128, 2 * part))
         encoder = Branches(metric, encoder, part, z_dim - part)
     return VAE(encoder, light_decoder(size, z_dim, channels), metric_dims, mean_face)

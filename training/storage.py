@@ -26,7 +26,7 @@ from training.stopping import unstoppable
 
 ROOT = Path(__file__).parents[1]
 RUNS = ROOT / "experiments"
-FORMAT = 2                      # of settings.json and a run folder: one more whenever older ones cannot be read
+FORMAT = 1                      # of settings.json and a run folder: one more whenever older ones cannot be read
 PATHS = ("DATA", "METRIC", "ARCHITECTURE")      # constants that may be paths
 ENTRIES = dict(data=dict, faces=dict, device=str, precision=str)       # of settings.json, besides the scripts'
 OF_DATA = ("name", "count", "size", "channels", "split", "classes", "fingerprint")
