@@ -19,7 +19,8 @@ IMPOSSIBLE = {
         "vae.BETA=nan vae.BETA=(1,) vae.ALPHA=-1 vae.MEAN_OF=0 vae.AVERAGE=-3 vae.DUAL_RATE=2 vae.Z_DIM=1000000000 "
         "vae.Z_DIM=0 vae.METRIC_DIMS=128 vae.METRIC_DIMS=() vae.METRIC_NORM=0.5 vae.METRIC_NORM=1e9 vae.WARM_UP=nan "
         "vae.ADAM_BETA2=1 vae.MAX_GRADIENT=0 vae.CONSISTENCY=-1 vae.SHIFT=-1 vae.BATCH=1 vae.BATCH=60 vae.STEPS=-5 "
-        "vae.TARGET_STRESS=2 vae.SEES_LIGHT=(1,)",
+        "vae.TARGET_STRESS=2 vae.SEES_LIGHT=(1,) vae.METRIC_BATCH=1000000000 vae.METRIC_BATCH=3 vae.TURN=1e9 "
+        "vae.MOVE=nan",
     "expr_classifier.run": "BATCH=60 STEPS=inf",
     "metric_vae.run": "BATCH=60 METRIC=embeddings REGULARIZER=stres",
     "experiments":
