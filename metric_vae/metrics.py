@@ -45,6 +45,10 @@ class Metric:
         """(B, B)"""
         return self(rows, x).distances
 
+    def drawn(self, rows):
+        """The groups of faces that the regulariser draws at random, int64 (M, k), of rows int64 (N,): one by one."""
+        return rows[:, None]
+
 
 class Points(Metric):
     """d = ||p_i - p_j|| by the p-norm, or 1 - cos(p_i, p_j), of points (N, k), one a face."""
@@ -138,6 +142,11 @@ class SparseMatrix(Metric):
         known = ~np.isnan(block)
         return Given(torch.from_numpy(block).to(self.device), None,
                      None if known.all() else torch.from_numpy(known).to(self.device))
+
+    def drawn(self, rows):
+        """The pairs that are stored, each once: few of them would be among faces drawn one by one."""
+        part = scipy.sparse.triu(self.matrix[rows][:, rows], 1)
+        return rows[np.stack([part.row, part.col], 1)]
 
 
 def distances_of(points, norm=2.0):

@@ -59,8 +59,9 @@ MAX_GRADIENT: float | None = 100.0      # larger norms of the gradient are scale
                                         # of all else separately; None: never
 FLIP = True                     # mirror each training face with probability 1/2
 SHIFT = 0                       # pixels that a training face is moved by at most
-METRIC_BATCH = 48               # faces of the regulariser in each step, drawn at random. Only the metric branch sees
-                                # them; without METRIC_DIMS they are those of the batch
+METRIC_BATCH = 48               # faces of the regulariser in each step, drawn at random; of a sparse matrix its stored
+                                # pairs. Only the metric branch sees them; without METRIC_DIMS they are those of the
+                                # batch
 TURN = 12.0                     # these faces are turned by at most so many degrees, stretched or shrunk by at most this
 ZOOM = 0.12                     # share, across and down each by its own, and moved by at most so many pixels; d_D is
 MOVE = 2.0                      # that of the faces as they then are

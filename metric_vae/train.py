@@ -109,7 +109,11 @@ def check_faces(settings, faces, metric, where=None):
     check_batch.
     """
     check_metric(settings, metric)
-    check_batch(settings.BATCH, len(training_rows(faces, settings)), where or faces.name)
+    rows = training_rows(faces, settings)
+    check_batch(settings.BATCH, len(rows), where or faces.name)
+    if metric is not None and not len(metric.drawn(rows)):
+        raise UserError(f"METRIC={settings.METRIC}", "distances between the faces that the VAE is trained on", "none",
+                        "store more pairs, or set UNLABELLED to True")
     check_at_least(least_batch(build(settings, faces)), settings, "BATCH")
 
 
@@ -118,10 +122,11 @@ def set_mean_face(mean_face, images, rows, most):
     mean_face.face.copy_(images(torch.as_tensor(evenly_spaced(rows, most))).mean(0))
 
 
-def draw_pairs(images, rows, metric, settings, generator):
-    """The Pairs of a step: METRIC_BATCH of these rows, drawn at random; the faces turned, stretched and moved."""
+def draw_pairs(images, groups, metric, settings, generator):
+    """The Pairs of a step: METRIC_BATCH faces, in groups of (M, k) drawn at random; turned, stretched and moved."""
     s, device = settings, images.device
-    rows = rows[torch.randint(len(rows), (s.METRIC_BATCH,), generator=generator, device=device)]
+    count = s.METRIC_BATCH // groups.shape[1]
+    rows = groups[torch.randint(len(groups), (count,), generator=generator, device=device)].flatten()
     part, share = own_part(len(rows)), 1 if metric.sees_faces else s.LOOKED_UP
     x = images(rows, generator, s.FLIP, s.SHIFT, share * s.TURN, share * s.ZOOM, part, share * s.MOVE)
     return Pairs(rows, x, torch.randn(len(rows), s.METRIC_DIMS, generator=generator, device=device))
@@ -154,8 +159,8 @@ def train(name, faces, metric, settings, folder, seed, device, precision, board=
     elif vae.mean_face is not None:
         set_mean_face(vae.mean_face, images, train_rows, settings.MEAN_OF)
 
-    drawn_from = torch.as_tensor(train_rows, device=device)
     has_pairs = loss.metric is not None and vae.has_branch and settings.REGULARIZER != "none"
+    groups = torch.as_tensor(metric.drawn(train_rows), device=device) if has_pairs else None
     steps = len(batches(train_rows, settings.BATCH, least=least))
     count = epochs_for(settings.STEPS, steps)
     bar = EpochBar(name, done, count)
@@ -170,7 +175,7 @@ def train(name, faces, metric, settings, folder, seed, device, precision, board=
             rate = set_learning_rate(optimizer, settings.LEARNING_RATE, progress, settings.WARM_UP)
             x = images(rows, generator, settings.FLIP, settings.SHIFT, part=own_part(len(rows)))
             noise = torch.randn(len(rows), settings.Z_DIM, generator=generator, device=device)
-            pairs = draw_pairs(images, drawn_from, metric, settings, generator) if has_pairs else None
+            pairs = draw_pairs(images, groups, metric, settings, generator) if has_pairs else None
             with autocast(device, precision):
                 terms = loss(vae, rows, x, noise, loss.consistency > 0, pairs)
             optimizer.zero_grad()

@@ -18,6 +18,7 @@ from metric_vae.regularizers import REGULARIZERS, stress
 from metric_vae.statistics import euclidean
 from metric_vae.trained import encode, load_vae
 from training.devices import autocast
+from training.errors import UserError
 from training.settings import default_settings
 from training.storage import read_log
 
@@ -417,17 +418,31 @@ def test_the_regulariser_takes_the_pairs_that_it_is_given_and_reaches_the_metric
 
 
 def test_pairs_are_of_training_faces_which_are_warped_less_where_the_metric_cannot_follow(small_faces):
-    rows, images = torch.from_numpy(small_faces.rows("train")), Images(small_faces, CPU)
+    rows, images = small_faces.rows("train"), Images(small_faces, CPU)
     looked_up = Points(np.random.default_rng(0).normal(size=(70, 2)))
 
     def change(metric, **settings):
         settings = replace(SMALL, FLIP=False, METRIC_BATCH=600, **settings)
-        pairs = vae.draw_pairs(images, rows, metric, settings, torch.Generator().manual_seed(0))
+        groups = torch.from_numpy(metric.drawn(rows))
+        pairs = vae.draw_pairs(images, groups, metric, settings, torch.Generator().manual_seed(0))
         assert set(pairs.rows.tolist()) == set(rows.tolist()) and pairs.noise.shape == (600, 4)
         return float((pairs.x - images(pairs.rows)).abs().mean())
     assert change(looked_up, LOOKED_UP=0.0) == pytest.approx(0, abs=1e-6)
     assert change(looked_up, LOOKED_UP=1.0) == change(Function(brightness), LOOKED_UP=0.0)
     assert 0.01 < change(looked_up) < 0.8 * change(Function(brightness))
+
+
+def test_of_a_sparse_matrix_the_stored_pairs_of_training_faces_are_drawn(small_faces):
+    rows, images = small_faces.rows("train"), Images(small_faces, CPU)
+    a, b, c, d, held_out = *rows[:4].tolist(), small_faces.rows("val")[0]
+    i, j = np.array([a, b, a, c]), np.array([b, d, held_out, held_out])
+    metric = SparseMatrix(scipy.sparse.csr_array((np.ones(8), (np.append(i, j), np.append(j, i))), (70, 70)))
+    groups = torch.from_numpy(metric.drawn(rows))
+    pairs = vae.draw_pairs(images, groups, metric, replace(SMALL, METRIC_BATCH=41), torch.Generator())
+    assert len(pairs.rows) == 40 and {(a, b), (b, d)} == set(map(tuple, pairs.rows.view(-1, 2).tolist()))
+    few = SparseMatrix(scipy.sparse.csr_array((np.ones(2), ([a, held_out], [held_out, a])), (70, 70)))
+    with pytest.raises(UserError, match="store more pairs"):
+        vae.check_faces(SMALL, small_faces, few)
 
 
 def test_without_the_regulariser_or_a_branch_no_pairs_are_drawn(small_faces, tmp_path):
