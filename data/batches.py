@@ -43,7 +43,7 @@ class Images:
         self.device, self.layout = device, layout
         self.images = faces.images if mapped else faces.images_on(device)
 
-    def __call__(self, rows, generator=None, flip=False, shift=0, turn=0., zoom=0., part=slice(None), move=0.):
+    def __call__(self, rows, generator=None, flip=False, shift=0, turn=0., zoom=0., move=0., part=slice(None)):
         """float32 (B, C, H, W) in 0..1 of rows int64 (B,), or of a part of them, a slice.
 
         With a generator each face is mirrored with probability 1/2 (flip), moved by up to shift whole pixels each way,

@@ -109,7 +109,7 @@ def train(faces, settings, folder, seed, device, precision, board=Board(), name=
         for step, rows in enumerate(batches(train_rows, settings.BATCH, generator, least), epoch * steps):
             set_learning_rate(optimizer, settings.LEARNING_RATE, step / max(count * steps - 1, 1))
             own = own_part(len(rows))
-            x = images(rows, generator, settings.FLIP, settings.SHIFT, settings.TURN, settings.ZOOM, own)
+            x = images(rows, generator, settings.FLIP, settings.SHIFT, settings.TURN, settings.ZOOM, part=own)
             with autocast(device, precision):
                 logits = model(x)
             losses = loss_function(logits, labels[rows][own], weights, settings.LOSS, settings.SMOOTHING)

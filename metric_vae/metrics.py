@@ -46,7 +46,7 @@ class Metric:
         return self(rows, x).distances
 
     def drawn(self, rows):
-        """The groups of faces that the regulariser draws at random, int64 (M, k), of rows int64 (N,): one by one."""
+        """Groups of faces, of which the regulariser draws at random: an array (M, k) of rows (N,); each face alone."""
         return rows[:, None]
 
 

@@ -128,7 +128,7 @@ def draw_pairs(images, groups, metric, settings, generator):
     count = s.METRIC_BATCH // groups.shape[1]
     rows = groups[torch.randint(len(groups), (count,), generator=generator, device=device)].flatten()
     part, share = own_part(len(rows)), 1 if metric.sees_faces else s.LOOKED_UP
-    x = images(rows, generator, s.FLIP, s.SHIFT, share * s.TURN, share * s.ZOOM, part, share * s.MOVE)
+    x = images(rows, generator, s.FLIP, s.SHIFT, share * s.TURN, share * s.ZOOM, share * s.MOVE, part)
     return Pairs(rows, x, torch.randn(len(rows), s.METRIC_DIMS, generator=generator, device=device))
 
 

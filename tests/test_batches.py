@@ -89,7 +89,7 @@ def test_augmentation_that_is_switched_off_changes_nothing(small_faces):
 
 def test_a_part_of_augmented_faces_is_that_of_all(small_faces):
     images, rows = Images(small_faces, torch.device("cpu")), torch.arange(20)
-    whole, part = (images(rows, torch.Generator().manual_seed(0), True, 3, 10., .1, part)
+    whole, part = (images(rows, torch.Generator().manual_seed(0), True, 3, 10., .1, part=part)
                    for part in (slice(None), slice(3, 8)))
     assert torch.equal(part, whole[3:8]) and torch.equal(images(rows, part=slice(3, 8)), images(rows[3:8]))
 
