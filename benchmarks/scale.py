@@ -39,7 +39,7 @@ MINUTES = 0                 # watch run.py for so long
 DEVICE = "auto"
 SEED = 0
 
-WATCHED = ("classifier.STEPS=3000", "vae.STEPS=12500")          # of run.py: some epochs each
+WATCHED = ("classifier.STEPS=3000", "vae.STEPS=25000")          # of run.py: more than an hour
 RESULTS = Path(__file__).parent / "results"
 STATUS = Path("/proc/self/status")
 COLUMNS = dict(load_seconds=("loading and checks, s", 1), embed_seconds=("embedding, s", 1),
