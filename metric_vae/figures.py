@@ -132,17 +132,20 @@ def shepard(path, panels, metric):
     all_axes = np.atleast_1d(figure.subplots(1, len(panels), sharex=True, sharey=True))
     scaled = {of: statistics.best_scale(e, d, np.ones(len(e))) * e for of, (e, d) in panels.items()}
     high = 1.02 * max(np.percentile(np.concatenate([scaled[of], panels[of][1]]), 99.9) for of in panels)
+    drawn = []
     for axes, (of, (e, d)) in zip(all_axes, panels.items()):
         ones = np.ones(len(e))
         rho, stress = statistics.spearman(e, d)(ones), statistics.stress(e, d, ones)
-        drawn = axes.hexbin(d, scaled[of], gridsize=55, extent=(0, high, 0, high), mincnt=1, bins="log", cmap="viridis",
-                            linewidths=0)
+        drawn.append(axes.hexbin(d, scaled[of], gridsize=55, extent=(0, high, 0, high), mincnt=1, bins="log",
+                                 cmap="viridis", linewidths=0))
         axes.plot((0, high), (0, high), color="#D55E00", linewidth=1.5, label="metric kept exactly")
         axes.set(title=f"VAE {NAMES[of]}\nSpearman {rho:.3f}, stress {stress:.3f}", xlim=(0, high), ylim=(0, high),
                  xlabel=f"given distance, {metric}", aspect="equal")
     all_axes[0].set_ylabel("latent distance times the best scale s = Σed / Σe²")
     all_axes[-1].legend(loc="upper left")
-    figure.colorbar(drawn, ax=list(all_axes), label="pairs of held-out faces", shrink=.85)
+    for hexagons in drawn:                                      # one scale of colours, which the bar shows
+        hexagons.set_clim(1, max(of.get_array().max() for of in drawn))
+    figure.colorbar(drawn[-1], ax=list(all_axes), label="pairs of held-out faces", shrink=.85)
     save(figure, path)
 
 
