@@ -219,13 +219,15 @@ def validate(vae, loss, images, rows, seed, precision):
     """The means over rows of every term and of the total that is minimised, as val_error, ...; None of no rows.
 
     Always with the same noise and in the same batches, of faces drawn at random as in training: data often lie sorted
-    by class, and pairs of one class are harder to keep.
+    by class, and pairs of one class are harder to keep. With a metric branch they have METRIC_BATCH faces, since the
+    regulariser is larger over more pairs.
     """
     vae.eval()
     settings, device = loss.settings, images.device
+    size = settings.METRIC_BATCH if loss.metric is not None and vae.has_branch else settings.BATCH
     generator = torch.Generator(device).manual_seed(seed)
     sums = torch.zeros(len(Terms._fields) + 1, device=device)
-    for batch in batches(rows, settings.BATCH, torch.Generator().manual_seed(seed), LEAST):
+    for batch in batches(rows, size, torch.Generator().manual_seed(seed), LEAST):
         x = images(batch, part=own_part(len(batch)))
         noise = torch.randn(len(batch), settings.Z_DIM, generator=generator, device=device)
         with autocast(device, precision):
