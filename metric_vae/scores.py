@@ -194,6 +194,7 @@ def score_editing(edit, rows, known, x_hat, targets, judge, identifier, faces, d
         scores["high_frequencies_of_edits"] = fidelity.high_frequencies(edits, x)
         if faces.factors is not None:
             truth = synthetic.with_expression(faces, rows[known], target) / 255
+            scores["edit_error"] = statistics.mean_score(fidelity.squared_errors(edits, truth))
             scores["edit_error_to_truth"] = fidelity.edit_error_to_truth(edits, truth, x_hat, x)
     if identifier is not None and len(known):
         scores |= score_identity(edit, rows, known, targets, identifier, faces, device)
