@@ -10,6 +10,12 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from data.figures import save
 
+COMPARED = (            # score, its label, the score of the classifiers that it is compared with, and what that is
+    ("spearman", "Spearman of latent and given distances", "ceiling_spearman", "two classifiers"),
+    ("edit_success", "edit success", "judge_accuracy", "judge's accuracy on real faces"))
+
+FARTHEST = 1.2          # error ratio up to which points are drawn in their place; others at the edge, with their ratio
+
 
 def pareto(path, title, points, ceilings, styles):
     """Draw preservation and edit success against the error ratio, numbered points with bars from min to max.
@@ -19,40 +25,49 @@ def pareto(path, title, points, ceilings, styles):
     figure = Figure((15, 6.8), layout="constrained")
     *panels, names = figure.subplots(1, 3, width_ratios=(1, 1, .36))
     numbered = []
-    for axes, score, label, ceiling, of_ceiling in (
-            (panels[0], "spearman", "Spearman of latent and given distances", "ceiling_spearman", "two classifiers"),
-            (panels[1], "edit_success", "edit success", "judge_accuracy",
-             "judge's accuracy on held-out faces")):
+    for axes, (score, label, ceiling, of_ceiling) in zip(panels, COMPARED):
         shown, bars = [], []                                    # number, place, colour; places along the bars
         for number, (name, scores) in enumerate(points.items(), 1):
             if score in scores:
-                (x, *x_range), (y, *y_range) = scores["error_ratio"], scores[score]
+                (x, *x_range), (y, *y_range) = np.minimum(scores["error_ratio"], FARTHEST), scores[score]
                 lengths = [np.abs(np.subtract(ends, middle))[:, None] for ends, middle in ((y_range, y), (x_range, x))]
                 axes.errorbar(x, y, *lengths, **styles[name], elinewidth=.7, alpha=.85)
                 bars += [(x, at) for at in np.linspace(*y_range, 9)] + [(at, y) for at in np.linspace(*x_range, 9)]
-                shown.append((number, (x, y), styles[name]["color"]))
+                text = f"{number}: {scores['error_ratio'][0]:.2f} →" if x == FARTHEST else number
+                shown.append((text, (x, y), styles[name]["color"]))
         if ceiling in ceilings:
-            axes.axhline(ceilings[ceiling][0], color="#888888", linestyle=":", zorder=0)
-            axes.annotate(of_ceiling, (1, ceilings[ceiling][0]), (-4, 3), xycoords=("axes fraction", "data"),
-                          textcoords="offset points", ha="right", fontsize=8, color="#666666")
+            draw_ceiling(axes, ceilings[ceiling][0], of_ceiling)
         axes.set(xlabel='squared error / squared error of "none"', ylabel=label)
-        if max(scores["error_ratio"][2] for scores in points.values()) > 2:
-            axes.set_xscale("log")
-            axes.xaxis.set_major_locator(FixedLocator((.6, .8, 1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 15, 20)))
-            axes.xaxis.set_minor_locator(NullLocator())
-            axes.xaxis.set_major_formatter("{x:g}")
+        if score == "spearman":
+            spread_high(axes)
         axes.grid(alpha=.25)
         axes.margins(.08)
         numbered.append((axes, shown, bars))
     handles = [Line2D([], [], **styles[name]) for name in points]
     names.legend(handles, [f"{number}  {name}" for number, name in enumerate(points, 1)], loc="center left",
-                 frameon=False, fontsize=8.5, title="orange: with consistency\nblue: without", alignment="left")
+                 frameon=False, fontsize=8.5, title="orange: with edit error\nblue: without\ngrey: other models\n"
+                 "hollow: a single seed", alignment="left")
     names.axis("off")
     figure.suptitle(title, fontsize=11)
     figure.draw_without_rendering()                             # now the axes have their places
     for axes, shown, bars in numbered:
         write_numbers(axes, shown, bars)
     save(figure, path)
+
+
+def draw_ceiling(axes, height, text):
+    """Draw a dotted line at a height, with its text."""
+    axes.axhline(height, color="#888888", linestyle=":", zorder=0)
+    axes.annotate(text, (.8, height), (0, 3), xycoords=("axes fraction", "data"), textcoords="offset points",
+                  ha="right", fontsize=8, color="#666666")
+
+
+def spread_high(axes):
+    """Scale the vertical axis of correlations by -log(1 - y), so that those near 1 can be told apart."""
+    axes.set_yscale("function", functions=(lambda y: -np.log10(np.maximum(1 - np.asarray(y), 1e-6)),
+                                           lambda t: 1 - 10. ** -np.asarray(t)))
+    axes.yaxis.set_major_locator(FixedLocator((0, .3, .5, .7, .8, .9, .95, .97, .98, .99, .995, .998, .999)))
+    axes.yaxis.set_major_formatter("{x:g}")
 
 
 def write_numbers(axes, shown, bars, box=(16, 12)):
@@ -83,9 +98,7 @@ def steps(path, title, curves, ceilings):
     """
     figure = Figure((13, 4.2), layout="constrained")
     for axes, (score, label, ceiling, of_ceiling) in zip(figure.subplots(1, 3), (
-            ("error", "squared error, summed over pixels", None, None),
-            ("spearman", "Spearman of latent and given distances", "ceiling_spearman", "two classifiers"),
-            ("edit_success", "edit success", "judge_accuracy", "judge's accuracy on held-out faces"))):
+            ("error", "squared error, summed over pixels", None, None), *COMPARED)):
         for model, colour in (("none", "#444444"), ("ours", "#D55E00")):
             found = {count: scores[score] for count, scores in curves[model].items() if score in scores}
             if found:
@@ -93,9 +106,9 @@ def steps(path, title, curves, ceilings):
                 axes.errorbar(list(found), middle, (middle - low, high - middle), color=colour, marker="o", capsize=3,
                               label={"none": "without the regulariser", "ours": "with it"}[model])
         if ceiling in ceilings:
-            axes.axhline(ceilings[ceiling][0], color="#888888", linestyle=":")
-            axes.annotate(of_ceiling, (0, ceilings[ceiling][0]), (4, 3), xycoords=("axes fraction", "data"),
-                          textcoords="offset points", fontsize=8, color="#666666")
+            draw_ceiling(axes, ceilings[ceiling][0], of_ceiling)
+        if score == "spearman":
+            spread_high(axes)
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(FixedLocator(list(curves["ours"])))
         axes.xaxis.set_minor_locator(NullLocator())

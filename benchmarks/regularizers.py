@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from sklearn.linear_model import LinearRegression
 
 import experiments
 import expr_classifier.run as classifier_script
@@ -129,7 +130,8 @@ def main(arguments):
                 print(f"{name}, seed {seed}, is left out: {error}")
                 continue
             storage.write_json(folder / f"seed{seed}" / f"{name}.json",
-                               dict(settings=bench.identity_of(name), scores=scores))
+                               dict(settings=bench.identity_of(name), scores=scores, git_commit=storage.git_commit(),
+                                    threads=torch.get_num_threads()))
             left = (time.perf_counter() - start) / count * (len(missing) - count) / 60
             shown = ", ".join(f"{key} {scores[key]:.3f}" for key in ("error", "spearman", "edit_success")
                               if key in scores)
@@ -225,13 +227,33 @@ def make_networks(bench, seed):
         judge = judges.train_judge(faces, bench.sample, bench.classifier, trained, seed, device)
     if judge is not None:
         identifier = judges.train_identifier(faces, bench.sample, bench.classifier, trained, seed, device)
-    scores = {f"{name}_accuracy": classifier.measure_accuracy(model, faces, labelled, device) for name, model in
-              (("classifier", C), ("judge", judge)) if model is not None and len(labelled)}
+    scores = {}
+    if len(labelled):
+        scores["classifier_accuracy"] = classifier.measure_accuracy(C, faces, labelled, device)
+    if judge is not None:
+        seen = rows[faces.labels[rows] >= 0]                    # those that are edited
+        softmax = classifier.layer_of(judge, faces, seen, device, "softmax")
+        scores["judge_accuracy"] = statistics.balanced_accuracy(softmax, faces.labels[seen])[0]
+        scores["unchanged_success"] = (1 - scores["judge_accuracy"]) / (len(faces.classes) - 1)
     of_run = experiments.Run(trained, faces, seed, precision, bench.classifier, vae_settings("none"), device)
     ceiling = experiments.measure_ceiling(C, of_run, bench.sample, rows)
-    scores |= {f"ceiling_{name}": ceiling[name][0] for name in ("spearman", "stress") if name in ceiling}
+    scores |= {f"ceiling_{name}": of[0] for name, of in ceiling.items()}
+    scores |= {f"classes_{name}": of[0] for name, of in of_class_means(C, bench, rows).items()}
     storage.write_json(path, dict(settings=identity, scores=scores))
     return C, judge, identifier
+
+
+def of_class_means(C, bench, rows):
+    """The scores of the distances between the means of C(x) over the training faces of the faces' true classes: what
+    of the metric between these rows is only their class.
+    """
+    faces, device, layer = bench.faces, bench.device, bench.classifier.LAYER
+    train, rows = faces.rows("train", labelled=True), rows[faces.labels[rows] >= 0]
+    points = classifier.layer_of(C, faces, train, device, layer)
+    means = np.stack([points[faces.labels[train] == label].mean(0) for label in range(len(faces.classes))])
+    e = statistics.euclidean(means[faces.labels[rows]])
+    d = statistics.euclidean(classifier.layer_of(C, faces, rows, device, layer))
+    return statistics.distance_scores(e, d, faces.labels[rows], resamples=1)
 
 
 def metric_of(bench, settings, C, trained):
@@ -267,6 +289,8 @@ def run_point(bench, name, networks, seed):
             summary = trained.load_summary(Path(scratch) / f"{model_of(name)}_latents.npz")
         more = dict(seconds=sum(line["seconds"] for line in log), epochs=len(log))
         scores = score(bench, name, model, summary, metric, judge, identifier)
+        if name == "none":
+            scores |= {f"probe_{key}": of for key, of in probe(bench, model, C).items()}
     scores = {key: of[0] if isinstance(of, list) else of for key, of in scores.items()}
     for share, part, whole in (("edit_share", "edit_success", "judge_on_faces_balanced"),
                                ("identity_share", "identity_kept", "identity_on_faces")):
@@ -289,6 +313,18 @@ def score(bench, name, model, summary, metric, judge, identifier):
     if judge is not None:
         scores |= vae_scores.score_edits(latents, judge, identifier, metric, faces, device)
     return statistics.finite(scores)
+
+
+def probe(bench, model, C):
+    """The scores of distances of a linear probe of a VAE: the map of mu to C(x) with the least squares on training
+    faces. How much of the metric a latent space has that was trained without it.
+    """
+    faces, layer = bench.faces, bench.classifier.LAYER
+    rows, held_out = faces.rows("train"), experiments.sample_rows(faces, bench.sample)
+    mu, of_held_out = (trained.encode(model, faces, some, bench.device)[0] for some in (rows, held_out))
+    C_of_mu = LinearRegression().fit(mu, classifier.layer_of(C, faces, rows, bench.device, layer)).predict(of_held_out)
+    d = statistics.euclidean(classifier.layer_of(C, faces, held_out, bench.device, layer))
+    return statistics.distance_scores(statistics.euclidean(C_of_mu), d, faces.labels[held_out], resamples=1)
 
 
 # --- all results
@@ -328,23 +364,30 @@ def write_results(bench):
     if compared:
         spread_shown = " (mean; bars: min to max)" if len(classifiers) > 1 else ""
         pareto(folder / "pareto.png", title + spread_shown, compared, ceilings,
-               {name: style(name) for name in compared})
+               {name: style(name, len(runs[name])) for name in compared})
     else:
         print("no error ratios, no pareto.png: POINTS=none runs what they are relative to")
-    curves = {model: {times * usual.STEPS: points[f"{model}_x{times}" if times > 1 else model] for times in LONGER
-                      if (f"{model}_x{times}" if times > 1 else model) in points} for model in ("none", "ours")}
+    curves = {model: {times * usual.STEPS: runs[f"{model}_x{times}" if times > 1 else model] for times in LONGER
+                      if (f"{model}_x{times}" if times > 1 else model) in runs} for model in ("none", "ours")}
     if len(curves["ours"]) > 1:
-        steps(folder / "steps.png", title, curves, ceilings)
+        of_all = set.intersection(*(set(of_seeds) for curve in curves.values() for of_seeds in curve.values()))
+        curves = {model: {count: spread({seed: of_seeds[seed] for seed in of_all}) for count, of_seeds in curve.items()}
+                  for model, curve in curves.items()}
+        steps(folder / "steps.png", f"{faces.name}, {split} faces, batches of {usual.BATCH}; seeds: "
+              f"{', '.join(map(str, sorted(of_all)))}", curves, spread({seed: classifiers[seed] for seed in of_all}))
     print(f"{text}\nwrote the results to {folder}")
 
 
-def style(name):
-    """How a point is drawn: its colour says whether it has consistency, its marker which are those to look at."""
+def style(name, seeds):
+    """How a point of so many seeds is drawn: its colour says whether it has consistency, its marker which are those to
+    look at.
+    """
     consistent = max(vae_settings(name).CONSISTENCY) > 0
     other = model_of(name) != "dist_reg"
     colour = "#444444" if other else "#D55E00" if consistent else "#0072B2"        # Okabe and Ito's
     marker, size = MARKED.get(name, ("o", 6))
-    return dict(color=colour, marker=marker, markersize=size, linestyle="none")
+    return dict(color=colour, marker=marker, markersize=size, linestyle="none",
+                fillstyle="none" if seeds == 1 else "full")
 
 
 if __name__ == "__main__":

@@ -6,21 +6,26 @@ import numpy as np
 
 SCORES = {                  # the table's columns: heading, decimals
     "error": ("error", 2), "error_ratio": ("error ratio", 3), "kl": ("KL", 0), "spearman": ("Spearman", 3),
-    "stress": ("stress", 3), "knn_accuracy": ("kNN", 3), "judge_on_reconstructions": ("judge on reconstructions", 3),
-    "edit_success": ("edit success", 3), "edit_share": ("/ judge on faces", 2), "identity_kept": ("identity kept", 3),
-    "identity_share": ("/ on faces", 2), "edit_error_to_truth": ("edit error to truth", 2),
-    "high_frequencies": ("fine texture", 2), "high_frequencies_of_edits": ("of edits", 2), "frechet": ("Frechet", 0),
+    "spearman_within": ("within classes", 3), "stress": ("stress", 3), "knn_accuracy": ("kNN", 3),
+    "judge_on_reconstructions": ("judge on reconstructions", 3), "edit_success": ("edit success", 3),
+    "edit_share": ("/ judge on faces", 2), "identity_kept": ("identity kept", 3), "identity_share": ("/ on faces", 2),
+    "edit_error": ("edit error", 2), "edit_error_to_truth": ("/ error", 2), "high_frequencies": ("fine texture", 2),
+    "high_frequencies_of_edits": ("of edits", 2), "frechet": ("Frechet", 0),
     "frechet_prior": ("Frechet, N(0, I)", 0), "seconds": ("seconds", 0), "epochs": ("epochs", 0)}
-SUMMARY = {                 # the columns of summary.md, which the README shows
-    "none": "no regulariser", "ours": "with the regulariser", "table": "the same, `METRIC` a table of points",
-    "conditional_vae": "conditional VAE", "csvae": "CSVAE"}
+SUMMARY = (                 # the columns of summary.md: heading, point or "classifiers", how the names of scores begin
+    ("no regulariser", "none", ""), ("a linear probe of it", "none", "probe_"), ("with the regulariser", "ours", ""),
+    ("the same, `METRIC` a table of points", "table", ""), ("conditional VAE", "conditional_vae", ""),
+    ("CSVAE", "csvae", ""), ("a second classifier", "classifiers", "ceiling_"),
+    ("class means", "classifiers", "classes_"))
 SUMMARY_SCORES = {          # its rows
     "error": "squared error, summed over pixels", "error_ratio": "squared error, no regulariser = 1",
-    "spearman": "Spearman, latent against given distances", "stress": "Kruskal stress",
-    "edit_success": "edit success", "edit_share": "edit success, judge's accuracy on real faces = 1",
+    "kl": "KL divergence, nats", "spearman": "Spearman, latent against given distances",
+    "spearman_within": "the same, pairs within a class", "stress": "Kruskal stress", "edit_success": "edit success",
+    "edit_share": "edit success, judge's accuracy on real faces = 1",
     "identity_share": "identity kept by edits, real faces = 1",
-    "edit_error_to_truth": "error of edits to the true face, reconstructions = 1",
-    "frechet": "Frechet distance of samples"}
+    "edit_error": "squared error of edits to the true face",
+    "edit_error_to_truth": "the same, error of reconstructions = 1",
+    "frechet": "Frechet distance of samples", "frechet_prior": "the same, samples of N(0, I)"}
 
 
 def spread(runs):
@@ -42,8 +47,8 @@ def table(title, points, ceilings, counts):
     """The results in Markdown: a row a point, a column a score."""
     lines = [f"{title}. Mean (min..max) over seeds.", "",
              f"Distances of a second classifier: Spearman {cell(ceilings, 'ceiling_spearman')}, stress "
-             f"{cell(ceilings, 'ceiling_stress')}. Accuracy: classifier {cell(ceilings, 'classifier_accuracy')}, judge "
-             f"{cell(ceilings, 'judge_accuracy')}.", "",
+             f"{cell(ceilings, 'ceiling_stress')}. Accuracy of the classifier: {cell(ceilings, 'classifier_accuracy')}. "
+             f"{about_judge(ceilings)}", "",
              "| | point | seeds | " + " | ".join(heading for heading, _ in SCORES.values()) + " |",
              "|---" * (len(SCORES) + 3) + "|"]
     for number, (name, scores) in enumerate(points.items(), 1):
@@ -52,14 +57,20 @@ def table(title, points, ceilings, counts):
     return "\n".join(lines) + "\n"
 
 
+def about_judge(ceilings):
+    """What edit success is to be compared with."""
+    return (f"Accuracy of the judge, averaged over classes: {cell(ceilings, 'judge_accuracy')}; edits that change "
+            f"nothing would succeed in {cell(ceilings, 'unchanged_success')}.")
+
+
 def summary(title, points, ceilings):
     """The points and scores of SUMMARY in Markdown: a row a score, a column a point; mean (min..max)."""
-    shown = [name for name in SUMMARY if name in points]
-    lines = [f"{title}. Mean (min..max) over seeds.", "",
-             "| | " + " | ".join(SUMMARY[name] for name in shown) + " | a second classifier |",
-             "|---" * (len(shown) + 2) + "|"]
+    sources = {**points, "classifiers": ceilings}
+    shown = [column for column in SUMMARY if column[1] in sources]
+    lines = [f"{title}. Mean (min..max) over seeds. {about_judge(ceilings)}", "",
+             "| | " + " | ".join(heading for heading, _, _ in shown) + " |", "|---" * (len(shown) + 1) + "|"]
     for score, what in SUMMARY_SCORES.items():
-        cells = [cell(points[name], score) for name in shown] + [cell(ceilings, f"ceiling_{score}")]
+        cells = [cell(sources[name], start + score) for _, name, start in shown]
         if any(cells):
             lines.append(f"| {what} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
