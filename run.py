@@ -131,7 +131,7 @@ def without_untrained(faces, left_out):
     if not untrained or len(faces.classes) - len(untrained) < 2:
         return ""
     names = ",".join(([left_out] if left_out else []) + untrained)
-    return f"; add training faces, or leave it out to have one: {shlex.quote(f'LEFT_OUT={names}')}"
+    return f"; to train a classifier, add training faces or leave classes out: {shlex.quote(f'LEFT_OUT={names}')}"
 
 
 def new_folder(settings, about, device, precision, other):

@@ -300,7 +300,7 @@ def table(results):
             ours = seconds_until(loss, q["our_curve"])
             row(f"the reference recipe on {q['faces']} faces, {q['threads']} threads: the {what} held-out loss of its "
                 f"{len(curve)} epochs, {loss:.2f}", f"{seconds:.0f} s")
-            row("here, until that loss", f"{ours:.1f} s, 1/{seconds / ours:.0f} of it" if ours else "not reached")
+            row("here, until the same loss", f"{ours:.1f} s, {seconds / ours:.0f}x faster" if ours else "not reached")
     for name, speeds in results.get("others", {}).items():
         row(name, f"{statistics.median(speeds):,.0f} faces/s")
     if results.get("processes"):

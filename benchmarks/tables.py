@@ -18,13 +18,13 @@ SUMMARY = (                 # the columns of summary.md: heading, point or "clas
     ("CSVAE", "csvae", ""), ("a second classifier", "classifiers", "ceiling_"),
     ("class means", "classifiers", "classes_"))
 SUMMARY_SCORES = {          # its rows
-    "error": "squared error, summed over pixels", "error_ratio": "squared error, no regulariser = 1",
+    "error": "squared error, summed over pixels", "error_ratio": "squared error / that without regulariser",
     "kl": "KL divergence, nats", "spearman": "Spearman, latent against given distances",
     "spearman_within": "the same, pairs within a class", "stress": "Kruskal stress", "edit_success": "edit success",
-    "edit_share": "edit success, judge's accuracy on real faces = 1",
-    "identity_share": "identity kept by edits, real faces = 1",
+    "edit_share": "edit success / judge's accuracy on real faces",
+    "identity_share": "identity kept by edits / identity on real faces",
     "edit_error": "squared error of edits to the true face",
-    "edit_error_to_truth": "the same, error of reconstructions = 1",
+    "edit_error_to_truth": "the same / error of reconstructions",
     "frechet": "Frechet distance of samples", "frechet_prior": "the same, samples of N(0, I)"}
 
 
@@ -47,8 +47,8 @@ def table(title, points, ceilings, counts):
     """The results in Markdown: a row a point, a column a score."""
     lines = [f"{title}. Mean (min..max) over seeds.", "",
              f"Distances of a second classifier: Spearman {cell(ceilings, 'ceiling_spearman')}, stress "
-             f"{cell(ceilings, 'ceiling_stress')}. Accuracy of the classifier: {cell(ceilings, 'classifier_accuracy')}. "
-             f"{about_judge(ceilings)}", "",
+             f"{cell(ceilings, 'ceiling_stress')}. Accuracy of the classifier: "
+             f"{cell(ceilings, 'classifier_accuracy')}. {about_judge(ceilings)}", "",
              "| | point | seeds | " + " | ".join(heading for heading, _ in SCORES.values()) + " |",
              "|---" * (len(SCORES) + 3) + "|"]
     for number, (name, scores) in enumerate(points.items(), 1):

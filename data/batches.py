@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn import functional
 
 
-ON_GPU = 2 ** 32        # bytes of memory-mapped faces that are copied to a GPU; of more, batch by batch
-CONTRAST = 4e-4         # variance of a face, on 0..1, below which its contrast is not raised in full
+ON_GPU = 2 ** 32        # bytes: memory-mapped faces up to this size are copied to a GPU, larger ones batch by batch
+CONTRAST = 4e-4         # added to a face's variance (pixels in 0..1), so that faint contrast is not fully amplified
 
 
 def contrast_normalization(channels=1):

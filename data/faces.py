@@ -168,8 +168,8 @@ def ordered_classes(names):
 def named_labels(labels, classes, count, where):
     """Labels int64 (count,) into the classes that they have, and the names of these.
 
-    labels: None; whole numbers, -1 unlabelled, into classes, or where some are larger, classes by themselves; names,
-    which other classes than EXPRESSIONS must have and give an order; or one-hot (count, classes).
+    labels: None; integers that index classes, -1 unlabelled (with EXPRESSIONS, if one is too large, each number is a
+    class of its own); names, which must be in classes unless that is EXPRESSIONS; or one-hot (count, classes).
     Raises UserError for a wrong shape or value.
     """
     if labels is None:
@@ -246,7 +246,7 @@ def _check_parts(split, where):
     for number, part in enumerate(SPLITS):
         if not (split == number).any():
             raise UserError(where, "faces in each of train, val and test", f"none in {part}",
-                            "add some, or give no split, neither an array nor folders: it is then drawn")
+                            "add some, or remove the split array or folders: the split is then drawn at random")
 
 
 def _whole_numbers(values, count, what, where):

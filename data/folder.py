@@ -76,7 +76,7 @@ def _descend(path, above=()):
     inside, above = _folders(path), (*above, path.resolve())
     if len(inside) == 1 and inside[0].name.lower() not in PARTS and inside[0].resolve() not in above and (
             _folders(inside[0]) and not any(_may_be_image(file, path) for file in entries(path))):
-        print(f"{path}: taken: {inside[0].name}/")
+        print(f"{path}: using its folder {inside[0].name}/")
         return _descend(inside[0], above)
     return path
 
@@ -159,8 +159,8 @@ def _parts(path, folders, pictures):
     with_pictures = {file.parent for file in pictures}
     others = [folder.name for folder in folders if folder not in parts and folder in with_pictures]
     if parts and others and not any(_folders(folder) for folder in parts):
-        print(f"warning: {path}: {', '.join(folder.name for folder in parts)}: no part, but a class like {others[0]}, "
-              "since it holds pictures and no folders")
+        print(f"warning: {path}: {', '.join(folder.name for folder in parts)}: a class like {others[0]}, not a part of "
+              "the split, since it holds pictures and no folders")
         return {}
     return parts
 

@@ -9,12 +9,12 @@ from data.splits import SPLITS
 from training.errors import first_few
 
 CHUNK = 4096            # images looked at in one go
-HELD_OUT = 1000         # held-out faces, and
-TRAINING = 20000        # training faces that are looked at for nearly equal ones, at most, evenly spaced
-SAME = 0.996            # correlation of two faces' grey levels, averaged over squares, from which they are nearly
-                        # equal: frames of one video have more, faces of two people, or digits of one class, less
-STILL = 1.0             # grey levels: squares with less standard deviation between images are left out
-RARE = 0.01             # share of nearly equal ones that any large set may have
+HELD_OUT = 1000         # to find near-duplicates, at most this many test faces are compared
+TRAINING = 20000        # with at most this many training faces, both evenly spaced
+SAME = 0.996            # faces are near-duplicates if their grey levels, averaged over squares, correlate more: frames
+                        # of one video do, faces of two people or digits of one class do not
+STILL = 1.0             # squares with a smaller standard deviation between images (in grey levels) are left out
+RARE = 0.01             # share of near-duplicates that is tolerated: any large set may have some
 
 
 def look_at(images):
@@ -38,7 +38,7 @@ def warn_of_leaks(images, digests, identities, split, where):
     shared = np.count_nonzero(np.unique(np.concatenate(people), return_counts=True)[1] > 1)
     if shared:
         warn(f"{shared} identities are in more than one of train, val and test",
-             "give no split, neither an array nor folders: the drawn one has no identity in two")
+             "remove the split array or folders: a split drawn at random keeps each person in one part")
     copies = np.flatnonzero((split == 0) & np.isin(digests, digests[split > 0]))
     if len(copies):
         warn(f"{len(copies)} training faces are byte-identical to held-out ones",

@@ -61,9 +61,9 @@ def intensities(path, softmax, labels, classes):
     axes.set_yscale("logit")
     axes.set_yticks(SURE, [f"{value:g}" for value in SURE])
     axes.minorticks_off()
-    axes.set(title="How sure the classifier is of a face's class: the held-out faces of ordered.png",
-             xlabel="place of the face in its row of ordered.png", xticks=range(1, SHOWN + 1),
-             ylabel=f"softmax value of its class,\ncut at {SURE[0]} and {SURE[-1]}")
+    axes.set(title="Softmax value of the true class: the held-out faces of ordered.png",
+             xlabel="column of the face in ordered.png", xticks=range(1, SHOWN + 1),
+             ylabel=f"softmax value of the true class,\nclipped to {SURE[0]}..{SURE[-1]}")
     axes.title.set_fontsize(10)
     axes.grid(alpha=.3)
     axes.legend(loc="lower right", ncols=2, fontsize=8)
@@ -87,7 +87,7 @@ def confusion(path, labels, predicted, classes):
                       color="white" if shares[i, j] > .55 else "black")
     right = [f"{name}\n{shares[i, i]:.1%} of {totals[i, 0]}" if totals[i, 0] else f"{name}\nno faces"
              for i, name in enumerate(classes)]
-    axes.set(title=f"Classifier on {len(labels)} held-out faces: {np.trace(matrix) / max(len(labels), 1):.1%} right",
+    axes.set(title=f"Classifier accuracy on {len(labels)} held-out faces: {np.trace(matrix) / max(len(labels), 1):.1%}",
              xlabel="predicted class", ylabel="true class, its accuracy and number of faces",
              xticks=range(count), yticks=range(count), xticklabels=classes, yticklabels=right)
     axes.tick_params(axis="x", rotation=0 if count <= 10 else 90)

@@ -35,7 +35,7 @@ WEIGHT_DECAY = 1e-2
 FLIP = True                     # mirror each training face with probability 1/2
 SHIFT = 2                       # pixels that a training face is moved by at most
 TURN = 12.0                     # degrees that it is turned by at most
-ZOOM = 0.12                     # share that it is stretched or shrunk by at most, across and down each by its own
+ZOOM = 0.12                     # it is stretched or shrunk by at most this share, in width and height independently
 
 # --- what is written
 LAYER = "last"                  # the layer in embeddings.npy: "last", "second_last" or "softmax"

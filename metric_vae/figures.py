@@ -20,7 +20,7 @@ TERMS = {"error": "squared error, summed over pixels", "kl": "KL divergence, sum
 
 def latent(path, of, mu, labels, classes, dims=None, seed=0):
     """Draw the t-SNE map of mu (n, Z), labels int64 (n,); of its first dims where that is not None."""
-    what = "latent means" if dims is None else f"{dims} latent dimensions that keep the metric,\nmeans"
+    what = "latent means" if dims is None else f"metric part ({dims} dimensions)\nof the latent means"
     figure = Figure((7.5, 7.2), layout="constrained")
     scatter(figure.subplots(), tsne(mu[:, :dims], PERPLEXITY, seed), labels,
             f"VAE {NAMES[of]}: t-SNE of the {what} of {len(mu)} held-out faces", classes)
@@ -99,8 +99,8 @@ def edits_of_both(path, x, x_hats, edits, before, after):
     """
     grids = {of: np.concatenate([x[:, None], x_hats[of][:, None], edits[of]], 1) for of in x_hats}
     _pairs_of_rows(path, grids, before, columns=["input", "recon-\nstruction", *after], breaks=(1, 2),
-                   title="The same edits of held-out faces: above without the regulariser (all of z moves),\n"
-                         "below with it; on the left: the class that a face has")
+                   title="Edits of held-out faces; upper rows: without the regulariser (all of z changes),\n"
+                         "lower rows: with it; on the left: the true class")
 
 
 def interpolations_of_both(path, starts, decoded, ends, names):
@@ -112,7 +112,7 @@ def interpolations_of_both(path, starts, decoded, ends, names):
     _pairs_of_rows(path, grids, [""] * len(starts), columns=_way(names, steps),
                    breaks=(1, steps + 1),
                    title=f"{names[0]} to {names[1]}: decoded points on the line between the latents of two held-out\n"
-                         "faces, above without the regulariser, below with it")
+                         "faces; upper rows: without the regulariser, lower rows: with it")
 
 
 def _pairs_of_rows(path, grids, rows, **more):

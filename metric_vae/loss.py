@@ -130,10 +130,10 @@ def edit_error(vae, mu, z):
     """The squared error with which the encoder, its weights held fixed, recovers the metric part of edited faces,
     divided by the variance of the metric part; 0: perfect, and it may exceed 1.
 
-    mu, z (B, Z): in each second face the metric part is replaced by the next face's. The gradient reaches the weights
-    by which the metric part enters the decoder, and the rest of z, which learns to leave out what the metric part says.
-    If the whole decoder followed it, reconstructions would get worse for the sake of edits; if the metric part did, it
-    could become easy to recover instead of right. With several processes: the share of one.
+    mu, z (B, Z): in every second face the metric part is replaced by the next face's. The gradient reaches the weights
+    through which the metric part enters the decoder, and the rest of z, which learns not to duplicate the metric part.
+    If it reached the whole decoder, reconstructions would get worse for the sake of edits; if it reached the metric
+    part, that could become easy to recover instead of correct. With several processes: the share of one.
     """
     dims = vae.metric_dims or z.shape[1]
     part = mu[:, :dims].detach()

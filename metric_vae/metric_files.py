@@ -18,9 +18,9 @@ from training.storage import read_json
 KINDS = ("points", "distances")
 INDEX_NAMES = ("", "index", "id", "unnamed: 0")     # a .csv's column with this heading is no number of the metric,
 NUMBER_NAMES = ("n", "no", "no.", "nr", "number", "row")        # nor with this one, if it numbers the rows in any way
-CHECKED = 4096          # rows looked at in one go; of a matrix with more, a sample is looked at before training,
+CHECKED = 4096          # rows checked at a time; of a matrix with more, a sample is checked before training,
 SAMPLE = 256            # of this many rows, and the rest as it is read
-ROUNDING = 1e-4         # what a matrix may miss of distances, as a share of the largest
+ROUNDING = 1e-4         # tolerance for asymmetry, the diagonal and negative distances, as a share of the largest one
 LARGEST = 1e8           # of a coordinate or distance: batchwise sums its fourth powers, in float32
 TOO_LARGE = "divide all by the same number: powers of these overflow float32"
 

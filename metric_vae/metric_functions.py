@@ -13,9 +13,9 @@ from training.errors import UserError
 from training.plugins import load_function
 
 EXPECTED = ("a function of one batch x (B, C, H, W) to points (B, k), or of two, d(x1, x2), to distances (B,)")
-ROUNDING = 0.01         # what d(x1, x2) - d(x2, x1) and d(x, x) may be, as a share of the largest d: sums of squares
-                        # round more than distances do, and neither of both is used
-TINY = 1e-6             # as far below 0 as rounding takes a distance
+ROUNDING = 0.01         # tolerance for d(x1, x2) - d(x2, x1) and d(x, x), as a share of the largest d; wide, since sums
+                        # of squares round more than distances do, and training uses neither d(x2, x1) nor d(x, x)
+TINY = 1e-6             # how far below 0 rounding may push a distance
 
 
 def load_user_function(name, x):

@@ -99,7 +99,7 @@ def original(size, z_dim, metric_dims=None, channels=1):
 
 
 class MeanFace(nn.Module):
-    """The difference of faces from a face (1, C, size, size), the mean one: its training sets it."""
+    """Subtracts the mean face (1, C, size, size), which the training loop sets, and divides by SPREAD."""
 
     def __init__(self, size, channels=1):
         super().__init__()
@@ -110,11 +110,10 @@ class MeanFace(nn.Module):
 
 
 class Branches(nn.Module):
-    """An encoder of two: the first dimensions of mu and sigma from one branch, the others from the other, which is told
-    the first mu.
+    """An encoder with two branches: one gives the first dimensions of mu and sigma, the other the rest. The second also
+    gets the mu of the first.
 
-    So the rest can leave out what the metric part says, and the decoder need not choose between the two where a face
-    gets another metric part.
+    So the rest need not duplicate the metric part, and does not contradict it after an edit replaces the metric part.
     """
 
     def __init__(self, metric, rest, metric_dims, rest_dims):

@@ -44,10 +44,10 @@ BETA = (10000.0, 10000.0)
 TARGET_STRESS: float | None = None      # tunes BETA, from its first value: up while Kruskal's stress is above this
 REGULARIZE_ON: str | None = None        # "mu", "z", "expected" (E|zi - zj|^2); None: what each regulariser says
 METRIC_DIMS: int | None = 8     # the first dimensions of z keep the metric; None: the whole of z
-SEES_LIGHT: bool | None = None  # whether the branch of these dimensions sees how bright and rich in contrast a face is;
-                                # None: unless METRIC is "embeddings", as C does not see it
-CONSISTENCY = (0.0, 5.0)        # of the edit error: how badly the encoder recovers the metric part of faces that got
-                                # another one's. From the middle of training to its end, since it takes time
+SEES_LIGHT: bool | None = None  # whether the metric branch sees the brightness and contrast of a face; None: unless
+                                # METRIC is "embeddings", since C does not see them
+CONSISTENCY = (0.0, 5.0)        # of the edit error: how badly the encoder recovers a metric part that was taken from
+                                # another face. From the middle of training to its end, since it takes time
 
 # --- training
 STEPS = 2200                    # batches, rounded to whole epochs, at least one
@@ -55,17 +55,17 @@ BATCH = 16                      # faces in a batch
 LEARNING_RATE = (3e-3, 1e-4)    # Adam's, at the first and the last step, linear between
 WARM_UP = 0.05                  # share of the steps in which the learning rate first rises from 0
 ADAM_BETA2 = 0.99               # Adam's second decay rate: gradients fall fast, and 0.999 would remember large ones
-MAX_GRADIENT: float | None = 100.0      # larger norms of the gradient are scaled down to it, of the metric branch and
-                                        # of all else separately; None: never
+MAX_GRADIENT: float | None = 100.0      # gradients are clipped to this norm, those of the metric branch and all others
+                                        # separately; None: no clipping
 FLIP = True                     # mirror each training face with probability 1/2
 SHIFT = 0                       # pixels that a training face is moved by at most
-METRIC_BATCH = 48               # faces of the regulariser in each step, drawn at random; of a sparse matrix its stored
-                                # pairs. Only the metric branch sees them; without METRIC_DIMS they are those of the
-                                # batch
-TURN = 12.0                     # these faces are turned by at most so many degrees, stretched or shrunk by at most this
-ZOOM = 0.12                     # share, across and down each by its own, and moved by at most so many pixels; d_D is
-MOVE = 2.0                      # that of the faces as they then are
-LOOKED_UP = 0.33                # share of TURN, ZOOM and MOVE where d_D is looked up for each face and cannot follow
+METRIC_BATCH = 48               # faces for the regulariser in each step, drawn at random (for a sparse matrix, stored
+                                # pairs). Only the metric branch sees them; without METRIC_DIMS the faces of the batch
+                                # are used instead
+TURN = 12.0                     # these faces are rotated by at most this many degrees,
+ZOOM = 0.12                     # stretched or shrunk by at most this share, in width and height independently,
+MOVE = 2.0                      # and shifted by at most this many pixels; d_D is computed on the warped faces
+LOOKED_UP = 0.33                # factor on TURN, ZOOM and MOVE where d_D is looked up per face and ignores the warp
 UNLABELLED = True               # train on unlabelled faces too
 MEAN_OF = 4096                  # training faces, at most, whose mean the decoder adds
 

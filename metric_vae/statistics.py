@@ -214,9 +214,9 @@ def distance_scores(e, d, labels, resamples=RESAMPLES):
 def knn_accuracy(e, labels):
     """The share of labelled faces whose nearest other labelled faces vote for their class.
 
-    As many vote as the rarest class has other faces, but at most VOTERS: with more, the other classes would
-    outvote it however well it is separated. An class of a single face has no other face to vote for it: that
-    face is left out. NaN where no face is left.
+    There are as many voters as the rarest class has other faces, at most VOTERS: with more, the other classes would
+    outvote it however well it is separated. A face that is the only one of its class is left out. NaN where no face is
+    left.
     """
     counts = np.bincount(labels[labels >= 0], minlength=1)
     if counts.max() < 2:

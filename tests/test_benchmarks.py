@@ -4,6 +4,7 @@ import subprocess
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -80,11 +81,32 @@ def test_the_error_ratio_is_to_none_of_the_same_seed_and_the_spread_is_over_seed
     for seed in ("0", "1"):
         none, ours = (results["seeds"][name][seed] for name in ("none", "ours"))
         assert ours["error_ratio"] == pytest.approx(ours["error"] / none["error"]) and none["error_ratio"] == 1
-        missing = {"edit_error", "edit_error_to_truth", "identity_share"}       # no factors here, and nobody is recognised
+        missing = {"edit_error", "edit_error_to_truth",         # no factors here
+                   "identity_share", "spearman_within"}         # nobody is recognised; two faces of a class
         assert set(ours) >= {*tables.SCORES, "judge_on_faces"} - missing
         ratios.append(ours["error_ratio"])
     assert results["points"]["ours"]["error_ratio"] == pytest.approx([np.mean(ratios), min(ratios), max(ratios)])
     assert set(results["ceilings"]) >= {"ceiling_spearman", "ceiling_stress", "classifier_accuracy", "judge_accuracy"}
+
+
+def test_a_linear_probe_finds_the_metric_where_mu_holds_it_and_not_in_noise(small_faces, monkeypatch):
+    rng, shape = np.random.default_rng(0), (len(small_faces), 3)
+    C_of_x, noise = rng.normal(size=shape), rng.normal(size=shape)
+    of = dict(faces=small_faces, sample=SimpleNamespace(SPLIT="train", SAMPLE=600, SEED=0), device=None,
+              classifier=SimpleNamespace(LAYER="last"))
+    monkeypatch.setattr(benchmark.classifier, "layer_of", lambda C, faces, rows, *rest: C_of_x[rows])
+    for mu, low, high in ((C_of_x @ rng.normal(size=(3, 5)), .999, 1), (noise, -.3, .3)):
+        monkeypatch.setattr(benchmark.trained, "encode", lambda model, faces, rows, device: (mu[rows], None))
+        assert low <= benchmark.probe(SimpleNamespace(**of), None, None)["spearman"][0] <= high
+
+
+def test_class_means_know_between_classes_all_and_within_them_nothing(small_faces, monkeypatch):
+    centre = np.arange(7)[small_faces.labels] ** 2.
+    noise = np.random.default_rng(0).normal(size=len(small_faces)) * 1e-3
+    of = dict(faces=small_faces, device=None, classifier=SimpleNamespace(LAYER="last"))
+    monkeypatch.setattr(benchmark.classifier, "layer_of", lambda C, faces, rows, *rest: (centre + noise)[rows, None])
+    scores = benchmark.of_class_means(None, SimpleNamespace(**of), np.arange(len(small_faces)))
+    assert scores["spearman_between"][0] > .9 and "spearman_within" not in scores
 
 
 def test_a_point_that_cannot_be_trained_is_left_out_and_named(bench, folder, capsys):
@@ -197,7 +219,7 @@ def test_speed_measures_every_part_and_writes_a_row_of_each(monkeypatch, tmp_pat
                "DRAWN_FACES=28 DEVICE=cpu PRECISION=fp32 PARTS=matrix,training,quality,others".split())
     text = (tmp_path / "speed_cpu" / "table.md").read_text()
     for row in ("matrix product, fp32", "training, plain", "training, here", "here / plain", "share of the fp32 matrix",
-                "the best held-out loss of its 1 epochs", "here, until that loss", "embedding", "tsne", "drawing"):
+                "the best held-out loss of its 1 epochs", "here, until the same loss", "embedding", "tsne", "drawing"):
         assert row in text, row
     results = json.loads((tmp_path / "speed_cpu" / "results.json").read_text())
     assert len(results["training"]["images_per_second"]["here"]) == 1

@@ -53,7 +53,7 @@ class Output:
 
 
 def open_closed_streams():
-    """Let what is closed, as by >&-, lead nowhere: the next file opened would get its number and what is printed."""
+    """Open closed standard streams, as by >&-, on os.devnull: else the next file opened would get what is printed."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)

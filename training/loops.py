@@ -16,9 +16,9 @@ def epochs_for(steps, steps_per_epoch):
 
 
 class EpochBar:
-    """The epochs that are left, from 0, under one progress bar with the current losses. Where the output is not a
-    terminal: a line an epoch instead, of epochs that take less than a second a line a second. Only the first process
-    shows anything.
+    """Iterates over the remaining epochs, counted from 0, with one progress bar that shows the current losses. If the
+    output is not a terminal, prints one line per epoch instead, at most one a second. Only the first process shows
+    anything.
     """
 
     def __init__(self, name, done, count):

@@ -267,15 +267,15 @@ def check_same_data(folder, about):
 
 
 def stored_device(folder, name):
-    """The device, of the kind on which an unfinished run was begun, and the precision that it had.
+    """A device of the type on which an unfinished run was started, and that run's precision.
 
-    name: its DEVICE. Raises UserError where there is none of that kind: another one draws other random numbers.
+    name: its DEVICE. Raises UserError if there is no device of that type: another type draws other random numbers.
     """
     settings = read_json(folder / "settings.json")
     kind = torch.device(settings["device"]).type
     device = choose_device("cpu" if kind == "cpu" else name)
     if kind != device.type:
-        raise UserError(folder, f"a device as that on which it was begun, {kind}", device.type,
+        raise UserError(folder, f"a device of the type on which it was started: {kind}", device.type,
                         "resume it where there is one, or start a new run")
     return device, settings["precision"]
 
