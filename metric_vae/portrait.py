@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image, ImageOps
 
 from data.crops import face_box
-from data.figures import DPI, MOST, save
+from data.figures import DPI, LETTER, MOST, save
 from training.errors import UserError
 
 AMOUNTS = (0.5, 1.0, 1.5)       # of an edit
@@ -52,23 +52,21 @@ def draw(path, space, opened, steps=10):
     has_classifier = (space.folder / "classifier.pt").exists()
     sheet = _Sheet(side)
     for k, (name, image, box, how) in enumerate(opened):
-        sheet.text(0, f"{name}: {how}", weight="bold")
-        sheet.photograph(image, box)
-        sheet.faces([(x[k], "as the network\nsees it"), (x_hat[k], "recon-\nstruction")], left=sheet.beside)
-        sheet.end_photograph()
+        sheet.text(f"{name}: {how}", weight="bold")
+        sheet.photograph(image, box, [(x[k], "as the network\nsees it"), (x_hat[k], "recon-\nstruction")])
         if has_classifier:
             found = space.classify(faces[k])
             own = max(found, key=found.get)
             possible = np.isfinite(space.summary.class_means).all(1)
             probable = sorted((name for name, there in zip(space.classes, possible) if there), key=found.get)[-MOST:]
             shown = [name for name in space.classes if name in probable]
-            sheet.text(0, f"edits, z - m({own}) + m(class); above, the classifier's probability of each class")
+            sheet.text(f"edits, z - m({own}) + m(class); above, the classifier's probability of each class")
             for amount in AMOUNTS:
                 above = [f"{to}\n{found[to]:.0%}" if amount == AMOUNTS[0] else "" for to in shown]
                 edits = [space.edit(faces[k], to, amount, own) for to in shown]
                 sheet.faces(list(zip(edits, above)), f"amount {amount:g}")
     if len(opened) == 2:
-        sheet.text(0, f"from {opened[0][0]} to {opened[1][0]}")
+        sheet.text(f"from {opened[0][0]} to {opened[1][0]}")
         for part, label in (("metric", "metric part\nof z"), ("both", "all of z")):
             between = space.interpolate(*faces, steps, part)
             sheet.faces([(face, "") for face in between], label)
@@ -79,57 +77,48 @@ class _Sheet:
     """Rows of faces, one below the other, each pixel of a face SCALE x SCALE pixels of the figure."""
 
     def __init__(self, side):
-        self.side, self.y, self.width, self.drawn = side, GAP, 0, []
-        self.beside = 0
+        self.side, self.y, self.width = side, GAP, 0
+        self.images, self.texts = [], []        # (x, y, width, height, pixels, box or None); (x, y, words, style)
 
-    def text(self, x, words, **style):
+    def text(self, words, **style):
         self.y += 2 * GAP
-        self.drawn.append(("text", GAP + x, self.y, words, style))
-        self.width = max(self.width, int(7.5 * len(words)))
+        self.texts.append((GAP, self.y, words, dict(va="top", fontsize=9, **style)))
+        self.width = max(self.width, int(LETTER * len(words)))
         self.y += LINE + GAP
 
-    def photograph(self, image, box):
-        """A photograph with its box, at the left of the next row."""
+    def photograph(self, image, box, row):
+        """A photograph with its box, and on its right a row of faces."""
         scale = PHOTOGRAPH / max(image.size)
         width, height = (max(1, round(side * scale)) for side in image.size)
-        self.drawn.append(("image", GAP, self.y, width, height, np.asarray(image.resize((width, height))),
-                           [corner * scale for corner in box]))
-        self.beside, self.bottom = width + 3 * GAP, self.y + height
-
-    def end_photograph(self):
-        self.y = max(self.y, self.bottom + GAP)
+        self.images.append((GAP, self.y, width, height, np.asarray(image.resize((width, height))),
+                            [corner * scale for corner in box]))
+        bottom = self.y + height + GAP
+        self.faces(row, left=width + 3 * GAP)
+        self.y = max(self.y, bottom)
 
     def faces(self, row, label="", left=LABEL):
         """A row of (face, words above it)."""
-        self.drawn.append(("label", GAP, self.y, label))
         self.y += LINE * max(words.count("\n") + 1 if words else 0 for _, words in row)
-        if label:
-            self.drawn[-1] = ("label", GAP, self.y + self.side / 2, label)
+        self.texts.append((GAP, self.y + self.side / 2, label, dict(va="center", fontsize=8)))
         for k, (face, words) in enumerate(row):
             x = left + k * (self.side + GAP)
-            self.drawn.append(("image", x, self.y, self.side, self.side, face, None))
-            self.drawn.append(("above", x + self.side / 2, self.y, words))
+            self.images.append((x, self.y, self.side, self.side, face, None))
+            self.texts.append((x + self.side / 2, self.y - 2, words, dict(va="bottom", ha="center", fontsize=8)))
         self.width = max(self.width, left + len(row) * (self.side + GAP))
         self.y += self.side + GAP
 
     def save(self, path):
         width, height = self.width + GAP, self.y
         figure = Figure((width / DPI, height / DPI), dpi=DPI)
-        for kind, x, y, *rest in self.drawn:
-            if kind == "image":
-                w, h, pixels, box = rest
-                axes = figure.add_axes((x / width, 1 - (y + h) / height, w / width, h / height))
-                axes.imshow(pixels, cmap="gray", vmin=0, vmax=1 if pixels.dtype.kind == "f" else 255,
-                            interpolation="nearest", aspect="auto")
-                axes.set_axis_off()
-                if box is not None:
-                    left, top, right, bottom = box
-                    axes.add_patch(Rectangle((left - .5, top - .5), right - left, bottom - top, fill=False,
-                                             edgecolor="#D55E00", linewidth=2))
-            else:
-                words, *style = rest
-                at = {"text": dict(va="top", fontsize=9), "label": dict(va="center", fontsize=8),
-                      "above": dict(va="bottom", ha="center", fontsize=8)}[kind]
-                offset = 2 if kind == "above" else 0
-                figure.text(x / width, 1 - (y - offset) / height, words, **at, **(style[0] if style else {}))
+        for x, y, w, h, pixels, box in self.images:
+            axes = figure.add_axes((x / width, 1 - (y + h) / height, w / width, h / height))
+            axes.imshow(pixels, cmap="gray", vmin=0, vmax=1 if pixels.dtype.kind == "f" else 255,
+                        interpolation="nearest", aspect="auto")
+            axes.set_axis_off()
+            if box is not None:
+                left, top, right, bottom = box
+                axes.add_patch(Rectangle((left - .5, top - .5), right - left, bottom - top, fill=False,
+                                         edgecolor="#D55E00", linewidth=2))
+        for x, y, words, style in self.texts:
+            figure.text(x / width, 1 - y / height, words, **style)
         save(figure, path)
