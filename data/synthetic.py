@@ -138,16 +138,6 @@ def sample(table, count, rng):
     return np.stack(columns, 1).astype(np.float32)
 
 
-def sample_identities(count, rng):
-    """People: float32 (count, P), a column for each of IDENTITY_PARAMETERS."""
-    return sample(IDENTITY_PARAMETERS, count, rng)
-
-
-def sample_nuisance(count, rng):
-    """Pose, gaze, light, background and camera: float32 (count, Q), a column for each of NUISANCE_PARAMETERS."""
-    return sample(NUISANCE_PARAMETERS, count, rng)
-
-
 def prototypes(labels):
     """Rate, lowest and highest intensity of the action units of these expressions: float32 (3, N, A)."""
     table = np.zeros((3, len(PROTOTYPES), len(ACTION_UNITS)), np.float32)
@@ -235,8 +225,8 @@ def make(image_size, seed, count, identities):
     order = np.argsort(rng.random(count), kind="stable")
     person, turn = order % people, order // people
     labels = (person + turn) % len(PROTOTYPES)
-    factors = {"identity": sample_identities(people, rng)[person],
-               "action_units": sample_action_units(labels, rng), "nuisance": sample_nuisance(count, rng)}
+    factors = {"identity": sample(IDENTITY_PARAMETERS, people, rng)[person],
+               "action_units": sample_action_units(labels, rng), "nuisance": sample(NUISANCE_PARAMETERS, count, rng)}
     return {"images": render(*factors.values(), image_size), "labels": labels, "identities": person, **factors}
 
 
