@@ -75,13 +75,11 @@ def _listed(named):
 
 def recognise(path, files, options):
     """The Layout of a folder with these image files in it and below it, or None. options: see data/options.py."""
-    layouts = [_ck, _jaffe, lambda path, files: _kdef(path, files, options.ANGLES), _raf_db, _affectnet_annotations]
-    if options.CLASS_NAMES is None:
-        layouts += [_raf_db_folders, _affectnet]
-    for layout in layouts:
-        found = layout(path, files)
-        if found:
-            return found
+    found = (_ck(path, files) or _jaffe(path, files) or _kdef(path, files, options.ANGLES) or _raf_db(path, files)
+             or _affectnet_annotations(path, files))
+    if found or options.CLASS_NAMES is not None:
+        return found
+    return _raf_db_folders(path, files) or _numbered(path, files, "AffectNet")
 
 
 def _matching(name, pattern, path, files):
@@ -179,7 +177,8 @@ def _raf_db(path, files):
         lines = [line.split() for line in listed.read_text().splitlines()]
     except (OSError, ValueError) as error:
         raise UserError(listed, expected, error, remedy) from None
-    names = {line[0]: NUMBERS["RAF-DB"][int(line[1])] for line in lines if len(line) == 2 and line[1] in "1234567"}
+    numbers = {str(number): name for number, name in NUMBERS["RAF-DB"].items()}
+    names = {line[0]: numbers[line[1]] for line in lines if len(line) == 2 and line[1] in numbers}
     listed_as = {file: file.name.replace("_aligned", "") for file in files}
     known = [file for file in files if listed_as[file] in names]
     if not known:
@@ -198,11 +197,6 @@ def _raf_db_folders(path, files):
     """RAF-DB as on Kaggle: DATASET/train/1..7 with train_labels.csv beside DATASET or in it."""
     if any((folder / "train_labels.csv").is_file() for folder in (path, path.parent)):
         return _numbered(path, files, "RAF-DB")
-
-
-def _affectnet(path, files):
-    """AffectNet: train and val, and maybe test, with folders 0..7."""
-    return _numbered(path, files, "AffectNet")
 
 
 def _affectnet_annotations(path, files):
