@@ -32,10 +32,10 @@ USAGE = {"Training": 0, "PublicTest": 1, "PrivateTest": 2}      # an index of SP
 def found(path):
     """Whether path is a csv, or a folder with FER2013's."""
     path = Path(path)
-    return path.is_file() and (path.suffix.lower() == ".csv" or _has_header(path)) or _choose(path) is not None
+    return path.is_file() and (path.suffix.lower() == ".csv" or has_header(path)) or _choose(path) is not None
 
 
-def _has_header(path):
+def has_header(path):
     """Whether a file begins as these csv files do, whatever its name."""
     try:
         with open(path, "rb") as file:

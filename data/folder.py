@@ -109,16 +109,10 @@ def _refuse_data_set_inside(path):
         if entry.is_dir() or entry.suffix.lower() in (".npz", ".mat"):
             found = any(source.found(entry) for source in (tfd, fer2013, arrays))
         else:
-            found = entry.is_file() and os.access(entry, os.R_OK) and _begins_as_fer2013(entry)
+            found = entry.is_file() and fer2013.has_header(entry)
         if found:
             raise UserError(path.absolute(), "image files in folders named after their classes", entry.name,
                             f"give the path of {entry.name}: {entry.absolute()}")
-
-
-def _begins_as_fer2013(path):
-    with open(path, "rb") as file:
-        start = file.read(64).lower()
-    return b"emotion" in start and b"pixels" in start
 
 
 def _by_folders(path, pictures, class_names):
