@@ -30,7 +30,7 @@ from data.sources import load
 from expr_classifier import judges, train as classifier
 from metric_vae import explorer, gallery, portrait, scores as vae_scores, statistics, train as vae, trained
 from metric_vae.metrics import load_metric
-from metric_vae.space import Space
+from metric_vae.space import load as load_space
 from training import storage
 from training.devices import choose_device, keep_memory
 from training.errors import check_at_least, check_between, check_choice, check_seeds, run_script
@@ -89,7 +89,7 @@ def main(arguments):
     keep_memory()
     start = time.perf_counter()
     if settings.PICTURE is not None:
-        draw_pictures(storage.find_run(settings.RUN, finished=True), settings)
+        draw_pictures(load_space(settings.RUN, device=settings.DEVICE), settings)
         return
     folder = storage.find_run(settings.RUN)
     run = open_run(folder, choose_device(settings.DEVICE), settings.DATA)
@@ -102,13 +102,11 @@ def main(arguments):
     print(f"wrote scores.json and figures/ to {folder} in {time.perf_counter() - start:.0f} s")
 
 
-def draw_pictures(folder, settings):
-    """Draw the figure of PICTURE in a run folder."""
+def draw_pictures(space, settings):
+    """Draw the figure of PICTURE in the run folder of a Space."""
     opened = portrait.open_pictures(settings.PICTURE.split(","), settings.CROP and settings.CROP.split(";"))
-    space = Space(folder, "dist_reg" if (folder / "dist_reg.pt").exists() else "no_dist_reg",
-                  choose_device(settings.DEVICE))
-    storage.make_folder(folder / "pictures")
-    path = folder / "pictures" / ("_".join(Path(name).stem for name, *_ in opened) + ".png")
+    storage.make_folder(space.folder / "pictures")
+    path = space.folder / "pictures" / ("_".join(Path(name).stem for name, *_ in opened) + ".png")
     portrait.draw(path, space, opened, settings.STEPS)
     print(f"wrote {path}")
 
