@@ -7,6 +7,7 @@ import inspect
 import re
 import sys
 import typing
+from collections import Counter
 from dataclasses import asdict, make_dataclass
 
 from training.errors import UserError
@@ -17,11 +18,8 @@ def constants(script):
 
     A script imports no such names, so these are the constants at its top.
     """
-    def plain(value):
-        if isinstance(value, tuple):
-            return len(value) == 2 and all(isinstance(v, (int, float)) for v in value)
-        return value is None or isinstance(value, (str, int, float))
-    return {name: value for name, value in vars(script).items() if name.isupper() and plain(value)}
+    return {name: value for name, value in vars(script).items() if name.isupper()
+            and isinstance(value, (str, int, float, tuple, type(None))) and _may_be_schedule(value)}
 
 
 def freeze(values):
@@ -49,10 +47,8 @@ def parse(arguments, scripts):
         if prefix:
             values[prefix] = {name: value for name, value in values[prefix].items() if name not in values[""]}
     names = {f"{prefix}.{name}" if prefix else name: (prefix, name) for prefix in values for name in values[prefix]}
-    short = {}
-    for prefix, name in names.values():
-        short.setdefault(name, []).append((prefix, name))
-    short = {name: found[0] for name, found in short.items() if len(found) == 1}
+    counts = Counter(name for _, name in names.values())
+    short = {name: (prefix, name) for prefix, name in names.values() if counts[name] == 1}
     for argument in arguments:
         name, equals, text = argument.partition("=")
         if not equals or name not in {**names, **short}:
