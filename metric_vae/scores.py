@@ -87,20 +87,17 @@ def score_reconstructions(vae, faces, rows, device, seed=0):
     """
     rng = np.random.default_rng(seed)
     mu, sigma = encode(vae, faces, rows, device)
-    errors, psnrs, ssims, energies_hat, energies = [], [], [], [], []
+    parts = []
     for start in range(0, len(rows), CHUNK):
         part = slice(start, start + CHUNK)
         x = faces.images[rows[part]] / np.float32(255)
         x_hat = decode(vae, mu[part] + sigma[part] * rng.standard_normal(mu[part].shape), device)
-        errors.append(fidelity.squared_errors(x_hat, x))
-        x_hat = x_hat.clip(0, 1)
-        psnrs.append(fidelity.psnr(x_hat, x))
-        ssims.append(fidelity.ssim(x_hat, x))
-        energies_hat.append(fidelity.high_energy(x_hat))
-        energies.append(fidelity.high_energy(x))
-    return {"error": statistics.mean_score(np.concatenate(errors)),
-            "psnr": statistics.mean_score(np.concatenate(psnrs)), "ssim": statistics.mean_score(np.concatenate(ssims)),
-            "high_frequencies": statistics.ratio(np.concatenate(energies_hat), np.concatenate(energies)),
+        cut = x_hat.clip(0, 1)
+        parts.append((fidelity.squared_errors(x_hat, x), fidelity.psnr(cut, x), fidelity.ssim(cut, x),
+                      fidelity.high_energy(cut), fidelity.high_energy(x)))
+    errors, psnrs, ssims, energies_hat, energies = map(np.concatenate, zip(*parts))
+    return {"error": statistics.mean_score(errors), "psnr": statistics.mean_score(psnrs),
+            "ssim": statistics.mean_score(ssims), "high_frequencies": statistics.ratio(energies_hat, energies),
             "kl": statistics.mean_score(statistics.kl(mu, sigma)), "active_units": statistics.active_units(mu)}
 
 
