@@ -99,9 +99,9 @@ def main(arguments):
     metric = None                                               # that of the classifier, once it is trained
     if of_vae.METRIC != "embeddings":
         metric = load_metric(of_vae.METRIC, faces, device, of_vae.METRIC_NORM, of_vae.METRIC_KIND)
-    vae.check_faces(of_vae, faces, metric, f"vae.BATCH={of_vae.BATCH}")
+    vae.check_faces(of_vae, faces, metric, "vae.BATCH")
     if not missing:
-        classifier.check_faces(of_classifier, faces, f"classifier.BATCH={of_classifier.BATCH}")
+        classifier.check_faces(of_classifier, faces, "classifier.BATCH")
     if folder is None:
         folder = new_folder(settings, faces.about(), device, precision, other)
     else:

@@ -60,7 +60,7 @@ def main(arguments):
     device, precision = start(settings.DEVICE, settings.PRECISION)
     with first_process_first():
         faces = load(settings.DATA, settings.IMAGE_SIZE, settings.FOLD, settings.SEED, options)
-    check_faces(settings, faces, f"BATCH={settings.BATCH}")
+    check_faces(settings, faces, "BATCH")
     folder = storage.new_run_folder()
     storage.start_settings(folder, data=faces.about(), classifier=storage.absolute(asdict(settings)),
                            faces=asdict(options), device=str(device), precision=precision)

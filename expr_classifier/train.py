@@ -64,14 +64,14 @@ def build(settings, faces):
     return find_architecture(settings.ARCHITECTURE)(faces.size, len(faces.classes), faces.channels)
 
 
-def check_faces(settings, faces, where=None):
-    """Raise UserError where there are too few faces or classes to train with these settings; where: as in check_batch.
+def check_faces(settings, faces, constant=None):
+    """Raise UserError where there are too few faces or classes to train with these settings; constant: as in check_batch.
     """
     missing = missing_classes(faces)
     if missing:
         raise UserError(faces.name, "labelled training faces of each of at least two classes", missing,
                         "add some, or change the split")
-    check_batch(settings.BATCH, len(faces.rows("train", labelled=True)), where or faces.name)
+    check_batch(settings.BATCH, len(faces.rows("train", labelled=True)), faces.name, constant)
     check_at_least(least_batch(build(settings, faces)), settings, "BATCH")
 
 

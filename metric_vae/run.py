@@ -96,7 +96,7 @@ def main(arguments):
     with first_process_first():
         faces = load(settings.DATA, settings.IMAGE_SIZE, settings.FOLD, settings.SEED, options)
     metric = load_metric(settings.METRIC, faces, device, settings.METRIC_NORM, settings.METRIC_KIND)
-    check_faces(settings, faces, metric, f"BATCH={settings.BATCH}")
+    check_faces(settings, faces, metric, "BATCH")
     folder = storage.new_run_folder()
     storage.start_settings(folder, data=faces.about(), vae=storage.absolute(asdict(settings)), faces=asdict(options),
                            device=str(device), precision=precision)

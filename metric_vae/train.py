@@ -104,13 +104,13 @@ def build(settings, faces, light=False):
     return build_vae(settings.ARCHITECTURE, faces.size, settings.Z_DIM, settings.METRIC_DIMS, faces.channels, light)
 
 
-def check_faces(settings, faces, metric, where=None):
-    """Raise UserError where the faces or the metric (or None) do not suffice to train with these settings; where: as in
-    check_batch.
+def check_faces(settings, faces, metric, constant=None):
+    """Raise UserError where the faces or the metric (or None) do not suffice to train with these settings; constant:
+    as in check_batch.
     """
     check_metric(settings, metric)
     rows = training_rows(faces, settings)
-    check_batch(settings.BATCH, len(rows), where or faces.name)
+    check_batch(settings.BATCH, len(rows), faces.name, constant)
     if metric is not None and not len(metric.drawn(rows)):
         raise UserError(f"METRIC={settings.METRIC}", "distances between the faces that the VAE is trained on", "none",
                         "store more pairs, or set UNLABELLED to True")

@@ -151,11 +151,10 @@ def check_schedules(settings, *constants, most=LARGEST):
                             f"for example {constant} = (1.0, 1.0)")
 
 
-def check_batch(batch, count, where):
-    """Raise UserError where there are fewer training faces than a batch holds. where: the constant as it is set, for
-    example vae.BATCH=60, or another place.
+def check_batch(batch, count, name, constant=None):
+    """Raise UserError where there are fewer training faces than a batch holds. name: of the faces; constant: what sets
+    the batch, for example "vae.BATCH", where the user has just set it.
     """
     if count < batch:
-        prefix, is_constant, _ = where.partition("BATCH=")
-        constant = f"{prefix}BATCH" if is_constant else "BATCH"
-        raise UserError(where, f"at least BATCH={batch} training faces", count, f"add faces or lower {constant}")
+        raise UserError(f"{constant}={batch}" if constant else name, f"at least BATCH={batch} training faces", count,
+                        f"add faces or lower {constant or 'BATCH'}")
