@@ -221,7 +221,8 @@ def measure_ceiling(C, run, settings, rows):
 
     A VAE with better scores than these also reproduces C's idiosyncrasies.
     """
-    second = judges.train_second(run.faces, settings, run.classifier, run.folder, run.seed, run.device, run.precision)
+    second = judges.train_network("second", run.faces, run.classifier, run.folder, run.seed + settings.SECOND_SEED,
+                                  run.device, run.precision)
     if second is None:
         return {}
     metrics = (main_script.metric_of(model, run.classifier.LAYER, run.vae.METRIC_NORM) for model in (second, C))

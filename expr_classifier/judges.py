@@ -64,13 +64,6 @@ def train_judge(faces, settings, defaults, folder, seed, device):
     return train_network("judge", faces, judge_settings(settings, defaults), folder, seed + settings.JUDGE_SEED, device)
 
 
-def train_second(faces, settings, classifier, folder, seed, device, precision):
-    """The classifier of a run with this seed and these settings, classifier, trained again from another seed; None
-    where that is not possible. settings: the constants of experiments.py.
-    """
-    return train_network("second", faces, classifier, folder, seed + settings.SECOND_SEED, device, precision=precision)
-
-
 def train_identifier(faces, settings, defaults, folder, seed, device):
     """A network whose second-last layer tells people apart: a classifier of people instead of classes.
 
