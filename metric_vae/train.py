@@ -77,14 +77,6 @@ def settings_without_metric(settings):
     return {**kept, "UNLABELLED": settings.UNLABELLED and settings.METRIC != "labels"}      # see training_rows
 
 
-def check_metric(settings, metric):
-    """Raise UserError where the metric (or None) does not have what the loss needs of it."""
-    name = settings.REGULARIZER
-    if name != "none" and REGULARIZERS[name][1] == "points" and metric is not None and not metric.has_points:
-        raise UserError(f"REGULARIZER={name}", "a metric with points", "one of distances alone",
-                        "choose a regulariser of pairs, e.g. stress")
-
-
 # --- training
 
 def training_rows(faces, settings, split="train"):
@@ -108,7 +100,10 @@ def check_faces(settings, faces, metric, constant=None):
     """Raise UserError where the faces or the metric (or None) do not suffice to train with these settings; constant:
     as in check_batch.
     """
-    check_metric(settings, metric)
+    name = settings.REGULARIZER
+    if name != "none" and REGULARIZERS[name][1] == "points" and metric is not None and not metric.has_points:
+        raise UserError(f"REGULARIZER={name}", "a metric with points", "one of distances alone",
+                        "choose a regulariser of pairs, e.g. stress")
     rows = training_rows(faces, settings)
     check_batch(settings.BATCH, len(rows), faces.name, constant)
     if metric is not None and not len(metric.drawn(rows)):
@@ -210,7 +205,7 @@ def train(name, faces, metric, settings, folder, seed, device, precision, board=
                     lambda: reconstruct(vae, images, val_rows if len(val_rows) else train_rows))
         bar.finished(epoch + 1, {term: means[term] for term in (*Terms._fields, "loss", "val_loss")})
     vae.eval().requires_grad_(False)
-    summarize(vae, name, faces, metric, training_rows(faces, settings), folder, seed, device)
+    summarize(vae, name, faces, metric, train_rows, folder, seed, device)
     return vae
 
 
