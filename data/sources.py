@@ -39,7 +39,7 @@ def load(data="auto", image_size=48, fold=0, seed=0, options=None):
 def _load(data, image_size, fold, seed, options):
     if not 8 <= image_size <= LARGEST_SIZE or image_size % 8:
         raise UserError("IMAGE_SIZE", f"a multiple of 8, at most {LARGEST_SIZE}", image_size, "set it to 48, 64, ...")
-    if not 0 <= fold < 5:
+    if fold not in range(tfd.FOLDS):
         raise UserError("FOLD", "0 to 4, one of TFD's five", fold, "set it to 0")
     if not 0 <= seed <= LARGEST_SEED:
         raise UserError("SEED", "0 to 2^32 - 1", seed, "set it to 0, 1, ...")

@@ -34,11 +34,9 @@ def load(path, image_size=48, fold=0, seed=0):
     Faces that no fold names (unlabelled ones) train, unless their identity is known and held out: then they go with
     it. The processed files are split by position, 80 % train, 10 % test, the rest val, as the reference did, so
     their identities are shared. Faces of one grey level (unlabelled TFD faces, all black) are left out.
-    Raises UserError for a fold out of range, and for files that are missing, damaged, of MATLAB's v7.3 or misshapen.
+    Raises UserError for files that are missing, damaged, of MATLAB's v7.3 or misshapen.
     """
     path = Path(path)
-    if fold not in range(FOLDS):
-        raise UserError("FOLD", f"0 to {FOLDS - 1}", fold, "set it to one of TFD's five folds")
     file = path if path.is_file() else _choose(path, image_size)
     if file is None and found(path):
         raise UserError(path.absolute(), "all of " + ", ".join(PROCESSED), "only some of them",
@@ -49,10 +47,10 @@ def load(path, image_size=48, fold=0, seed=0):
     print(f"reading {file}")
     if file.name == PROCESSED[0]:
         images, labels, identities, split = _read_processed(file.parent)
+        name = "TFD, split by position"
     else:
         images, labels, identities, split = _read_raw(file, fold)
-    name = "TFD, split by position" if file.name == PROCESSED[0] else \
-           "TFD, drawn split" if split is None else f"TFD, fold {fold}"
+        name = "TFD, drawn split" if split is None else f"TFD, fold {fold}"
     faces = checked(images, labels, identities, split, name, file, seed, constant="leave out")
     faces.images = squares(faces.images, image_size, file)
     return faces
