@@ -4,6 +4,7 @@ In: a Pillow image. Out: a box (left, top, right, bottom) in pixels.
 """
 import numpy as np
 
+from data.pixels import middle
 from training.errors import UserError
 
 
@@ -20,11 +21,11 @@ def face_box(image, crop=None):
         import cv2                                              # optional
         detector = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")
     except (ImportError, AttributeError):                       # version 5 has no such detector
-        return _middle(image), "the middle square: no opencv<5 is installed that would find the face"
+        return middle(*image.size), "the middle square: no opencv<5 is installed that would find the face"
     least = min(image.size) // 8                               # pixels
     found = detector.detectMultiScale(np.asarray(image.convert("L")), minNeighbors=6, minSize=(least, least))
     if not len(found):
-        return _middle(image), "the middle square: opencv found no face"
+        return middle(*image.size), "the middle square: opencv found no face"
     left, top, width, height = max(found.tolist(), key=lambda box: box[2] * box[3])
     return (left, top, left + width, top + height), f"the largest of {len(found)} faces that opencv found"
 
@@ -37,11 +38,5 @@ def _parse(crop, image):
         left, top, right, bottom = box = 0, 0, 0, 0
     if not (0 <= left < right <= image.width and 0 <= top < bottom <= image.height):
         raise UserError(f"CROP={crop}", f"left,top,right,bottom in pixels of {image.width}x{image.height}", crop,
-                        f"for example CROP={','.join(map(str, _middle(image)))}")
+                        f"for example CROP={','.join(map(str, middle(*image.size)))}")
     return box
-
-
-def _middle(image):
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    return left, top, left + side, top + side

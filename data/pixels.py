@@ -42,7 +42,8 @@ def squares(images, size, where, colour=False):
     if images.dtype == np.uint8 and images.shape[1:] == ((size, size, 3) if colour else (size, size)):
         return images
     scale = _scale(images, where)
-    side = min(height, width)
+    left, top, right, bottom = middle(width, height)
+    side = right - left
     if height != width:
         print(f"{where}: cut {len(images)} images of {width}x{height} pixels to the square in their middle")
     if not colour and images.ndim == 4 and images.shape[1 if channels_first else 3] > 1:
@@ -50,19 +51,25 @@ def squares(images, size, where, colour=False):
     if side != size:
         print(f"{where}: resized {len(images)} images from {side}x{side} to {size}x{size} pixels")
     out = np.empty((len(images), size, size, 3)[:4 if colour else 3], np.uint8)
-    top, left = (height - side) // 2, (width - side) // 2
     for start in range(0, len(images), CHUNK):
         x = torch.from_numpy(np.array(images[start:start + CHUNK], np.float32))
         x = (x * scale).clamp(0, 255)
         if channels_last:
             x = x.movedim(3, 1)
-        x = _flatten(x.reshape(len(x), -1, height, width)[:, :, top:top + side, left:left + side])
+        x = _flatten(x.reshape(len(x), -1, height, width)[:, :, top:bottom, left:right])
         if not colour:
             x = _grey(x)
         if side != size:
             x = functional.interpolate(x, (size, size), mode="bilinear", antialias=True)
         out[start:start + CHUNK] = as_pictures(x).round().clamp(0, 255).byte().numpy()
     return out
+
+
+def middle(width, height):
+    """The box (left, top, right, bottom) of the square in the middle of a picture."""
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    return left, top, left + side, top + side
 
 
 def _flatten(x):
@@ -183,9 +190,7 @@ def square(image, size, colour=False, largest=None):
         ground = Image.new("RGBA", image.size, (round(GROUND),) * 3 + (255,))
         image = Image.alpha_composite(ground, image)
     image = image.convert("RGB" if colour else "L")
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
     was_square = image.width == image.height
     if image.size != (size, size):                                  # Pillow's bilinear filter is antialiased
-        image = image.resize((size, size), Image.BILINEAR, (left, top, left + side, top + side))
+        image = image.resize((size, size), Image.BILINEAR, middle(*image.size))
     return np.asarray(image), was_square
