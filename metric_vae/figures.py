@@ -155,31 +155,29 @@ def losses(path, logs):
     logs: stage -> list of log.jsonl's lines; a term of a VAE is a value that also has a val_ value.
     """
     vaes = {of: lines for of, lines in logs.items() if of in NAMES and lines}
-    terms = list(dict.fromkeys(term for lines in vaes.values() for term in lines[-1] if f"val_{term}" in lines[-1]))
-    panels = [(TERMS.get(term, term), [(of, lines, key, style) for of, lines in vaes.items() if any(
-        line.get(term) for line in lines) for key, style in ((term, "-"), (f"val_{term}", "--"))]) for term in terms]
-    panels = [(title, curves) for title, curves in panels if curves]
+    panels = []                                                 # title, {stage: its lines}, keys of both curves
+    for term in dict.fromkeys(term for lines in vaes.values() for term in lines[-1] if f"val_{term}" in lines[-1]):
+        of_term = {of: lines for of, lines in vaes.items() if any(line.get(term) for line in lines)}
+        if of_term:
+            panels.append((TERMS.get(term, term), of_term, term, f"val_{term}"))
     if logs.get("classifier"):
-        panels.append(("classifier accuracy", [
-            ("classifier", logs["classifier"], key, style)
-            for key, style in (("train_accuracy", "-"), ("val_accuracy", "--"))]))
-    assert panels, "no lines of a log"
+        panels.append(("classifier accuracy", {"classifier": logs["classifier"]}, "train_accuracy", "val_accuracy"))
     across = min(3, len(panels))
     down = -(-len(panels) // across)
     figure = Figure((4.3 * across, 3.4 * down + .5), layout="constrained")
     all_axes = np.atleast_1d(figure.subplots(down, across)).ravel()
     handles = {}
-    for axes, (title, curves) in zip(all_axes, panels):
+    for axes, (title, stages, training, validation) in zip(all_axes, panels):
         shown = []
-        for of, lines, key, style in curves:
-            points = [(line["epoch"], line[key]) for line in lines if line.get(key) is not None]
-            if points:
-                line, = axes.plot(*zip(*points), style, color=MODEL_COLOURS[of], linewidth=1.6)
-                part = "validation" if style == "--" else "training"
-                handles.setdefault(f"{NAMES.get(of, of)}, {part}", line)
-                shown += [value for _, value in points]
+        for of, lines in stages.items():
+            for key, style, part in ((training, "-", "training"), (validation, "--", "validation")):
+                points = [(line["epoch"], line[key]) for line in lines if line.get(key) is not None]
+                if points:
+                    line, = axes.plot(*zip(*points), style, color=MODEL_COLOURS[of], linewidth=1.6)
+                    handles.setdefault(f"{NAMES.get(of, of)}, {part}", line)
+                    shown += [value for _, value in points]
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if "accuracy" in curves[0][2]:
+        if "accuracy" in training:
             axes.set_ylim(0, 1.02)
         elif shown and min(shown) > 0 and max(shown) > 4 * min(shown):
             axes.set_yscale("log")
