@@ -24,7 +24,7 @@ def drawn(count, size=48, seed=0):
     """The first faces of a stream of people, expressions and nuisance."""
     rng = generator(seed)
     labels = np.arange(count) % 7
-    return render(sample_identities(count, rng), sample_action_units(labels, rng), sample_nuisance(count, rng), size)
+    return render(sample(IDENTITY_PARAMETERS, count, rng), sample_action_units(labels, rng), sample(NUISANCE_PARAMETERS, count, rng), size)
 
 
 @pytest.fixture(scope="module")
