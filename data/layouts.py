@@ -83,12 +83,12 @@ def recognise(path, files, options):
 
 
 def _matching(name, pattern, path, files):
-    """The files with names of this pattern, where at least SHARE of them have one; else none."""
-    matching = [file for file in files if pattern.match(file.name)]
-    if len(matching) < SHARE * len(files):
-        return []
-    _say_left_out(path, files, matching, f"that are not named as {name}'s are")
-    return matching
+    """{file: match} of the files with names of this pattern, where at least SHARE of them have one; else none."""
+    found = {file: match for file in files if (match := pattern.match(file.name))}
+    if len(found) < SHARE * len(files):
+        return {}
+    _say_left_out(path, files, found, f"that are not named as {name}'s are")
+    return found
 
 
 def _say_left_out(path, files, taken, which):
@@ -101,15 +101,15 @@ def _say_left_out(path, files, taken, which):
 
 def _ck(path, files):
     """CK+48: <expression>/S010_004_00000017.png, three frames a sequence."""
-    files = _matching("CK+", CK, path, files)
-    if files and all(re.fullmatch(r"\d{3}", file.parent.name) for file in files):
-        return _ck_sequences(path, files)
-    if files:
-        return Layout("CK+", files, [file.parent.name for file in files],
-                      [CK.match(file.name)[2].upper() for file in files])
+    found = _matching("CK+", CK, path, files)
+    if found and all(re.fullmatch(r"\d{3}", file.parent.name) for file in found):
+        return _ck_sequences(path, found)
+    if found:
+        return Layout("CK+", list(found), [file.parent.name for file in found],
+                      [match[2].upper() for match in found.values()])
 
 
-def _ck_sequences(path, files):
+def _ck_sequences(path, found):
     """CK+ as its authors ship it: whole sequences, cohn-kanade-images/S005/001/S005_001_00000001.png, and for some of
     them a label, Emotion/S005/001/S005_001_00000011_emotion.txt. Their last CK_FRAMES frames are taken.
     """
@@ -122,8 +122,8 @@ def _ck_sequences(path, files):
                 raise UserError(file, "a number from 1 to 7", f"{type(error).__name__}: {error}", "get the file anew") \
                     from None
     frames = {}
-    for file in files:
-        frames.setdefault(CK.match(file.name)[1].upper(), []).append(file)
+    for file, match in found.items():
+        frames.setdefault(match[1].upper(), []).append(file)
     labelled = sorted(set(frames) & set(labels))
     if not labelled:
         raise UserError(path.absolute(), "the labels of CK+: Emotion/S005/001/S005_001_00000011_emotion.txt, ...",
@@ -139,23 +139,25 @@ def _ck_sequences(path, files):
 
 def _jaffe(path, files):
     """JAFFE: KA.AN1.39.tiff."""
-    files = _matching("JAFFE", JAFFE, path, files)
-    if files:
-        found = [JAFFE.match(file.name) for file in files]
-        return Layout("JAFFE", files, [CODES[match[2].upper()] for match in found],
-                      [match[1].upper() for match in found])
+    found = _matching("JAFFE", JAFFE, path, files)
+    if found:
+        return _coded("JAFFE", found)
 
 
 def _kdef(path, files, angles):
     """KDEF: AF01/AF01ANS.JPG: session, person, expression, angle."""
-    files = _matching("KDEF", KDEF, path, files)
-    if files:
+    found = _matching("KDEF", KDEF, path, files)
+    if found:
         wanted = check_angles(angles)
-        taken = [file for file in files if KDEF.match(file.name)[3].upper() in wanted]
-        print(f"{path}: KDEF: took {len(taken)} of {len(files)} pictures: ANGLES={angles}")
-        found = [KDEF.match(file.name) for file in taken]
-        return Layout("KDEF", taken, [CODES[match[2].upper()] for match in found],
-                      [match[1].upper() for match in found])
+        taken = {file: match for file, match in found.items() if match[3].upper() in wanted}
+        print(f"{path}: KDEF: took {len(taken)} of {len(found)} pictures: ANGLES={angles}")
+        return _coded("KDEF", taken)
+
+
+def _coded(name, found):
+    """The Layout of {file: match} whose groups are the person and one of CODES."""
+    return Layout(name, list(found), [CODES[match[2].upper()] for match in found.values()],
+                  [match[1].upper() for match in found.values()])
 
 
 def check_angles(angles):
