@@ -16,8 +16,7 @@ from training.storage import write_atomically
 # Okabe and Ito's colours, told apart with every common colour vision, and one more
 COLOURS = dict(zip(EXPRESSIONS, ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#0072B2", "#56B4E9", "#444444",
                                  "#8C510A")))
-SHAPES = "v<P*^osXD>phd"
-MARKERS = dict(zip(EXPRESSIONS, SHAPES))
+SHAPES = "v<P*^osXD>phd"      # of markers: those of EXPRESSIONS first
 MOST = 20               # classes that a figure shows; of more, those with the most faces
 DPI = 100
 LETTER = 7.5            # pixels of one letter of a label, about
@@ -108,8 +107,8 @@ def omitted(shown, classes):
 
 def style(label, classes):
     """The (colour, marker) of a class: expressions have their own, others those of their place in the order."""
-    if set(classes) <= set(COLOURS):
-        return COLOURS[classes[label]], MARKERS[classes[label]]
+    if set(classes) <= set(EXPRESSIONS):
+        label = EXPRESSIONS.index(classes[label])
     colours = list(COLOURS.values())
     return colours[label % len(colours)], SHAPES[(label + label // len(colours)) % len(SHAPES)]
 
