@@ -3,6 +3,8 @@
 In: faces; the labelled ones train. Out: trained models, and the scores of their edits, for benchmarks/regularizers.py.
 Network size and training are those of metric_vae/run.py.
 """
+from functools import partial
+
 import numpy as np
 import torch
 from torch import nn
@@ -53,6 +55,11 @@ def sample(mu, sigma, generator):
     return mu + sigma * torch.randn(mu.shape, generator=generator, device=mu.device)
 
 
+def reconstruct(model, x, labels):
+    """The faces decoded from mu."""
+    return model.decode(model.encode(x, labels)[0], labels)
+
+
 class ConditionalVAE(nn.Module):
     """q(z|x, y) = N(mu, sigma^2) and a decoder of z and the label y (Kingma et al. 2014, M2; Sohn et al. 2015).
 
@@ -78,10 +85,6 @@ class ConditionalVAE(nn.Module):
         """Faces float32 (B, 1, H, W)."""
         told = self.label_scale * one_hot(labels, self.classes)
         return self.decoder(torch.cat([z, told], 1)).float() + self.mean_face.face
-
-    def reconstruct(self, x, labels):
-        """The faces decoded from mu."""
-        return self.decode(self.encode(x, labels)[0], labels)
 
     def edit(self, x, labels, target):
         """The faces with the classes target, int64 (B,), instead of labels."""
@@ -136,10 +139,6 @@ class CSVAE(nn.Module):
     def decode(self, latents, labels):
         """Faces float32 (B, 1, H, W); the labels are in w."""
         return self.decoder(latents).float() + self.mean_face.face
-
-    def reconstruct(self, x, labels):
-        """The faces decoded from mu."""
-        return self.decode(self.encode(x, labels)[0], labels)
 
     def edit(self, x, labels, target):
         """The faces with the classes target, int64 (B,), instead of labels."""
@@ -240,7 +239,7 @@ def score(model, faces, rows, labelled, judge, identifier, device, seed=0):
     scores = {"error": statistics.mean_score(error), "kl": statistics.mean_score(kl)}
     targets = np.unique(faces.labels[faces.rows("train", labelled=True)])
     known = np.flatnonzero(np.isin(faces.labels[rows], targets))
-    x_hat = clipped(model.reconstruct, known, faces.labels[rows[known]])
+    x_hat = clipped(partial(reconstruct, model), known, faces.labels[rows[known]])
     pair = vae_scores.pair_of(faces)
     scores |= vae_scores.score_editing(edit, rows, known, x_hat, targets, judge, identifier, faces, device, pair, seed)
     return statistics.finite(scores)
