@@ -92,22 +92,20 @@ def read_json(path):
 
 # --- run folders
 
-def new_run_folder(runs=None):
-    """Make and return the next experiments/N, or runs/N; two programs never get the same one, the processes of one do.
-    """
-    runs = runs or RUNS
+def new_run_folder():
+    """Make and return the next experiments/N; two programs never get the same one, the processes of one do."""
     if PROCESS > 0:
         return of_first_process(None)
-    make_folder(runs)
-    number = max((int(p.name) for p in runs.iterdir() if p.name.isdecimal()), default=-1) + 1
+    make_folder(RUNS)
+    number = max((int(p.name) for p in RUNS.iterdir() if p.name.isdecimal()), default=-1) + 1
     while True:
         try:
-            (runs / str(number)).mkdir()
-            return of_first_process(runs / str(number))
+            (RUNS / str(number)).mkdir()
+            return of_first_process(RUNS / str(number))
         except FileExistsError:
             number += 1
         except OSError as error:
-            raise UserError(runs, "a folder that can be written", error, "choose a folder you may write to") from None
+            raise UserError(RUNS, "a folder that can be written", error, "choose a folder you may write to") from None
 
 
 @contextmanager
@@ -134,14 +132,14 @@ def hold(folder):
         os.close(held)
 
 
-def find_run(which, finished=None, constants_of="data", runs=None):
+def find_run(which, finished=None, constants_of="data"):
     """The folder of run `which`: its number, the path of its folder, or "last", the newest.
 
     finished: True or False: only such runs; None: both, and "last" is the newest finished one if there is any.
     constants_of: runs count whose settings hold the constants of this script: "run", "classifier" or "vae"; by default
     all count. Raises UserError where there is none.
     """
-    runs, state = runs or RUNS, {True: "finished ", False: "unfinished ", None: ""}[finished]
+    state = {True: "finished ", False: "unfinished ", None: ""}[finished]
 
     def counts(settings):
         return constants_of in settings and finished in (None, settings.get("finished"))
@@ -152,27 +150,27 @@ def find_run(which, finished=None, constants_of="data", runs=None):
         raise UserError(folder, f"the number of a run or the folder of a {state}run", "no settings.json of one",
                         "check the path")
     found = {}                                                  # number: whether it is finished
-    for number in numbered_runs(runs):
+    for number in numbered_runs():
         try:
-            settings = read_json(runs / str(number) / "settings.json")
+            settings = read_json(RUNS / str(number) / "settings.json")
         except UserError as error:
             if number == which:
                 raise
-            print(f"warning: passed over {runs / str(number)}: {error.args[2]}", file=sys.stderr)
+            print(f"warning: passed over {RUNS / str(number)}: {error.args[2]}", file=sys.stderr)
             continue
         if counts(settings):
             found[number] = bool(settings.get("finished"))
     newest = max(found, key=lambda number: (found[number], number), default=None)
     number = newest if which == "last" else which
     if number in found:
-        return runs / str(number)
-    raise UserError(runs, f"{state}run {which}", f"{state}runs: {list(found) or 'none'}",
+        return RUNS / str(number)
+    raise UserError(RUNS, f"{state}run {which}", f"{state}runs: {list(found) or 'none'}",
                     "python run.py starts one, RESUME=N continues an unfinished one")
 
 
-def numbered_runs(runs=None):
+def numbered_runs():
     """The numbers of all runs in experiments/, sorted."""
-    paths = (runs or RUNS).glob("*/settings.json")
+    paths = RUNS.glob("*/settings.json")
     return sorted(int(path.parent.name) for path in paths if path.parent.name.isdecimal())
 
 
