@@ -21,6 +21,7 @@ MOST = 20               # classes that a figure shows; of more, those with the m
 DPI = 100
 LETTER = 7.5            # pixels of one letter of a label, about
 MARGIN = 10             # pixels around a grid
+PERPLEXITY = 20         # of t-SNE, as in the reference implementation
 
 
 def save(figure, path, dpi=DPI):
@@ -129,6 +130,14 @@ def scatter(axes, points, labels, title, classes):
     axes.set(title=title + omitted(shown, np.unique(labels[labels >= 0])), xticks=[], yticks=[])
 
 
+def draw_map(path, points, labels, title, classes, seed=0):
+    """Draw the t-SNE map of points (n, k), one a face; labels int64 (n,)."""
+    figure = Figure((7.5, 7.2), layout="constrained")
+    scatter(figure.subplots(), tsne(points, seed=seed), labels, title, classes)
+    class_legend(figure)
+    save(figure, path)
+
+
 def class_legend(figure):
     """One legend of the classes below all axes of a figure with constrained layout."""
     handles, names = figure.axes[0].get_legend_handles_labels()
@@ -137,7 +146,7 @@ def class_legend(figure):
         figure.legend(handles, names, loc="outside lower center", ncols=across, frameon=False, markerscale=1.5)
 
 
-def tsne(points, perplexity=20, seed=0):
+def tsne(points, perplexity=PERPLEXITY, seed=0):
     """The t-SNE map, (N, 2), of (N, k) points (van der Maaten and Hinton 2008; scikit-learn, Barnes-Hut).
 
     Fewer than five points, which have no such map, are shown by their first two coordinates.

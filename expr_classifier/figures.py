@@ -5,22 +5,16 @@ In: arrays of held-out faces. Out: PNG files. Labels are int64 (n,) into classes
 import numpy as np
 from matplotlib.figure import Figure
 
-from data.figures import class_legend, face_grid, largest, omitted, save, scatter, style, tsne
+from data.figures import draw_map, face_grid, largest, omitted, save, style
 
 SHOWN = 14              # faces of each class, as in the reference implementation
-PERPLEXITY = 20         # of t-SNE, as in the reference implementation
 SURE = (.001, .01, .1, .5, .9, .99, .999, .9999)        # ticks of intensities.png
 TITLES = {"last": "last layer, before the softmax", "second_last": "second-last layer", "softmax": "softmax"}
 
 
 def layer_map(path, name, points, labels, classes, seed=0):
     """Draw the t-SNE map of a layer, points (n, k), called "last", "second_last" or "softmax"."""
-    figure = Figure((7.5, 7.2), layout="constrained")
-    axes = figure.subplots()
-    scatter(axes, tsne(points, PERPLEXITY, seed), labels,
-            f"Classifier, {TITLES[name]}: t-SNE of {len(points)} held-out faces", classes)
-    class_legend(figure)
-    save(figure, path)
+    draw_map(path, points, labels, f"Classifier, {TITLES[name]}: t-SNE of {len(points)} held-out faces", classes, seed)
 
 
 def spread(values, labels, count=SHOWN):

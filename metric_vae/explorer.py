@@ -17,7 +17,7 @@ from PIL import Image
 
 from data.figures import area, largest, style, tsne
 from metric_vae import statistics
-from metric_vae.figures import NAMES, PERPLEXITY, SOURCES
+from metric_vae.figures import NAMES, SOURCES
 from training.storage import write_atomically
 
 FACES = 600                 # at most; of more, a random sample in which the classes keep their proportions
@@ -83,7 +83,7 @@ def maps_of(latents, last, keep, seed):
         given.append(("classifier: its last layer", last))
     maps = []
     for title, points in given:
-        found = tsne(points, PERPLEXITY, seed)
+        found = tsne(points, seed=seed)
         low, high = found.min(0), found.max(0)
         maps.append(dict(title=title, points=packed(((found - low) / np.maximum(high - low, 1e-9))[keep].T)))
     return maps

@@ -6,10 +6,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from data.figures import class_legend, face_grid, save, scatter, tsne
+from data.figures import draw_map, face_grid, save
 from metric_vae import statistics
 
-PERPLEXITY = 20         # of t-SNE, as in the reference implementation
 NAMES = {"no_dist_reg": "without the regulariser", "dist_reg": "with the regulariser"}
 MODEL_COLOURS = {"no_dist_reg": "#D55E00", "dist_reg": "#0072B2", "classifier": "#444444"}
 SOURCES = {"density": "Gaussians fitted to the latents of the training faces", "prior": "the prior N(0, I)"}
@@ -21,11 +20,8 @@ TERMS = {"error": "squared error, summed over pixels", "kl": "KL divergence, sum
 def latent(path, of, mu, labels, classes, dims=None, seed=0):
     """Draw the t-SNE map of mu (n, Z), labels int64 (n,); of its first dims where that is not None."""
     what = "latent means" if dims is None else f"metric part ({dims} dimensions)\nof the latent means"
-    figure = Figure((7.5, 7.2), layout="constrained")
-    scatter(figure.subplots(), tsne(mu[:, :dims], PERPLEXITY, seed), labels,
-            f"VAE {NAMES[of]}: t-SNE of the {what} of {len(mu)} held-out faces", classes)
-    class_legend(figure)
-    save(figure, path)
+    draw_map(path, mu[:, :dims], labels, f"VAE {NAMES[of]}: t-SNE of the {what} of {len(mu)} held-out faces", classes,
+             seed)
 
 
 def interpolations(path, of, starts, decoded, ends, names, same=None):
