@@ -107,11 +107,11 @@ def distances_of(latents, keep, d, pairs):
     if len(pairs) < 3:
         return dict(scale=1., worst=[])
     e, given = statistics.euclidean(latents.mu[keep][:, latents.metric_dims])[tuple(pairs.T)], d[tuple(pairs.T)]
-    ones = np.ones(len(e))
     if not e.any():                                             # all mu are equal: there is no scale
         return dict(scale=1., worst=[])
-    scale = float(statistics.best_scale(e, given, ones))
-    scores = dict(spearman=float(statistics.spearman(e, given)(ones)), stress=float(statistics.stress(e, given, ones)))
+    scale = float(statistics.best_scale(e, given))
+    scores = dict(spearman=float(statistics.spearman(e, given)(np.ones(len(e)))),
+                  stress=float(statistics.stress(e, given)))
     return dict(scale=scale, worst=worst_pairs(pairs, np.abs(scale * e - given)).tolist(), **statistics.finite(scores))
 
 

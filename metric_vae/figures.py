@@ -122,16 +122,15 @@ def shepard(path, panels, metric):
     """Draw latent against given distances of pairs of held-out faces, a panel a model with the same axes.
 
     panels: model -> latent and given distances, (m,) each. Latent ones are multiplied by the best scale, so that a
-    perfect metric is the diagonal. metric: what d is, for the axis. Raises ValueError for other lengths.
+    perfect metric is the diagonal. metric: what d is, for the axis.
     """
     figure = Figure((5.5 * len(panels) + .5, 5.4), layout="compressed")
     all_axes = np.atleast_1d(figure.subplots(1, len(panels), sharex=True, sharey=True))
-    scaled = {of: statistics.best_scale(e, d, np.ones(len(e))) * e for of, (e, d) in panels.items()}
+    scaled = {of: statistics.best_scale(e, d) * e for of, (e, d) in panels.items()}
     high = 1.02 * max(np.percentile(np.concatenate([scaled[of], panels[of][1]]), 99.9) for of in panels)
     drawn = []
     for axes, (of, (e, d)) in zip(all_axes, panels.items()):
-        ones = np.ones(len(e))
-        rho, stress = statistics.spearman(e, d)(ones), statistics.stress(e, d, ones)
+        rho, stress = statistics.spearman(e, d)(np.ones(len(e))), statistics.stress(e, d)
         drawn.append(axes.hexbin(d, scaled[of], gridsize=55, extent=(0, high, 0, high), mincnt=1, bins="log",
                                  cmap="viridis", linewidths=0))
         axes.plot((0, high), (0, high), color="#D55E00", linewidth=1.5, label="metric kept exactly")

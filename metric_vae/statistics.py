@@ -99,7 +99,7 @@ def pearson(e, d, weights):
         return (weighted * d).sum() / np.sqrt((weighted * e).sum() * (weights * d * d).sum())
 
 
-def stress(e, d, weights):
+def stress(e, d, weights=1.):
     """Kruskal's stress-1 with the best scale, of vectors (m,): sqrt(sum (s e - d)^2 / sum d^2).
 
     s = sum(e d) / sum(e^2): the scale of the latent space is free (Kruskal, Psychometrika 29, 1964, with metric
@@ -109,7 +109,7 @@ def stress(e, d, weights):
     return np.sqrt((weights * (scale * e - d) ** 2).sum() / (weights * d ** 2).sum())
 
 
-def best_scale(e, d, weights):
+def best_scale(e, d, weights=1.):
     """s = sum(e d) / sum(e^2), the scale that takes latent distances (m,) nearest to given ones."""
     weighted = weights * e
     return (weighted * d).sum() / (weighted * e).sum()

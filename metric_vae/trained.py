@@ -133,5 +133,5 @@ def scale_of(vae, name, faces, metric, device):
         d = given_distances(metric, faces, rows, device)
         e = euclidean(encode(vae, faces, rows, device)[0][:, metric_part(vae, name)])
         there = np.isfinite(d)
-        return float(best_scale(e[there], d[there], np.ones(there.sum())))
+        return float(best_scale(e[there], d[there]))
     return float("nan")
