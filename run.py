@@ -23,11 +23,9 @@ for package in (data, training):        # in a notebook, a file or package of th
 
 import expr_classifier.run as classifier_script
 import metric_vae.run as vae_script
-from data import options as data_options
-from data.sources import load
-from expr_classifier import train as classifier
-from metric_vae import train as vae
-from metric_vae.metrics import Function, load_metric
+from data import options as data_options, sources
+from expr_classifier import model as classifier_model, train as classifier
+from metric_vae import metrics, model as vae_model, train as vae
 from training import storage
 from training.devices import layout, start
 from training.distributed import first_process_first
@@ -68,6 +66,8 @@ def main(arguments):
     check_choice("RECIPE", settings[""].RECIPE, ("ours", "reference"))
     if settings[""].RECIPE == "reference":
         settings = parse(REFERENCE + arguments, scripts)
+    keywords = (*sources.NAMES, *metrics.NAMES, *classifier_model.ARCHITECTURES, *vae_model.ARCHITECTURES)
+    settings = {name: storage.absolute(of_script, keywords) for name, of_script in settings.items()}
     folder = other = None
     if settings[""].RESUME is not None:
         storage.refuse_more_than_resume(arguments)
@@ -86,7 +86,7 @@ def main(arguments):
         device, precision = start(*storage.stored_device(folder, of_run.DEVICE))
     began = time.perf_counter()
     with first_process_first():
-        faces = load(of_run.DATA, of_run.IMAGE_SIZE, of_run.FOLD, of_run.SEED, settings["faces"])
+        faces = sources.load(of_run.DATA, of_run.IMAGE_SIZE, of_run.FOLD, of_run.SEED, settings["faces"])
     print(f"{faces.name}: {len(faces)} faces of {faces.size}x{faces.size} pixels; {device}, {precision}")
     missing = classifier.missing_classes(faces)
     if missing and of_vae.METRIC == "embeddings":
@@ -98,7 +98,7 @@ def main(arguments):
         print(f"{missing}: no classifier, and no scores and figures that need one")
     metric = None                                               # that of the classifier, once it is trained
     if of_vae.METRIC != "embeddings":
-        metric = load_metric(of_vae.METRIC, faces, device, of_vae.METRIC_NORM, of_vae.METRIC_KIND)
+        metric = metrics.load_metric(of_vae.METRIC, faces, device, of_vae.METRIC_NORM, of_vae.METRIC_KIND)
     vae.check_faces(of_vae, faces, metric, "vae.BATCH")
     if not missing:
         classifier.check_faces(of_classifier, faces, "classifier.BATCH")
@@ -143,8 +143,7 @@ def new_folder(settings, about, device, precision, other):
     if other is not None:
         with first_process_first():
             more["classifier_of"] = other.copy_to(folder, settings, device, precision)
-    constants = {name: storage.absolute(of_script) for name, of_script in stored(settings).items()}
-    storage.start_settings(folder, **constants, data=about, device=str(device), precision=precision, **more)
+    storage.start_settings(folder, **stored(settings), data=about, device=str(device), precision=precision, **more)
     return folder
 
 
@@ -171,7 +170,7 @@ class OtherRun:
         """The settings of its classifier. Raises UserError where settings, those of the new run, are others, unless
         they are the defaults.
         """
-        ours = storage.absolute(asdict(settings))
+        ours = asdict(settings)
         theirs = {name: getattr(self.settings["classifier"], name) for name in ours}
         differ = {name: value for name, value in ours.items() if value != theirs[name]}
         text = lambda values: ", ".join(f"classifier.{name}={values[name]}" for name in differ)
@@ -205,12 +204,12 @@ class OtherRun:
 def what_matters(settings, device, precision):
     """All that no_dist_reg depends on, beside the data; settings: those of the scripts."""
     return dict(SEED=settings[""].SEED, DEVICE=str(device).partition(":")[0], PRECISION=precision,
-                **storage.absolute(vae.settings_without_metric(settings["vae"])))
+                **vae.settings_without_metric(settings["vae"]))
 
 
 def metric_of(model, layer, norm=2.0):
     """d_D of a trained classifier: the distances between the values of its layer of this name, by the p-norm norm."""
-    return Function(lambda x: model.layers(x)[layer], norm)
+    return metrics.Function(lambda x: model.layers(x)[layer], norm)
 
 
 if __name__ == "__main__":

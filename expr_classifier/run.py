@@ -10,8 +10,8 @@ if __name__ == "__main__":      # first, as the imports below take seconds
 import sys
 from dataclasses import asdict
 
-from data import options as data_options
-from data.sources import load
+from data import options as data_options, sources
+from expr_classifier.model import ARCHITECTURES
 from expr_classifier.train import check_faces, check_settings, layer_of, train, write_embeddings
 from training import storage
 from training.devices import start
@@ -54,16 +54,16 @@ LOG: str | None = None          # "tensorboard": losses for TensorBoard too (pip
 def main(arguments):
     from expr_classifier import figures                 # here: matplotlib is slow to import
     parsed = parse(arguments, {"": sys.modules[__name__], "faces": data_options})
-    settings, options = parsed[""], parsed["faces"]
+    settings, options = storage.absolute(parsed[""], (*sources.NAMES, *ARCHITECTURES)), parsed["faces"]
     check_settings(settings)
     check_log(settings.LOG)
     device, precision = start(settings.DEVICE, settings.PRECISION)
     with first_process_first():
-        faces = load(settings.DATA, settings.IMAGE_SIZE, settings.FOLD, settings.SEED, options)
+        faces = sources.load(settings.DATA, settings.IMAGE_SIZE, settings.FOLD, settings.SEED, options)
     check_faces(settings, faces, "BATCH")
     folder = storage.new_run_folder()
-    storage.start_settings(folder, data=faces.about(), classifier=storage.absolute(asdict(settings)),
-                           faces=asdict(options), device=str(device), precision=precision)
+    storage.start_settings(folder, data=faces.about(), classifier=asdict(settings), faces=asdict(options),
+                           device=str(device), precision=precision)
     model = train(faces, settings, folder, settings.SEED, device, precision, Board(settings.LOG, folder))
     write_embeddings(model, faces, settings.LAYER, folder, device)
     written = "embeddings.npy"

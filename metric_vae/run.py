@@ -11,9 +11,9 @@ if __name__ == "__main__":      # first, as the imports below take seconds
 import sys
 from dataclasses import asdict
 
-from data import options as data_options
-from data.sources import load
-from metric_vae.metrics import load_metric
+from data import options as data_options, sources
+from metric_vae import metrics
+from metric_vae.model import ARCHITECTURES
 from metric_vae.train import MODELS, check_faces, check_settings, train
 from training import storage
 from training.devices import start
@@ -86,7 +86,8 @@ LOG: str | None = None          # "tensorboard": losses and reconstructions for 
 
 def main(arguments):
     parsed = parse(arguments, {"": sys.modules[__name__], "faces": data_options})
-    settings, options = parsed[""], parsed["faces"]
+    keywords = (*sources.NAMES, *metrics.NAMES, *ARCHITECTURES)
+    settings, options = storage.absolute(parsed[""], keywords), parsed["faces"]
     check_settings(settings)
     check_log(settings.LOG)
     if settings.METRIC == "embeddings":
@@ -94,11 +95,11 @@ def main(arguments):
                         "embeddings", "METRIC=experiments/0/embeddings.npy, or python run.py")
     device, precision = start(settings.DEVICE, settings.PRECISION)
     with first_process_first():
-        faces = load(settings.DATA, settings.IMAGE_SIZE, settings.FOLD, settings.SEED, options)
-    metric = load_metric(settings.METRIC, faces, device, settings.METRIC_NORM, settings.METRIC_KIND)
+        faces = sources.load(settings.DATA, settings.IMAGE_SIZE, settings.FOLD, settings.SEED, options)
+    metric = metrics.load_metric(settings.METRIC, faces, device, settings.METRIC_NORM, settings.METRIC_KIND)
     check_faces(settings, faces, metric, "BATCH")
     folder = storage.new_run_folder()
-    storage.start_settings(folder, data=faces.about(), vae=storage.absolute(asdict(settings)), faces=asdict(options),
+    storage.start_settings(folder, data=faces.about(), vae=asdict(settings), faces=asdict(options),
                            device=str(device), precision=precision)
     board = Board(settings.LOG, folder)
     for name in MODELS:

@@ -201,15 +201,23 @@ def test_a_class_without_training_faces_can_be_left_out_for_a_classifier():
     assert run.without_untrained(faces, None) == ""             # one class is too few for a classifier
 
 
-def test_networks_of_the_users_own_go_through_both_scripts(home, capsys):
+def test_networks_of_the_users_own_go_through_both_scripts_from_any_folder(home, monkeypatch, capsys):
     (home / "my_nets.py").write_text("""
+from __future__ import annotations
+from dataclasses import dataclass
+
 from torch import nn
 from expr_classifier.model import Classifier
 from metric_vae.model import VAE
 
 
+@dataclass
+class Sizes:                    # dataclasses look up the module of such an annotation
+    width: int = 64
+
+
 def vae(size, z_dim, metric_dims, channels):
-    encoder = nn.Sequential(nn.Flatten(), nn.Linear(size * size, 64), nn.SiLU(), nn.Linear(64, 2 * z_dim))
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(size * size, Sizes().width), nn.SiLU(), nn.Linear(64, 2 * z_dim))
     decoder = nn.Sequential(nn.Linear(z_dim, 64), nn.SiLU(), nn.Linear(64, size * size),
                             nn.Unflatten(1, (1, size, size)))
     return VAE(encoder, decoder, metric_dims)
@@ -220,8 +228,10 @@ def classifier(size, classes, channels):
 """)
     own = ["DATA=faces.npz", *QUICK, "vae.ARCHITECTURE=my_nets.py:vae", "classifier.ARCHITECTURE=my_nets.py:classifier"]
     run.main(own)
-    experiments.main(list(SCORED))
-    model = load_vae(home / "experiments" / "0", "dist_reg", torch.device("cpu"))
+    with monkeypatch.context() as elsewhere:
+        elsewhere.chdir(home / "experiments")
+        experiments.main(list(SCORED))
+        model = load_vae(home / "experiments" / "0", "dist_reg", torch.device("cpu"))
     assert [type(layer).__name__ for layer in model.encoder] == ["Flatten", "Linear", "SiLU", "Linear"]
     capsys.readouterr()
     run.main(["CLASSIFIER=0", *own])

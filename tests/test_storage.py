@@ -1,6 +1,7 @@
 """storage.py: atomic files, run folders, settings, logs, checkpoints."""
 import json
 import types
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -9,6 +10,13 @@ from expr_classifier.train import load_classifier
 from metric_vae.trained import load_vae
 from training import checkpoints, storage
 from training.errors import UserError
+from training.settings import freeze
+
+
+@pytest.fixture(autouse=True)
+def runs(tmp_path, monkeypatch):
+    """Runs lie in tmp_path."""
+    monkeypatch.setattr(storage, "RUNS", tmp_path)
 
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_beside_it(tmp_path):
@@ -41,34 +49,35 @@ def test_a_program_that_is_stopped_as_torch_saves_is_stopped(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_may_not_be_written_is_a_clear_error(tmp_path):
+def test_a_folder_that_may_not_be_written_is_a_clear_error(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
+    monkeypatch.setattr(storage, "RUNS", tmp_path / "file")
     with pytest.raises(UserError, match="remedy"):
-        storage.new_run_folder(tmp_path / "file")
+        storage.new_run_folder()
 
 
 def test_run_folders_are_numbered_upwards_and_never_reused(tmp_path):
     (tmp_path / "7").mkdir()
-    assert [storage.new_run_folder(tmp_path).name for _ in range(3)] == ["8", "9", "10"]
+    assert [storage.new_run_folder().name for _ in range(3)] == ["8", "9", "10"]
 
 
 def test_find_run_takes_the_newest_finished_or_unfinished_run(tmp_path):
     for number, finished in ((0, True), (2, False), (9, False), (10, True), (11, True)):
         (tmp_path / str(number)).mkdir()
         (tmp_path / str(number) / "settings.json").write_text(json.dumps(dict(finished=finished, run={})))
-    assert storage.find_run("last", True, "run", tmp_path).name == "11"
-    assert storage.find_run("last", False, "run", tmp_path).name == "9"
-    assert storage.find_run(2, False, "run", tmp_path).name == "2"
+    assert storage.find_run("last", True, "run").name == "11"
+    assert storage.find_run("last", False, "run").name == "9"
+    assert storage.find_run(2, False, "run").name == "2"
     (tmp_path / "12").mkdir()
     (tmp_path / "12" / "settings.json").write_text(json.dumps(dict(finished=False, vae={})))
-    assert storage.find_run("last", False, "vae", tmp_path).name == "12"
+    assert storage.find_run("last", False, "vae").name == "12"
     with pytest.raises(UserError, match=r"\[2, 9\]"):
-        storage.find_run(10, False, "run", tmp_path)
-    assert [storage.find_run(which, None, "run", tmp_path).name for which in ("last", 9)] == ["11", "9"]
+        storage.find_run(10, False, "run")
+    assert [storage.find_run(which, None, "run").name for which in ("last", 9)] == ["11", "9"]
     (tmp_path / "0" / "settings.json").rename(tmp_path / "9" / "settings.json")         # a finished run, older than 12
     for number in ("10", "11"):
         (tmp_path / number / "settings.json").write_text(json.dumps(dict(finished=False, run={})))
-    assert storage.find_run("last", None, "run", tmp_path).name == "9"
+    assert storage.find_run("last", None, "run").name == "9"
 
 
 def test_find_run_takes_the_path_of_a_run_folder(tmp_path, user_error):
@@ -188,9 +197,9 @@ def test_one_damaged_settings_json_does_not_hide_other_runs(content, tmp_path, c
         (tmp_path / str(number)).mkdir()
         storage.write_json(tmp_path / str(number) / "settings.json", dict(finished=False, run={}))
     (tmp_path / "1" / "settings.json").write_text(content)
-    assert storage.find_run("last", False, "run", tmp_path).name == "0"
+    assert storage.find_run("last", False, "run").name == "0"
     assert f"passed over {tmp_path / '1'}" in capsys.readouterr().err
-    user_error(lambda: storage.find_run(1, False, "run", tmp_path), tmp_path / "1" / "settings.json")
+    user_error(lambda: storage.find_run(1, False, "run"), tmp_path / "1" / "settings.json")
 
 
 def test_a_damaged_line_of_the_log_is_left_out_and_said_so(tmp_path, capsys):
@@ -213,14 +222,16 @@ def test_what_a_killed_program_left_half_written_is_removed(tmp_path):
         assert not list(tmp_path.iterdir())
 
 
-def test_paths_are_kept_absolute(tmp_path, monkeypatch):
+def test_paths_are_kept_absolute_and_keywords_as_they_are(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my.py").write_text("")
-    (tmp_path / "faces").mkdir()
-    kept = storage.absolute(dict(DATA="faces", METRIC="my.py:function", ARCHITECTURE="light", OTHER="faces", STEPS=3))
-    assert kept == dict(DATA=str(tmp_path / "faces"), METRIC=f"{tmp_path / 'my.py'}:function", ARCHITECTURE="light",
-                        OTHER="faces", STEPS=3)
-    assert storage.absolute(dict(DATA="~nosuchuser/x"))["DATA"] == "~nosuchuser/x"
+    for name in ("faces", "light"):
+        (tmp_path / name).mkdir()
+    given = freeze(dict(DATA="faces", METRIC="my.py:function", ARCHITECTURE="light", OTHER="faces", STEPS=3))
+    assert asdict(storage.absolute(given, ("light",))) == dict(
+        DATA=str(tmp_path / "faces"), METRIC=f"{tmp_path / 'my.py'}:function", ARCHITECTURE="light", OTHER="faces",
+        STEPS=3)
+    assert storage.absolute(freeze(dict(DATA="~nosuchuser/x")), ()).DATA == "~nosuchuser/x"
 
 
 def test_the_command_is_kept_without_the_place_of_the_checkout(tmp_path, monkeypatch):

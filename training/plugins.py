@@ -24,8 +24,8 @@ def load_function(name, where, expected):
     where = f"{where}={name}"
     if not os.path.isfile(path):                                # False for names that no file can have, too
         raise UserError(where, expected, f"no file {path.absolute()}", "check the path")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
+    spec = importlib.util.spec_from_file_location(f"file {path}", path)     # a name that no import finds
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)     # there dataclasses look
     folder = str(path.resolve().parent)
     sys.path.insert(0, folder)
     try:

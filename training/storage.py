@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -191,8 +192,10 @@ def start_settings(folder, **settings):
     write_json(folder / "settings.json", settings)
 
 
-def absolute(constants):
-    """Constants of a script, with absolute paths instead of those that are there: the run is used from elsewhere, too.
+def absolute(settings, keywords):
+    """A script's settings with absolute paths, where they exist, so that the run can be used from elsewhere.
+
+    keywords: values that are not taken for paths, even where a file or folder has that name.
     """
     def of(value):
         path, colon, function = value.rpartition(":") if ".py:" in value else (value, "", "")
@@ -201,7 +204,9 @@ def absolute(constants):
             return f"{path.resolve()}{colon}{function}" if path.exists() else value
         except (OSError, RuntimeError, ValueError):             # too long for a name, no such user, a null byte
             return value
-    return {name: of(value) if name in PATHS and isinstance(value, str) else value for name, value in constants.items()}
+    given = {name: getattr(settings, name, None) for name in PATHS}
+    return replace(settings, **{name: of(value) for name, value in given.items()
+                                if isinstance(value, str) and value not in keywords})
 
 
 def finish_settings(folder):
