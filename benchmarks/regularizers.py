@@ -311,7 +311,7 @@ def score(bench, name, model, summary, metric, judge, identifier):
     scores |= statistics.distance_scores(e, d, latents.labels, resamples=1)
     scores["knn_accuracy"] = statistics.knn_accuracy(e, latents.labels)
     if judge is not None:
-        scores |= vae_scores.score_edits(latents, judge, identifier, metric, faces, device)
+        scores |= vae_scores.score_edits(latents, judge, identifier, metric, faces, device, vae_scores.pair_of(faces))
     return statistics.finite(scores)
 
 

@@ -112,24 +112,28 @@ def pair_of(faces, start=None, end=None):
         return None
     usual = [faces.classes.index(name) for name in ("happy", "sad") if name in faces.classes]
     if len(usual) < 2:
-        usual = np.argsort(-np.bincount(faces.labels[faces.labels >= 0], minlength=1), kind="stable")[:2].tolist()
-    a, b = (given if name is None else faces.classes.index(name) for given, name in zip(usual, (start, end)))
+        counts = np.bincount(faces.labels[faces.labels >= 0], minlength=len(faces.classes))
+        usual = np.argsort(-counts, kind="stable")[:2].tolist()
+    a, b = (None if name is None else faces.classes.index(name) for name in (start, end))
+    if a is None:
+        a = usual[0] if b != usual[0] else usual[1]
+    if b is None:
+        b = usual[1] if a != usual[1] else usual[0]
     return (a, b) if a != b else None
 
 
-def score_edits(latents, judge, identifier, metric, faces, device, pair=None, steps=10, paths=50, seed=0):
+def score_edits(latents, judge, identifier, metric, faces, device, pair, steps=10, paths=50, seed=0):
     """What the judge says of reconstructions, edits, interpolations and samples, and what the truth is where known.
 
     frechet is that of samples from the density of the latents, frechet_prior of those from the prior N(0, I);
     judge_on_samples: the share of the density's samples of a class that the judge takes for it.
 
     identifier: a network with layers(x) whose second-last layer tells people apart, or None; pair: the labels of the
-    classes between which faces are interpolated, by default pair_of(faces); steps: of an interpolation, its
+    classes between which faces are interpolated, or None; steps: of an interpolation, its
     ends included; paths: how many interpolations at most; seed: of what is drawn.
     """
     probabilities = lambda x: apply(lambda x: judge.layers(x)["softmax"], x, device)
     features = lambda x: apply(lambda x: judge.layers(x)["second_last"], x, device)
-    pair = pair or pair_of(faces)
     targets = np.flatnonzero(np.isfinite(latents.means[:, 0]))
     known = np.flatnonzero(np.isin(latents.labels, targets))
     scores = score_editing(latents.edit, latents.rows, known, latents.decode(latents.mu[known]), targets, judge,

@@ -295,8 +295,8 @@ def test_a_run_without_a_summary_gets_one_of_its_training_faces_and_keeps_it(
 def test_the_second_classifier_is_read_again_if_it_has_the_same_settings_else_trained(
         images, labels, identities, tmp_path, monkeypatch):
     faces = people(images, labels, identities, np.arange(7))
-    second = lambda settings, precision="fp32": judges.train_second(faces, SETTINGS, settings, tmp_path, 3, CPU,
-                                                                    precision)
+    second = lambda settings, precision="fp32": judges.train_network("second", faces, settings, tmp_path, 503, CPU,
+                                                                     precision)
     first = second(CLASSIFIER)
     in_bf16 = second(CLASSIFIER, "bf16")
     longer = second(replace(CLASSIFIER, STEPS=8))
@@ -427,6 +427,8 @@ def test_the_example_goes_from_happy_to_sad_or_between_the_two_largest_classes(s
     assert pair_of(faces) == expected
     if classes == ("a", "b", "c"):
         assert pair_of(faces, "a", "b") == (0, 1)
+        assert pair_of(faces, "c") == (2, 1) and pair_of(faces, end="b") == (2, 1)      # one alone: the other as usual
+        assert pair_of(faces, "a", "a") is None
 
 
 def test_many_classes_have_their_own_colours_and_marks_and_the_largest_are_shown(tmp_path):
