@@ -199,7 +199,7 @@ def train(model, faces, settings, seed, device, precision, adversary_steps=1):
                 step(adversary_optimizer, adversary_loss, of_adversary, settings.MAX_GRADIENT)
             losses.append(loss.detach())
         means = {"loss": float(torch.stack(losses).mean())}
-        check_finite(means, type(model).__name__, epoch + 1, "")
+        check_finite(means, type(model).__name__, epoch + 1, None)
         bar.finished(epoch + 1, means)
     return model.eval().requires_grad_(False)
 
@@ -237,6 +237,8 @@ def score(model, faces, rows, labelled, judge, identifier, device, seed=0):
 
     error, kl = apply(error_and_kl, faces, labelled, device, faces.labels[labelled]).T
     scores = {"error": statistics.mean_score(error), "kl": statistics.mean_score(kl)}
+    if judge is None:
+        return statistics.finite(scores)
     targets = np.unique(faces.labels[faces.rows("train", labelled=True)])
     known = np.flatnonzero(np.isin(faces.labels[rows], targets))
     x_hat = clipped(partial(reconstruct, model), known, faces.labels[rows[known]])
