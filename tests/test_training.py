@@ -3,6 +3,7 @@ import dataclasses
 import importlib.util
 import io
 import sys
+import types
 
 import pytest
 import torch
@@ -149,6 +150,12 @@ def test_a_run_that_lacks_constants_says_which_and_of_what_commit_it_is(script, 
     user_error(lambda: storage.read_settings(tmp_path, {"": script}), tmp_path, "none of EPOCHS", storage.git_commit())
 
 
+def test_a_schedule_may_stand_as_a_list_at_the_top_of_a_script():
+    script = types.ModuleType("script")
+    script.BETA, script.NAMES = [0, 1e4], ["a", "b"]
+    assert constants(script) == dict(BETA=(0, 1e4))
+
+
 def test_a_resumed_run_takes_no_other_settings():
     with pytest.raises(UserError, match="EPOCHS=9"):
         storage.refuse_more_than_resume(["RESUME=3", "EPOCHS=9"])
@@ -160,6 +167,8 @@ def test_a_loss_that_is_not_finite_names_the_checkpoint_that_is_kept(tmp_path):
     with pytest.raises(UserError, match="keeps epoch 4"):
         loops.check_finite(dict(loss=float("nan")), "dist_reg", 5, tmp_path / "m.pt")
     loops.check_finite(dict(loss=1.0), "dist_reg", 5, tmp_path / "m.pt")
+    with pytest.raises(UserError, match="nothing was saved yet"):
+        loops.check_finite(dict(loss=float("nan")), "CSVAE", 1, None)
 
 
 def test_a_schedule_is_linear_from_the_first_to_the_last_step():

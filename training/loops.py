@@ -1,7 +1,6 @@
 """What the two training loops share: epochs, schedules and the check of losses."""
 import math
 import time
-from pathlib import Path
 
 import torch
 from tqdm import tqdm
@@ -80,9 +79,11 @@ def least_batch(model):
 
 
 def check_finite(values, stage, epoch, checkpoint):
-    """Raise UserError where a loss is not finite; the checkpoint of the epoch before is kept."""
+    """Raise UserError where a loss is not finite; checkpoint: where that of the epoch before is kept, or None."""
     bad = {name: value for name, value in values.items() if value is not None and not math.isfinite(value)}
     if bad:
-        kept = f"{checkpoint} keeps epoch {epoch - 1}" if Path(checkpoint).exists() else "nothing was saved yet"
+        kept = "nothing was saved yet"
+        if checkpoint is not None and checkpoint.exists():
+            kept = f"{checkpoint} keeps epoch {epoch - 1}"
         raise UserError(f"{stage}, epoch {epoch}", "finite losses", bad,
                         f"lower LEARNING_RATE or the weight of that term, or set PRECISION=fp32 ({kept})")

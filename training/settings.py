@@ -18,8 +18,10 @@ def constants(script):
 
     A script imports no such names, so these are the constants at its top.
     """
-    return {name: value for name, value in vars(script).items() if name.isupper()
-            and isinstance(value, (str, int, float, tuple, type(None))) and _may_be_schedule(value)}
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in vars(script).items()
+              if name.isupper()}
+    return {name: value for name, value in values.items()
+            if isinstance(value, (str, int, float, tuple, type(None))) and _may_be_schedule(value)}
 
 
 def freeze(values):
