@@ -286,8 +286,9 @@ def table(results):
         speeds = {name: statistics.median(of) for name, of in results["training"]["images_per_second"].items()}
         for name, speed in speeds.items():
             row(f"the reference's VAE, training, {name}", f"{speed:.1f} images/s")
-        for name in speeds.keys() - {"here"}:
-            row(f"here / {name}", f"{speeds['here'] / speeds[name]:.2f}")
+        for name in speeds:
+            if name != "here":
+                row(f"here / {name}", f"{speeds['here'] / speeds[name]:.2f}")
         if "matrix" in results:
             rate = results["matrix"][f"{machine['precision']}_flops_per_second"]
             share = speeds["here"] * results["training"]["flops_per_image"] / rate

@@ -65,7 +65,9 @@ def build(settings, faces):
 
 
 def check_faces(settings, faces, constant=None):
-    """Raise UserError where there are too few faces or classes to train with these settings; constant: as in check_batch.
+    """Raise UserError where there are too few faces or classes to train with these settings.
+
+    constant: as in check_batch.
     """
     missing = missing_classes(faces)
     if missing:

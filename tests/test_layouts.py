@@ -107,7 +107,7 @@ def test_raf_db_as_its_authors_ship_it_has_labels_in_a_list_and_the_split_in_the
     write(tmp_path, [f"Image/aligned/{stem}_aligned.jpg" for stem in stems], images)
     (tmp_path / "EmoLabel").mkdir()
     (tmp_path / "EmoLabel" / "list_patition_label.txt").write_text(
-        "".join(f"{stem}.jpg {n % 7 + 1}\n" for n, stem in enumerate(stems)))
+        "".join(f"{stem}.jpg {n % 7 + 1}\n" for n, stem in enumerate(stems)) + "train_99999.jpg 12\n")
     faces = load(tmp_path, 16)
     assert faces.name == "RAF-DB" and (faces.split == 2).sum() == 14 and (faces.split == 1).any()
     tested = [faces.classes[label] for label in faces.labels[faces.split == 2]]            # sorted: test comes first

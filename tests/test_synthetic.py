@@ -7,7 +7,7 @@ import pytest
 
 from data import rendering, synthetic
 from data.synthetic import (ACTION_UNITS, IDENTITY_PARAMETERS, NUISANCE_PARAMETERS, PROTOTYPES, expected_action_units,
-                            load, render, sample_action_units, sample_identities, sample_nuisance, with_expression)
+                            load, render, sample, sample_action_units, with_expression)
 from training.errors import UserError
 
 # of 16 faces at 48 and 4 at 64 pixels, seed 0; when pixels are meant to change, change these and VERSION
@@ -24,7 +24,8 @@ def drawn(count, size=48, seed=0):
     """The first faces of a stream of people, expressions and nuisance."""
     rng = generator(seed)
     labels = np.arange(count) % 7
-    return render(sample(IDENTITY_PARAMETERS, count, rng), sample_action_units(labels, rng), sample(NUISANCE_PARAMETERS, count, rng), size)
+    return render(sample(IDENTITY_PARAMETERS, count, rng), sample_action_units(labels, rng),
+                  sample(NUISANCE_PARAMETERS, count, rng), size)
 
 
 @pytest.fixture(scope="module")
@@ -77,10 +78,9 @@ def test_noise_has_mean_0_and_variance_1_and_no_correlation_between_pixels_or_se
 
 # --- parameters
 
-@pytest.mark.parametrize("sample, table", [(sample_identities, IDENTITY_PARAMETERS),
-                                           (sample_nuisance, NUISANCE_PARAMETERS)])
-def test_parameters_keep_to_their_table(sample, table):
-    values = sample(20000, generator())
+@pytest.mark.parametrize("table", [IDENTITY_PARAMETERS, NUISANCE_PARAMETERS])
+def test_parameters_keep_to_their_table(table):
+    values = sample(table, 20000, generator())
     assert values.dtype == np.float32 and values.shape == (20000, len(table))
     for column, (name, (rate, low, high, _)) in zip(values.T, table.items()):
         active = column[column != 0] if rate < 1 else column
