@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from data import tfd
+from data import sources, tfd
 from data.pixels import squares
 
 
@@ -81,9 +81,8 @@ def test_the_tfd_file_taken_is_printed_and_resized(toronto, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("fold", [-1, 5, "1", None])
-def test_a_fold_out_of_range_is_refused(fold, toronto, tmp_path, user_error):
-    savemat(tmp_path / "TFD_ranzato_48x48.mat", toronto)
-    user_error(lambda: tfd.load(tmp_path, 48, fold), "FOLD", "0 to 4", fold)
+def test_a_fold_out_of_range_is_refused(fold, tmp_path, user_error):
+    user_error(lambda: sources.load(tmp_path, 48, fold), "FOLD", "0 to 4", fold)
 
 
 def test_a_v73_mat_file_is_refused_with_what_to_do(tmp_path, user_error):

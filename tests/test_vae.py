@@ -364,10 +364,11 @@ def test_a_constant_that_cannot_be_is_refused(user_error, values, word):
     user_error(lambda: vae.check_settings(replace(SMALL, **values)), word)
 
 
-def test_what_a_metric_cannot_give_is_refused(user_error):
-    for metric in (Matrix(np.zeros((3, 3))), few_distances(3, (0, 1)), PairFunction(brightness)):
-        vae.check_metric(SMALL, metric)
-        user_error(lambda: vae.check_metric(replace(SMALL, REGULARIZER="pointwise"), metric), "pointwise")
+def test_what_a_metric_cannot_give_is_refused(small_faces, user_error):
+    for metric in (Matrix(np.zeros((70, 70))), few_distances(70, (0, 1)), PairFunction(brightness)):
+        vae.check_faces(SMALL, small_faces, metric)
+        points_wanted = replace(SMALL, REGULARIZER="pointwise")
+        user_error(lambda: vae.check_faces(points_wanted, small_faces, metric), "pointwise")
 
 
 @pytest.mark.parametrize("name", REGULARIZERS)
