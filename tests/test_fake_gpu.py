@@ -143,4 +143,4 @@ def test_a_vae_trains_and_is_scored(gpu, architecture, kind, precision, small_fa
     summary = trained.load_summary(tmp_path / "dist_reg_latents.npz")
     latents = scores.latents_of("dist_reg", model, small_faces, rows, gpu, summary, "metric")
     assert "error" in scores.score_reconstructions(model, small_faces, rows, gpu, 0)
-    assert "edit_success" in scores.score_edits(latents, judge, judge, metric, small_faces, gpu)
+    assert "edit_success" in scores.score_edits(latents, judge, judge, metric, small_faces, gpu, (3, 4))
