@@ -138,8 +138,9 @@ def shepard(path, panels, metric):
                  xlabel=f"given distance, {metric}", aspect="equal")
     all_axes[0].set_ylabel("latent distance times the best scale s = Σed / Σe²")
     all_axes[-1].legend(loc="upper left")
+    most = max(hexagons.get_array().max() for hexagons in drawn)
     for hexagons in drawn:                                      # one scale of colours, which the bar shows
-        hexagons.set_clim(1, max(of.get_array().max() for of in drawn))
+        hexagons.set_clim(1, most)
     figure.colorbar(drawn[-1], ax=list(all_axes), label="pairs of held-out faces", shrink=.85)
     save(figure, path)
 
