@@ -250,7 +250,7 @@ def of_class_means(C, bench, rows):
     faces, device, layer = bench.faces, bench.device, bench.classifier.LAYER
     train, rows = faces.rows("train", labelled=True), rows[faces.labels[rows] >= 0]
     points = classifier.layer_of(C, faces, train, device, layer)
-    means = np.stack([points[faces.labels[train] == label].mean(0) for label in range(len(faces.classes))])
+    means = statistics.class_means(points, faces.labels[train], len(faces.classes))
     e = statistics.euclidean(means[faces.labels[rows]])
     d = statistics.euclidean(classifier.layer_of(C, faces, rows, device, layer))
     return statistics.distance_scores(e, d, faces.labels[rows], resamples=1)
