@@ -220,7 +220,7 @@ def make_networks(bench, seed):
         storage.write_json(path, dict(settings=identity, scores={}))
     storage.make_folder(trained)                                # not there in a new checkout either
     C = classifier.train(faces, bench.classifier, trained, seed, device, precision)
-    classifier.write_embeddings(C, faces, bench.classifier.LAYER, trained, device)
+    embeddings = classifier.write_embeddings(C, faces, bench.classifier.LAYER, trained, device)
     labelled, rows = faces.rows(bench.settings.SPLIT, labelled=True), experiments.sample_rows(faces, bench.sample)
     judge = identifier = None
     if len(labelled):
@@ -238,22 +238,20 @@ def make_networks(bench, seed):
     of_run = experiments.Run(trained, faces, seed, precision, bench.classifier, vae_settings("none"), device)
     ceiling = experiments.measure_ceiling(C, of_run, bench.sample, rows)
     scores |= {f"ceiling_{name}": of[0] for name, of in ceiling.items()}
-    scores |= {f"classes_{name}": of[0] for name, of in of_class_means(C, bench, rows).items()}
+    scores |= {f"classes_{name}": of[0] for name, of in of_class_means(embeddings, faces, rows).items()}
     storage.write_json(path, dict(settings=identity, scores=scores))
     return C, judge, identifier
 
 
-def of_class_means(C, bench, rows):
-    """The scores of the distances between the means of C(x) over the training faces of the faces' true classes: what
-    of the metric between these rows is only their class.
+def of_class_means(embeddings, faces, rows):
+    """The scores of the distances between the mean embeddings of the faces' true classes, over the training faces: what
+    of the metric between these rows is only their class. embeddings (N, k): of all faces.
     """
-    faces, device, layer = bench.faces, bench.device, bench.classifier.LAYER
     train, rows = faces.rows("train", labelled=True), rows[faces.labels[rows] >= 0]
-    points = classifier.layer_of(C, faces, train, device, layer)
-    means = statistics.class_means(points, faces.labels[train], len(faces.classes))
-    e = statistics.euclidean(means[faces.labels[rows]])
-    d = statistics.euclidean(classifier.layer_of(C, faces, rows, device, layer))
-    return statistics.distance_scores(e, d, faces.labels[rows], resamples=1)
+    labels = faces.labels[rows]
+    means = statistics.class_means(embeddings[train], faces.labels[train], len(faces.classes))
+    e, d = statistics.euclidean(means[labels]), statistics.euclidean(embeddings[rows])
+    return statistics.distance_scores(e, d, labels, resamples=1)
 
 
 def metric_of(bench, settings, C, trained):

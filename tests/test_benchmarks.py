@@ -100,12 +100,10 @@ def test_a_linear_probe_finds_the_metric_where_mu_holds_it_and_not_in_noise(smal
         assert low <= benchmark.probe(SimpleNamespace(**of), None, None)["spearman"][0] <= high
 
 
-def test_class_means_know_between_classes_all_and_within_them_nothing(small_faces, monkeypatch):
+def test_class_means_know_between_classes_all_and_within_them_nothing(small_faces):
     centre = np.arange(7)[small_faces.labels] ** 2.
     noise = np.random.default_rng(0).normal(size=len(small_faces)) * 1e-3
-    of = dict(faces=small_faces, device=None, classifier=SimpleNamespace(LAYER="last"))
-    monkeypatch.setattr(benchmark.classifier, "layer_of", lambda C, faces, rows, *rest: (centre + noise)[rows, None])
-    scores = benchmark.of_class_means(None, SimpleNamespace(**of), np.arange(len(small_faces)))
+    scores = benchmark.of_class_means((centre + noise)[:, None], small_faces, np.arange(len(small_faces)))
     assert scores["spearman_between"][0] > .9 and "spearman_within" not in scores
 
 
