@@ -24,7 +24,10 @@ def start(device, precision):
 def choose_device(name):
     """torch.device of "auto" (a GPU, one for each process, else the CPU), "cpu", "cuda", "cuda:1", "mps"."""
     if name in ("auto", "cuda") and torch.cuda.is_available():
-        device = torch.device("cuda", LOCAL_PROCESS % torch.cuda.device_count())
+        gpus = torch.cuda.device_count()
+        if LOCAL_PROCESS >= gpus:
+            raise UserError("--nproc_per_node", f"one process per GPU, so at most {gpus}", "more", "lower it")
+        device = torch.device("cuda", LOCAL_PROCESS)
         torch.cuda.set_device(device)
         return device
     if name == "auto":
