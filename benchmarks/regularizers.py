@@ -65,6 +65,7 @@ SETTINGS = {
     "table": "METRIC=table",
     "matrix": "METRIC=matrix",
     "action_units": "METRIC=action_units METRIC_DIMS=16 METRIC_BATCH=96",       # the 20 of synthetic faces
+    "labels": "METRIC=labels",                                  # what ours makes of the baselines' input
     "conditional_vae": "",                                      # benchmarks/baselines.py
     "csvae": "",
     "reference": " ".join(text.removeprefix("vae.") for text in run.REFERENCE if text.startswith("vae.")),

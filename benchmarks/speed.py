@@ -172,7 +172,7 @@ def measure_quality(settings, faces, device, precision):
               f"loss {curve[-1][1]:.2f}")
     with tempfile.TemporaryDirectory() as scratch:
         log = our_log(faces, device, precision, Path(scratch))
-    return dict(faces=settings.QUALITY_FACES, threads=torch.get_num_threads(), reference_curve=curve,
+    return dict(faces=settings.QUALITY_FACES, reference_curve=curve,
                 our_curve=[[line["seconds"], line["val_error"] + contenders.ALPHA * line["val_kl"]] for line in log])
 
 
@@ -192,9 +192,9 @@ def measure_others(settings, faces, device, precision):
     architecture = default_settings(classifier_script).ARCHITECTURE
     model = find_architecture(architecture)(faces.size, len(faces.classes)).to(device).eval()
     rows = np.arange(len(faces))[:settings.EMBEDDED_FACES]
-    drawn, points = settings.DRAWN_FACES, np.random.default_rng(settings.SEED).normal(size=(settings.TSNE_FACES, 16))
+    drawn, rng = settings.DRAWN_FACES, np.random.default_rng(settings.SEED)
     calls = dict(embedding=(len(rows), lambda: classifier.layer_of(model, faces, rows, device)),
-                 tsne=(settings.TSNE_FACES, lambda: tsne(points, 20, settings.SEED)),
+                 tsne=(settings.TSNE_FACES, lambda: tsne(rng.normal(size=(settings.TSNE_FACES, 16)))),     # maps are kept
                  drawing=(drawn, lambda: synthetic.make(faces.size, settings.SEED, drawn, drawn // 7)))
     seconds = in_turn({name: call for name, (_, call) in calls.items()}, device, settings.ROUNDS)
     return {name: [count / s for s in seconds[name]] for name, (count, _) in calls.items()}
@@ -299,8 +299,8 @@ def table(results):
         for what, loss, seconds in (("best", min(losses), seconds_until(min(losses), curve)),
                                     ("last", losses[-1], sum(seconds for seconds, _ in curve))):
             ours = seconds_until(loss, q["our_curve"])
-            row(f"the reference recipe on {q['faces']} faces, {q['threads']} threads: the {what} held-out loss of its "
-                f"{len(curve)} epochs, {loss:.2f}", f"{seconds:.0f} s")
+            row(f"the reference recipe on {q['faces']} faces: the {what} held-out loss of its {len(curve)} epochs, "
+                f"{loss:.2f}", f"{seconds:.0f} s")
             row("here, until the same loss", f"{ours:.1f} s, {seconds / ours:.0f}x faster" if ours else "not reached")
     for name, speeds in results.get("others", {}).items():
         row(name, f"{statistics.median(speeds):,.0f} faces/s")

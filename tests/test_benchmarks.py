@@ -213,6 +213,8 @@ def test_speed_measures_every_part_and_writes_a_row_of_each(monkeypatch, tmp_pat
     monkeypatch.setattr(speed, "RESULTS", tmp_path)
     faces = speed.synthetic.load(count=140, identities=30, cache=tmp_path)
     monkeypatch.setattr(speed.synthetic, "load", lambda: faces)
+    maps = []
+    monkeypatch.setattr(speed, "tsne", lambda points: maps.append(points.sum()))
     speed.main("ROUNDS=1 MATRIX=64 TRAINING_FACES=8 QUALITY_FACES=16 QUALITY_EPOCHS=1 EMBEDDED_FACES=64 TSNE_FACES=40 "
                "DRAWN_FACES=28 DEVICE=cpu PRECISION=fp32 PARTS=matrix,training,quality,others".split())
     text = (tmp_path / "speed_cpu" / "table.md").read_text()
@@ -222,6 +224,7 @@ def test_speed_measures_every_part_and_writes_a_row_of_each(monkeypatch, tmp_pat
     results = json.loads((tmp_path / "speed_cpu" / "results.json").read_text())
     assert len(results["training"]["images_per_second"]["here"]) == 1
     assert len(results["quality"]["our_curve"]) == 2
+    assert len(set(maps)) == 2                                  # a map of the same points would be there already
 
 
 def test_a_copy_of_the_project_is_run_with_its_log_and_looked_at(tmp_path):
