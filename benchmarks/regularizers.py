@@ -3,31 +3,23 @@
 In: faces (DATA). Out: benchmarks/results/<data>_<fingerprint>_<split>/: table.md, summary.md, results.json, pareto.png.
 python -m benchmarks.regularizers, or only some points: POINTS=none,ours. Started again, it continues where it stopped.
 """
-import json
 import re
-import shutil
 import sys
-import tempfile
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from sklearn.linear_model import LinearRegression
 
 import experiments
 import expr_classifier.run as classifier_script
 import metric_vae.run as vae_script
 import run
-from benchmarks import baselines
 from benchmarks.pareto import pareto, steps
+from benchmarks.points import Bench, make_networks, model_of, read_scores, run_point
 from benchmarks.tables import spread, summary, table
-from data.faces import Faces
 from data.sources import load
-from expr_classifier import judges, train as classifier
-from metric_vae import scores as vae_scores, statistics, train as vae, trained
-from metric_vae.metrics import load_metric
 from training import storage
 from training.devices import choose_device, choose_precision, keep_memory
 from training.errors import UserError, check_at_least, check_between, check_choice, run_script, whole_numbers
@@ -82,8 +74,6 @@ for _times in LONGER[1:]:
     SETTINGS |= {f"{_name}_x{_times}": f"STEPS={_times * vae_script.STEPS}" for _name in ("none", "ours")}
 
 RESULTS = Path(__file__).parent / "results"
-BASELINE_SETTINGS = ("LABEL_SCALE", "W_DIM", "W_MEAN", "W_KL", "ADVERSARY", "ADVERSARY_WIDTH", "ADVERSARY_STEPS")
-BASELINES = {"conditional_vae": "cvae", "csvae": "csvae"}       # point: its name in benchmarks/baselines.py
 MARKED = {"none": ("s", 8), "ours": ("*", 14), "reference": ("D", 8), "conditional_vae": ("^", 8),
           "csvae": ("v", 8)}                                    # in the figure: marker and its size
 
@@ -114,7 +104,7 @@ def main(arguments):
     storage.make_folder(folder)
     storage.start_settings(folder, benchmark=asdict(settings), points=SETTINGS, data=faces.about(), device=str(device),
                            precision=precision)
-    bench = Bench(faces, folder, settings, replace(default_settings(experiments), SPLIT=settings.SPLIT),
+    bench = Bench(faces, folder, settings, SETTINGS, replace(default_settings(experiments), SPLIT=settings.SPLIT),
                   default_settings(classifier_script), device, precision)
 
     missing = [(seed, name) for seed in seeds for name in names
@@ -156,176 +146,6 @@ def fewer(faces, count):
     return replace(faces, split=split)
 
 
-# --- settings and files
-
-@dataclass(frozen=True)
-class Bench:
-    """What all points share. settings: this script's; sample: those of experiments.py; classifier: those of
-    expr_classifier/run.py.
-    """
-    faces: Faces
-    folder: Path
-    settings: object
-    sample: object
-    classifier: object
-    device: torch.device
-    precision: str
-
-    def identity_of(self, name):
-        """All that a point's result depends on, as JSON gives it back; name None: what the classifiers depend on."""
-        def constants_of(settings):                             # without those of which run.py has its own
-            return {key: value for key, value in asdict(settings).items() if not hasattr(run, key)}
-        of_judges = {key: value for key, value in asdict(self.sample).items()
-                     if key.startswith(("JUDGE", "SECOND", "IDENTITY"))}
-        identity = dict(fingerprint=self.faces.fingerprint, device=self.device.type, precision=self.precision,
-                        split=self.settings.SPLIT, classifier=constants_of(self.classifier), judges=of_judges)
-        if name is not None:
-            identity |= dict(model=model_of(name), sample=self.sample.SAMPLE, vae=constants_of(vae_settings(name)))
-        if name in BASELINES:
-            of_script = asdict(self.settings)
-            identity |= dict(baselines={key: of_script[key] for key in BASELINE_SETTINGS})
-        return json.loads(json.dumps(identity))
-
-
-def vae_settings(name):
-    """The settings of metric_vae/run.py with those of a point."""
-    settings = parse_one(SETTINGS[name].split(), vae_script)
-    vae.check_settings(settings)
-    return settings
-
-
-def model_of(name):
-    """The point's name among vae.MODELS, which says whether it has a metric, or that of a baseline."""
-    return BASELINES.get(name, "no_dist_reg" if name.startswith("none") else "dist_reg")
-
-
-def read_scores(path, identity):
-    """The scores in a file of a point or of a seed's classifiers if they are of this identity, else None."""
-    stored = storage.read_json(path) if path.exists() else {}
-    return stored["scores"] if stored.get("settings") == identity else None
-
-
-# --- one seed and one point
-
-def make_networks(bench, seed):
-    """The classifier of a seed, and its judge and identity network (None without labels or people), trained or read.
-
-    Writes seedN/classifiers.json: their accuracies and the ceiling, how far two classifiers' distances agree.
-    """
-    faces, device, precision = bench.faces, bench.device, bench.precision
-    path, trained = (bench.folder / f"seed{seed}" / name for name in ("classifiers.json", "classifiers"))
-    identity = bench.identity_of(None)
-    if read_scores(path, identity) is None:                     # other settings: none of these checkpoints will do
-        shutil.rmtree(trained, ignore_errors=True)
-        storage.make_folder(path.parent)
-        storage.write_json(path, dict(settings=identity, scores={}))
-    storage.make_folder(trained)                                # not there in a new checkout either
-    C = classifier.train(faces, bench.classifier, trained, seed, device, precision)
-    embeddings = classifier.write_embeddings(C, faces, bench.classifier.LAYER, trained, device)
-    labelled, rows = faces.rows(bench.settings.SPLIT, labelled=True), experiments.sample_rows(faces, bench.sample)
-    judge = identifier = None
-    if len(labelled):
-        judge = judges.train_judge(faces, bench.sample, bench.classifier, trained, seed, device)
-    if judge is not None:
-        identifier = judges.train_identifier(faces, bench.sample, bench.classifier, trained, seed, device)
-    scores = {}
-    if len(labelled):
-        scores["classifier_accuracy"] = classifier.measure_accuracy(C, faces, labelled, device)
-    if judge is not None:
-        seen = rows[faces.labels[rows] >= 0]                    # those that are edited
-        softmax = classifier.layer_of(judge, faces, seen, device, "softmax")
-        scores["judge_accuracy"] = statistics.balanced_accuracy(softmax, faces.labels[seen])[0]
-        scores["unchanged_success"] = (1 - scores["judge_accuracy"]) / (len(faces.classes) - 1)
-    of_run = experiments.Run(trained, faces, seed, precision, bench.classifier, vae_settings("none"), device)
-    ceiling = experiments.measure_ceiling(C, of_run, bench.sample, rows)
-    scores |= {f"ceiling_{name}": of[0] for name, of in ceiling.items()}
-    scores |= {f"classes_{name}": of[0] for name, of in of_class_means(embeddings, faces, rows).items()}
-    storage.write_json(path, dict(settings=identity, scores=scores))
-    return C, judge, identifier
-
-
-def of_class_means(embeddings, faces, rows):
-    """The scores of the distances between the mean embeddings of the faces' true classes, over the training faces: what
-    of the metric between these rows is only their class. embeddings (N, k): of all faces.
-    """
-    train, rows = faces.rows("train", labelled=True), rows[faces.labels[rows] >= 0]
-    labels = faces.labels[rows]
-    means = statistics.class_means(embeddings[train], faces.labels[train], len(faces.classes))
-    e, d = statistics.euclidean(means[labels]), statistics.euclidean(embeddings[rows])
-    return statistics.distance_scores(e, d, labels, resamples=1)
-
-
-def metric_of(bench, settings, C, trained):
-    """The metric that METRIC of a point's settings names: that of the classifier C, its table or matrix, in the folder
-    trained, or one of load_metric.
-    """
-    norm, embeddings, matrix = settings.METRIC_NORM, trained / "embeddings.npy", trained / "matrix.npy"
-    if settings.METRIC == "embeddings":
-        return run.metric_of(C, bench.classifier.LAYER, norm)
-    if settings.METRIC == "matrix":
-        np.save(matrix, statistics.euclidean(np.load(embeddings, allow_pickle=False)).astype(np.float32))
-    path = {"table": embeddings, "matrix": matrix}.get(settings.METRIC, settings.METRIC)
-    return load_metric(path, bench.faces, bench.device, norm, settings.METRIC_KIND)
-
-
-def run_point(bench, name, networks, seed):
-    """Train the model of a point; returns its scores on held-out faces, one number each.
-
-    networks: the classifier, judge and identity network of the seed.
-    """
-    C, judge, identifier = networks
-    faces, device, settings, start = bench.faces, bench.device, vae_settings(name), time.perf_counter()
-    if name in BASELINES:
-        model = baselines.train_named(model_of(name), faces, settings, bench.settings, seed, device, bench.precision)
-        more = dict(seconds=time.perf_counter() - start)
-        scores = baselines.score(model, faces, experiments.sample_rows(faces, bench.sample),
-                                 faces.rows(bench.settings.SPLIT, labelled=True), judge, identifier, device)
-    else:
-        metric = metric_of(bench, settings, C, bench.folder / f"seed{seed}" / "classifiers")
-        with tempfile.TemporaryDirectory() as scratch:
-            model = vae.train(model_of(name), faces, metric, settings, Path(scratch), seed, device, bench.precision)
-            log = storage.read_log(Path(scratch))
-            summary = trained.load_summary(Path(scratch) / f"{model_of(name)}_latents.npz")
-        more = dict(seconds=sum(line["seconds"] for line in log), epochs=len(log))
-        scores = score(bench, name, model, summary, metric, judge, identifier)
-        if name == "none":
-            scores |= {f"probe_{key}": of for key, of in probe(bench, model, C).items()}
-    scores = {key: of[0] if isinstance(of, list) else of for key, of in scores.items()}
-    for share, part, whole in (("edit_share", "edit_success", "judge_on_faces_balanced"),
-                               ("identity_share", "identity_kept", "identity_on_faces")):
-        if part in scores and scores[whole] > 0:
-            scores[share] = scores[part] / scores[whole]
-    return scores | more
-
-
-def score(bench, name, model, summary, metric, judge, identifier):
-    """The scores of a trained VAE, as experiments.py has them; edits move the metric part of z, of none all of it.
-
-    Without a bootstrap of the scores of pairs: the spread is that of the seeds.
-    """
-    faces, device, rows = bench.faces, bench.device, experiments.sample_rows(bench.faces, bench.sample)
-    scores = vae_scores.score_reconstructions(model, faces, faces.rows(bench.settings.SPLIT), device)
-    latents = vae_scores.latents_of(model_of(name), model, faces, rows, device, summary, "metric")
-    e, d = latents.distances(), trained.given_distances(metric, faces, rows, device)
-    scores |= statistics.distance_scores(e, d, latents.labels, resamples=1)
-    scores["knn_accuracy"] = statistics.knn_accuracy(e, latents.labels)
-    if judge is not None:
-        scores |= vae_scores.score_edits(latents, judge, identifier, metric, faces, device, vae_scores.pair_of(faces))
-    return statistics.finite(scores)
-
-
-def probe(bench, model, C):
-    """The scores of distances of a linear probe of a VAE: the map of mu to C(x) with the least squares on training
-    faces. How much of the metric a latent space has that was trained without it.
-    """
-    faces, layer = bench.faces, bench.classifier.LAYER
-    rows, held_out = faces.rows("train"), experiments.sample_rows(faces, bench.sample)
-    mu, of_held_out = (trained.encode(model, faces, some, bench.device)[0] for some in (rows, held_out))
-    C_of_mu = LinearRegression().fit(mu, classifier.layer_of(C, faces, rows, bench.device, layer)).predict(of_held_out)
-    d = statistics.euclidean(classifier.layer_of(C, faces, held_out, bench.device, layer))
-    return statistics.distance_scores(statistics.euclidean(C_of_mu), d, faces.labels[held_out], resamples=1)
-
-
 # --- all results
 
 def write_results(bench):
@@ -363,7 +183,7 @@ def write_results(bench):
     if compared:
         spread_shown = " (mean; bars: min to max)" if len(classifiers) > 1 else ""
         pareto(folder / "pareto.png", title + spread_shown, compared, ceilings,
-               {name: style(name, len(runs[name])) for name in compared})
+               {name: style(bench, name, len(runs[name])) for name in compared})
     else:
         print("no error ratios, no pareto.png: POINTS=none runs what they are relative to")
     curves = {model: {times * usual.STEPS: runs[f"{model}_x{times}" if times > 1 else model] for times in LONGER
@@ -377,11 +197,11 @@ def write_results(bench):
     print(f"{text}\nwrote the results to {folder}")
 
 
-def style(name, seeds):
+def style(bench, name, seeds):
     """How a point of so many seeds is drawn: its colour says whether it has consistency, its marker which are those to
     look at.
     """
-    consistent = max(vae_settings(name).CONSISTENCY) > 0
+    consistent = max(bench.vae_settings(name).CONSISTENCY) > 0
     other = model_of(name) != "dist_reg"
     colour = "#444444" if other else "#D55E00" if consistent else "#0072B2"        # Okabe and Ito's
     marker, size = MARKED.get(name, ("o", 6))

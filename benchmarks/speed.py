@@ -194,7 +194,8 @@ def measure_others(settings, faces, device, precision):
     rows = np.arange(len(faces))[:settings.EMBEDDED_FACES]
     drawn, rng = settings.DRAWN_FACES, np.random.default_rng(settings.SEED)
     calls = dict(embedding=(len(rows), lambda: classifier.layer_of(model, faces, rows, device)),
-                 tsne=(settings.TSNE_FACES, lambda: tsne(rng.normal(size=(settings.TSNE_FACES, 16)))),     # maps are kept
+                 tsne=(settings.TSNE_FACES,                     # of new points each time, since maps are kept
+                       lambda: tsne(rng.normal(size=(settings.TSNE_FACES, 16)))),
                  drawing=(drawn, lambda: synthetic.make(faces.size, settings.SEED, drawn, drawn // 7)))
     seconds = in_turn({name: call for name, (_, call) in calls.items()}, device, settings.ROUNDS)
     return {name: [count / s for s in seconds[name]] for name, (count, _) in calls.items()}

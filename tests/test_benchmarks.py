@@ -12,10 +12,10 @@ import pytest
 import experiments
 import expr_classifier.run
 import metric_vae.run
-from benchmarks import contenders, regularizers as benchmark, scale, speed, tables
+from benchmarks import contenders, points, regularizers as benchmark, scale, speed, tables
 from conftest import draw_small_images
 from metric_vae.train import MODELS
-from training.settings import default_settings
+from training.settings import default_settings, parse_one
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = benchmark.SETTINGS["reference"]
@@ -38,8 +38,8 @@ class Bench:
                                (metric_vae.run, dict(STEPS=12, Z_DIM=16, METRIC_DIMS=4))):
             for name, value in values.items():
                 patch.setattr(module, name, value)
-        self.train = benchmark.vae.train
-        patch.setattr(benchmark.vae, "train", self.record)
+        self.train = points.vae.train
+        patch.setattr(points.vae, "train", self.record)
 
     def record(self, name, faces, metric, settings, *rest):
         self.trained.append((name, settings.BETA, settings.CONSISTENCY))
@@ -92,18 +92,16 @@ def test_the_error_ratio_is_to_none_of_the_same_seed_and_the_spread_is_over_seed
 def test_a_linear_probe_finds_the_metric_where_mu_holds_it_and_not_in_noise(small_faces, monkeypatch):
     rng, shape = np.random.default_rng(0), (len(small_faces), 3)
     C_of_x, noise = rng.normal(size=shape), rng.normal(size=shape)
-    of = dict(faces=small_faces, sample=SimpleNamespace(SPLIT="train", SAMPLE=600, SEED=0), device=None,
-              classifier=SimpleNamespace(LAYER="last"))
-    monkeypatch.setattr(benchmark.classifier, "layer_of", lambda C, faces, rows, *rest: C_of_x[rows])
+    of = SimpleNamespace(faces=small_faces, sample=SimpleNamespace(SPLIT="train", SAMPLE=600, SEED=0), device=None)
     for mu, low, high in ((C_of_x @ rng.normal(size=(3, 5)), .999, 1), (noise, -.3, .3)):
-        monkeypatch.setattr(benchmark.trained, "encode", lambda model, faces, rows, device: (mu[rows], None))
-        assert low <= benchmark.probe(SimpleNamespace(**of), None, None)["spearman"][0] <= high
+        monkeypatch.setattr(points.trained, "encode", lambda model, faces, rows, device: (mu[rows], None))
+        assert low <= points.probe(of, None, C_of_x)["spearman"][0] <= high
 
 
 def test_class_means_know_between_classes_all_and_within_them_nothing(small_faces):
     centre = np.arange(7)[small_faces.labels] ** 2.
     noise = np.random.default_rng(0).normal(size=len(small_faces)) * 1e-3
-    scores = benchmark.of_class_means((centre + noise)[:, None], small_faces, np.arange(len(small_faces)))
+    scores = points.of_class_means((centre + noise)[:, None], small_faces, np.arange(len(small_faces)))
     assert scores["spearman_between"][0] > .9 and "spearman_within" not in scores
 
 
@@ -193,14 +191,13 @@ def test_it_starts_as_a_module():
 
 @pytest.mark.parametrize("name, settings", benchmark.SETTINGS.items())
 def test_every_point_has_settings_that_can_be(name, settings, monkeypatch):
-    monkeypatch.setattr(benchmark, "SETTINGS", {name: settings})
     monkeypatch.setattr(metric_vae.run, "Z_DIM", 128)
-    found = benchmark.vae_settings(name)                        # refuses what cannot be
+    found = points.Bench.vae_settings(SimpleNamespace(points={name: settings}), name)   # refuses what cannot be
     assert (asdict(found) == asdict(default_settings(metric_vae.run))) == (not settings)
 
 
 def test_the_reference_point_has_its_regulariser_and_weights():
-    found = benchmark.parse_one(REFERENCE.split(), metric_vae.run)
+    found = parse_one(REFERENCE.split(), metric_vae.run)
     assert (found.REGULARIZER, found.BETA, found.ALPHA) == ("batchwise", (1e5, 1e5), (.1, .1))
 
 
