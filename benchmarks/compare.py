@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import run as main_script
-from benchmarks.pareto import write_numbers
+from benchmarks.pareto import draw_bars, write_numbers
 from data.figures import save
 from metric_vae.figures import MODEL_COLOURS, NAMES
 from training import storage
@@ -263,13 +263,9 @@ def draw(path, heading, columns, x, y, longest=40):
         for column in columns:
             places = column.values(model, x), column.values(model, y)
             if all(places):
-                (middle_x, *x_range), (middle_y, *y_range) = ((np.mean(v), min(v), max(v)) for v in places)
-                points.append((middle_x, middle_y))
-                lengths = [np.abs(np.subtract(ends, middle))[:, None]
-                           for ends, middle in ((y_range, middle_y), (x_range, middle_x))]
-                axes.errorbar(middle_x, middle_y, *lengths, color=colour, elinewidth=.7)
-                bars += [(middle_x, at) for at in np.linspace(*y_range, 9)]
-                bars += [(at, middle_y) for at in np.linspace(*x_range, 9)]
+                xs, ys = ((np.mean(v), min(v), max(v)) for v in places)
+                points.append((xs[0], ys[0]))
+                bars += draw_bars(axes, xs, ys, color=colour)
                 label = column.label if len(column.label) <= longest else column.heading
                 labels.setdefault((points[-1], colour), []).append(label)
         for start, end in zip(points, points[1:]):              # labels keep clear of the lines, too

@@ -29,12 +29,10 @@ def pareto(path, title, points, ceilings, styles):
         shown, bars = [], []                                    # number, place, colour; places along the bars
         for number, (name, scores) in enumerate(points.items(), 1):
             if score in scores:
-                (x, *x_range), (y, *y_range) = np.minimum(scores["error_ratio"], FARTHEST), scores[score]
-                lengths = [np.abs(np.subtract(ends, middle))[:, None] for ends, middle in ((y_range, y), (x_range, x))]
-                axes.errorbar(x, y, *lengths, **styles[name], elinewidth=.7, alpha=.85)
-                bars += [(x, at) for at in np.linspace(*y_range, 9)] + [(at, y) for at in np.linspace(*x_range, 9)]
-                text = f"{number}: {scores['error_ratio'][0]:.2f} →" if x == FARTHEST else number
-                shown.append((text, (x, y), styles[name]["color"]))
+                ratios = np.minimum(scores["error_ratio"], FARTHEST)
+                bars += draw_bars(axes, ratios, scores[score], alpha=.85, **styles[name])
+                text = f"{number}: {scores['error_ratio'][0]:.2f} →" if ratios[0] == FARTHEST else number
+                shown.append((text, (ratios[0], scores[score][0]), styles[name]["color"]))
         if ceiling in ceilings:
             draw_ceiling(axes, ceilings[ceiling][0], of_ceiling)
         axes.set(xlabel='squared error / squared error of "none"', ylabel=label)
@@ -53,6 +51,14 @@ def pareto(path, title, points, ceilings, styles):
     for axes, shown, bars in numbered:
         write_numbers(axes, shown, bars)
     save(figure, path)
+
+
+def draw_bars(axes, xs, ys, **style):
+    """Draw a point with bars, xs and ys: [mean, min, max] each; returns places (x, y) along the bars."""
+    (x, *x_range), (y, *y_range) = xs, ys
+    lengths = [np.abs(np.subtract(ends, middle))[:, None] for ends, middle in ((y_range, y), (x_range, x))]
+    axes.errorbar(x, y, *lengths, elinewidth=.7, **style)
+    return [(x, at) for at in np.linspace(*y_range, 9)] + [(at, y) for at in np.linspace(*x_range, 9)]
 
 
 def draw_ceiling(axes, height, text):
