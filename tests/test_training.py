@@ -202,6 +202,19 @@ def test_precision_is_fp32_where_the_processor_does_not_say_what_it_has(monkeypa
     assert devices.choose_precision("bf16", torch.device("cpu")) == "bf16"
 
 
+def test_each_process_gets_a_gpu_for_itself(monkeypatch, user_error):
+    taken = []
+    for name, value in (("is_available", lambda: True), ("device_count", lambda: 2), ("set_device", taken.append),
+                        ("get_device_capability", lambda device: (7, 5))):
+        monkeypatch.setattr(torch.cuda, name, value)
+    for process in (0, 1):
+        monkeypatch.setattr(devices, "LOCAL_PROCESS", process)
+        assert devices.choose_device("auto") == torch.device("cuda", process) == taken[-1]
+        assert devices.choose_precision("auto", taken[-1]) == "fp32"
+    monkeypatch.setattr(devices, "LOCAL_PROCESS", 2)
+    user_error(lambda: devices.choose_device("cuda"), "nproc_per_node", "at most 2")
+
+
 # --- the losses that are shown
 
 def test_where_the_output_is_no_terminal_an_epoch_is_a_line_at_most_one_a_second(capsys, monkeypatch):
