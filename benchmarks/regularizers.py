@@ -56,7 +56,7 @@ SETTINGS = {
     "ours": "",
     "table": "METRIC=table",
     "matrix": "METRIC=matrix",
-    "action_units": "METRIC=action_units METRIC_DIMS=16 METRIC_BATCH=96",       # the 20 of synthetic faces
+    "action_units": "METRIC=action_units METRIC_DIMS=16 METRIC_BATCH=192 LOOKED_UP=0.66",  # the 20 of synthetic faces
     "labels": "METRIC=labels",                                  # what ours makes of the baselines' input
     "conditional_vae": "",                                      # benchmarks/baselines.py
     "csvae": "",
