@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import run as main_script
-from benchmarks.pareto import draw_bars, write_numbers
+from benchmarks.pareto import draw_bars, write_labels
 from data.figures import save
 from metric_vae.figures import MODEL_COLOURS, NAMES
 from training import storage
@@ -283,8 +283,7 @@ def draw(path, heading, columns, x, y, longest=40):
     figure.draw_without_rendering()                             # now the axes have their places
     if len(columns) > 1:
         shown = [("\n".join(of), place, colour) for (place, colour), of in labels.items() if len(of) < len(columns)]
-        letters = max((len(line) for text, *_ in shown for line in text.split("\n")), default=1)
-        write_numbers(axes, shown, bars, (6 * letters, 12))
+        write_labels(axes, shown, bars)
     save(figure, path)
 
 

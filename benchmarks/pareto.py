@@ -31,7 +31,7 @@ def pareto(path, title, points, ceilings, styles):
             if score in scores:
                 ratios = np.minimum(scores["error_ratio"], FARTHEST)
                 bars += draw_bars(axes, ratios, scores[score], alpha=.85, **styles[name])
-                text = f"{number}: {scores['error_ratio'][0]:.2f} →" if ratios[0] == FARTHEST else number
+                text = f"{number}: {scores['error_ratio'][0]:.2f} →" if ratios[0] == FARTHEST else str(number)
                 shown.append((text, (ratios[0], scores[score][0]), styles[name]["color"]))
         if ceiling in ceilings:
             draw_ceiling(axes, ceilings[ceiling][0], of_ceiling)
@@ -49,7 +49,7 @@ def pareto(path, title, points, ceilings, styles):
     figure.suptitle(title, fontsize=11)
     figure.draw_without_rendering()                             # now the axes have their places
     for axes, shown, bars in numbered:
-        write_numbers(axes, shown, bars)
+        write_labels(axes, shown, bars)
     save(figure, path)
 
 
@@ -76,22 +76,23 @@ def spread_high(axes):
     axes.yaxis.set_major_formatter("{x:g}")
 
 
-def write_numbers(axes, shown, bars, box=(16, 12)):
-    """Write each number at a free place near its point, and nearer to it than to other points where there is one.
+def write_labels(axes, shown, bars):
+    """Write each label at a free place near its point, and nearer to it than to other points where there is one.
 
-    shown: (number, (x, y), colour); bars: further places (x, y) to keep free; box in pixels.
+    shown: (label, (x, y), colour); bars: further places (x, y) to keep free.
     """
     places = [axes.transData.transform(place) for _, place, _ in shown]
     angles = np.arange(16) * np.pi / 8
     offsets = [r * np.array([np.cos(a), np.sin(a)]) for r in range(12, 120, 6) for a in angles]
-    taken = [*places, *map(axes.transData.transform, bars)]
-    for (number, xy, colour), place in zip(shown, places):
+    taken = [(place, 16) for place in (*places, *map(axes.transData.transform, bars))]         # and its width in pixels
+    for (label, xy, colour), place in zip(shown, places):
+        width = max(16, *(6 * len(line) for line in label.split("\n")))
         free = [o for o in offsets if axes.bbox.contains(*(place + o))
-                and all((np.abs(place + o - other) >= box).any() for other in taken)]
+                and all((np.abs(place + o - other) >= ((width + of_other) / 2, 12)).any() for other, of_other in taken)]
         nearest = [o for o in free if np.hypot(*o) < 1.01 * np.hypot(*np.subtract(place + o, places).T).min()]
         offset = (nearest or free or offsets)[0]
-        taken.append(place + offset)
-        axes.annotate(number, xy, offset * 72 / axes.figure.dpi, textcoords="offset points", ha="center", va="center",
+        taken.append((place + offset, width))
+        axes.annotate(label, xy, offset * 72 / axes.figure.dpi, textcoords="offset points", ha="center", va="center",
                       fontsize=8, color=colour, annotation_clip=False, zorder=4,
                       arrowprops=dict(arrowstyle="-", color=colour, linewidth=.5, shrinkA=4, shrinkB=1)
                       ).set_in_layout(False)
