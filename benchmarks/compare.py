@@ -269,7 +269,7 @@ def draw(path, heading, columns, x, y, longest=40):
                 label = column.label if len(column.label) <= longest else column.heading
                 labels.setdefault((points[-1], colour), []).append(label)
         for start, end in zip(points, points[1:]):              # labels keep clear of the lines, too
-            bars += map(tuple, np.linspace(start, end, 9))
+            bars += map(tuple, np.linspace(start, end, 33))
         if points:
             axes.plot(*zip(*points), color=colour, marker=marker, linewidth=.8, label=MODELS[model].partition(":")[0])
     spread = ""

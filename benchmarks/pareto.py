@@ -58,7 +58,7 @@ def draw_bars(axes, xs, ys, **style):
     (x, *x_range), (y, *y_range) = xs, ys
     lengths = [np.abs(np.subtract(ends, middle))[:, None] for ends, middle in ((y_range, y), (x_range, x))]
     axes.errorbar(x, y, *lengths, elinewidth=.7, **style)
-    return [(x, at) for at in np.linspace(*y_range, 9)] + [(at, y) for at in np.linspace(*x_range, 9)]
+    return [(x, at) for at in np.linspace(*y_range, 33)] + [(at, y) for at in np.linspace(*x_range, 33)]
 
 
 def draw_ceiling(axes, height, text):
@@ -84,14 +84,17 @@ def write_labels(axes, shown, bars):
     places = [axes.transData.transform(place) for _, place, _ in shown]
     angles = np.arange(16) * np.pi / 8
     offsets = [r * np.array([np.cos(a), np.sin(a)]) for r in range(12, 120, 6) for a in angles]
-    taken = [(place, 16) for place in (*places, *map(axes.transData.transform, bars))]         # and its width in pixels
+    taken = np.array([*places, *map(axes.transData.transform, bars)])
+    widths = np.full(len(taken), 16)                            # of what lies there, in pixels
     for (label, xy, colour), place in zip(shown, places):
         width = max(16, *(6 * len(line) for line in label.split("\n")))
-        free = [o for o in offsets if axes.bbox.contains(*(place + o))
-                and all((np.abs(place + o - other) >= ((width + of_other) / 2, 12)).any() for other, of_other in taken)]
+        apart = np.stack([(width + widths) / 2, np.full(len(widths), 12)], 1)
+        ends = np.array([(-width / 2, 0), (width / 2, 0)])
+        free = [o for o in offsets if all(axes.bbox.contains(*end) for end in place + o + ends)
+                and (np.abs(place + o - taken) >= apart).any(1).all()]
         nearest = [o for o in free if np.hypot(*o) < 1.01 * np.hypot(*np.subtract(place + o, places).T).min()]
         offset = (nearest or free or offsets)[0]
-        taken.append((place + offset, width))
+        taken, widths = np.vstack([taken, place + offset]), np.append(widths, width)
         axes.annotate(label, xy, offset * 72 / axes.figure.dpi, textcoords="offset points", ha="center", va="center",
                       fontsize=8, color=colour, annotation_clip=False, zorder=4,
                       arrowprops=dict(arrowstyle="-", color=colour, linewidth=.5, shrinkA=4, shrinkB=1)
