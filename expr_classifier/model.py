@@ -5,6 +5,7 @@ In: faces (B, C, H, W) in 0..1. Out: the last layer (B, classes), one value per 
 from torch import nn
 
 from data.batches import contrast_normalization
+from training.devices import GroupNorm
 from training.plugins import choose
 
 LAYERS = ("last", "second_last", "softmax")
@@ -64,8 +65,8 @@ def light(size, classes, channels=1):
         return nn.Conv2d(inputs, outputs, 4, stride=2, padding=1)
 
     blocks = [nn.Sequential(contrast_normalization(channels), convolution(channels, 32), nn.SiLU()),
-              nn.Sequential(convolution(32, 64), nn.GroupNorm(8, 64), nn.SiLU()),
-              nn.Sequential(convolution(64, 128), nn.GroupNorm(8, 128), nn.SiLU())]
+              nn.Sequential(convolution(32, 64), GroupNorm(8, 64), nn.SiLU()),
+              nn.Sequential(convolution(64, 128), GroupNorm(8, 128), nn.SiLU())]
     dense = nn.Sequential(nn.Linear(128 * (size // 8) ** 2, 128), nn.LayerNorm(128), nn.SiLU())
     return Classifier(blocks, dense, 128, classes)
 
@@ -86,7 +87,7 @@ def residual(size, classes, channels=1):
     many faces, no better in short ones.
     """
     def convolution(inputs, outputs, stride=1):
-        return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1), nn.GroupNorm(8, outputs),
+        return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1), GroupNorm(8, outputs),
                              nn.SiLU())
 
     def block(inputs, outputs):

@@ -5,6 +5,7 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from data.batches import contrast_normalization
+from training.devices import GroupNorm
 from training.plugins import choose
 
 SIGMA_MIN = 1e-5        # the reference's clip
@@ -174,8 +175,8 @@ def light(size, z_dim, metric_dims=None, channels=1, sees_light=False):
         normalize = WithLight(channels) if sees_light else contrast_normalization(channels)
         inputs = channels + 2 if sees_light else channels
         metric = nn.Sequential(normalize, Blur(inputs), convolution(inputs, 32), nn.SiLU(),
-                               convolution(32, 64), nn.GroupNorm(8, 64), nn.SiLU(),
-                               convolution(64, 128), nn.GroupNorm(8, 128), nn.SiLU(), nn.Flatten(),
+                               convolution(32, 64), GroupNorm(8, 64), nn.SiLU(),
+                               convolution(64, 128), GroupNorm(8, 128), nn.SiLU(), nn.Flatten(),
                                nn.Linear(features, 128), nn.LayerNorm(128), nn.SiLU(), nn.Linear(128, 2 * part))
         encoder = Branches(metric, encoder, part, z_dim - part)
     return VAE(encoder, light_decoder(size, z_dim, channels), metric_dims, mean_face)

@@ -202,6 +202,17 @@ def test_precision_is_fp32_where_the_processor_does_not_say_what_it_has(monkeypa
     assert devices.choose_precision("bf16", torch.device("cpu")) == "bf16"
 
 
+def test_group_norm_is_that_of_fp32_within_autocast():
+    torch.manual_seed(0)
+    norm, x = devices.GroupNorm(2, 4), (100 + torch.randn(3, 4, 5, 5)).bfloat16()
+    groups = x.double().view(3, 2, 2 * 25)
+    expected = (groups - groups.mean(2, keepdim=True)) / (groups.var(2, correction=0, keepdim=True) + norm.eps).sqrt()
+    with torch.autocast("cpu", torch.bfloat16):
+        y = norm(x)
+    assert y.dtype == torch.float32
+    torch.testing.assert_close(y.double().view(3, 2, 50), expected, atol=1e-4, rtol=0)
+
+
 def test_each_process_gets_a_gpu_for_itself(monkeypatch, user_error):
     taken = []
     for name, value in (("is_available", lambda: True), ("device_count", lambda: 2), ("set_device", taken.append),
