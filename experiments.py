@@ -247,10 +247,11 @@ def analyse_vaes(models, C, run, settings, held_out, rows, clock, drawings):
     judge = identifier = None
     if (faces.labels[rows] >= 0).any():
         defaults = default_settings(classifier_script)
-        judge = judges.train_judge(faces, settings, defaults, run.folder, run.seed, device)
+        judge = judges.train_judge(faces, settings, defaults, run.folder, run.seed, device, run.precision)
         clock("judge")
         if judge is not None:
-            identifier = judges.train_identifier(faces, settings, defaults, run.folder, run.seed, device)
+            identifier = judges.train_identifier(faces, settings, defaults, run.folder, run.seed, device,
+                                                 run.precision)
             clock("identity network")
     metric, pair = given_metric(C, run), vae_scores.pair_of(faces, settings.FROM, settings.TO)
     if run.vae.METRIC == "labels":                              # it is not defined for unlabelled faces

@@ -93,9 +93,10 @@ def make_networks(bench, seed):
     labelled, rows = faces.rows(bench.settings.SPLIT, labelled=True), experiments.sample_rows(faces, bench.sample)
     judge = identifier = None
     if len(labelled):
-        judge = judges.train_judge(faces, bench.sample, bench.classifier, place, seed, device)
+        judge = judges.train_judge(faces, bench.sample, bench.classifier, place, seed, device, precision)
     if judge is not None:
-        identifier = judges.train_identifier(faces, bench.sample, bench.classifier, place, seed, device)
+        identifier = judges.train_identifier(faces, bench.sample, bench.classifier, place, seed, device,
+                                             precision)
     scores = {}
     if len(labelled):
         scores["classifier_accuracy"] = classifier.measure_accuracy(C, faces, labelled, device)

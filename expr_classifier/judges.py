@@ -27,7 +27,7 @@ def check_settings(settings):
     check_schedules(settings, "JUDGE_RATE", most=1)
 
 
-def train_network(name, faces, settings, folder, seed, device, precision="fp32"):
+def train_network(name, faces, settings, folder, seed, device, precision):
     """A further classifier, kept as folder/name.pt: read from there if it has these settings, else trained.
 
     settings: constants of expr_classifier/run.py. None where there are too few faces to train it.
@@ -54,17 +54,18 @@ def judge_settings(settings, defaults):
                    BATCH=settings.JUDGE_BATCH, LEARNING_RATE=settings.JUDGE_RATE)
 
 
-def train_judge(faces, settings, defaults, folder, seed, device):
+def train_judge(faces, settings, defaults, folder, seed, device, precision):
     """The judge of a run with this seed; None where JUDGE_ARCHITECTURE is "none" or there are too few faces.
 
     settings, defaults: as in judge_settings.
     """
     if settings.JUDGE_ARCHITECTURE == "none":
         return None
-    return train_network("judge", faces, judge_settings(settings, defaults), folder, seed + settings.JUDGE_SEED, device)
+    return train_network("judge", faces, judge_settings(settings, defaults), folder, seed + settings.JUDGE_SEED, device,
+                         precision)
 
 
-def train_identifier(faces, settings, defaults, folder, seed, device):
+def train_identifier(faces, settings, defaults, folder, seed, device, precision):
     """A network whose second-last layer tells people apart: a classifier of people instead of classes.
 
     settings, defaults: as in judge_settings. None where fewer than two known people have training faces, or
@@ -80,4 +81,5 @@ def train_identifier(faces, settings, defaults, folder, seed, device):
                              split=np.where(faces.split == 0, 0, -1))
     of_network = replace(judge_settings(settings, defaults), ARCHITECTURE="light", STEPS=settings.IDENTITY_STEPS,
                          TURN=0.0, ZOOM=0.0)
-    return train_network("identity", training_faces, of_network, folder, seed + settings.IDENTITY_SEED, device)
+    return train_network("identity", training_faces, of_network, folder, seed + settings.IDENTITY_SEED, device,
+                         precision)

@@ -232,7 +232,7 @@ OF_PAIRS = [f"{name}/{file}.png" for name in vae.MODELS for file in ("interpolat
 def test_experiments_draws_what_the_labels_allow(run_folder, images, labels, identities, test_labels, expected, capsys):
     faces = people(images, labels, identities, test_labels)
     folder = run_folder(("classifier", *vae.MODELS))
-    scores = experiments.analyse(run_in(folder, faces), SETTINGS)
+    scores = experiments.analyse(replace(run_in(folder, faces), precision="bf16"), SETTINGS)
     found = {str(path.relative_to(folder / "figures")) for path in folder.glob("figures/**/*.png")}
     assert found == set(expected) - {"losses.png"}
     for path in found:
@@ -248,6 +248,9 @@ def test_experiments_draws_what_the_labels_allow(run_folder, images, labels, ide
                   "judge_on_reconstructions", "high_frequencies_of_edits", "identity_kept", "identity_on_faces",
                   "frechet", "frechet_prior", "judge_on_samples"}
     assert named <= set(scores["dist_reg"])
+    networks = ("judge", "identity", "second") if test_labels[0] == 0 else ("second",)
+    states = {name: checkpoints.load_checkpoint(folder / f"{name}.pt") for name in networks}
+    assert {name: json.loads(state["settings"])[2] for name, state in states.items()} == dict.fromkeys(networks, "bf16")
     assert (folder / "judge.pt").exists() == (test_labels[0] == 0)
 
 
