@@ -2,11 +2,12 @@
 
 In: faces (B, C, H, W) in 0..1. Out: the last layer (B, classes), one value per class before the softmax.
 """
+import torch
 from torch import nn
 
 from data.batches import contrast_normalization
 from training.devices import GroupNorm
-from training.plugins import choose
+from training.plugins import choose, is_plugin, tried
 
 LAYERS = ("last", "second_last", "softmax")
 
@@ -120,3 +121,16 @@ def find_architecture(name):
     Raises UserError for an unknown name.
     """
     return choose(name, ARCHITECTURES, "ARCHITECTURE", "a function of (size, classes, channels) to a Classifier")
+
+
+def build_classifier(architecture, size, classes, channels):
+    """The Classifier, untrained, of an ARCHITECTURE.
+
+    Raises UserError where a network of the user's own fails, or has other outputs than a Classifier of this size.
+    """
+    function = find_architecture(architecture)
+    build = lambda: function(size, classes, channels)
+    if not is_plugin(architecture):
+        return build()
+    outputs = lambda model: dict(last=model.layers(torch.zeros(4, channels, size, size))["last"])
+    return tried(architecture, build, Classifier, outputs, dict(last=(4, classes)))

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from data.batches import Images, batches, join
-from expr_classifier.model import LAYERS, find_architecture
+from expr_classifier.model import LAYERS, build_classifier, find_architecture
 from training import checkpoints, storage
 from training.devices import autocast, layout
 from training.distributed import add_up, add_up_gradients, average_buffers, gather, own_part
@@ -61,7 +61,7 @@ def untrained_classes(faces):
 
 def build(settings, faces):
     """The classifier, untrained, that these settings describe for these faces."""
-    return find_architecture(settings.ARCHITECTURE)(faces.size, len(faces.classes), faces.channels)
+    return build_classifier(settings.ARCHITECTURE, faces.size, len(faces.classes), faces.channels)
 
 
 def check_faces(settings, faces, constant=None):
@@ -141,8 +141,8 @@ def train(faces, settings, folder, seed, device, precision, board=Board(), name=
 
 def load_classifier(path, device, memory_format=torch.channels_last):
     """The trained classifier of a checkpoint, in eval mode."""
-    model = checkpoints.load_model(path, device, lambda state: find_architecture(state["architecture"])(
-        state["size"], state["classes"], state["channels"]))
+    model = checkpoints.load_model(path, device, lambda state: build_classifier(
+        state["architecture"], state["size"], state["classes"], state["channels"]))
     return model.to(device, memory_format=memory_format).eval().requires_grad_(False)
 
 

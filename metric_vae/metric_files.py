@@ -12,7 +12,7 @@ import scipy.sparse
 import torch
 
 from data.splits import SPLITS
-from training.errors import UserError, first_few
+from training.errors import UserError, described, first_few
 from training.storage import read_json
 
 KINDS = ("points", "distances")
@@ -55,11 +55,6 @@ def read(path, kind, count):
         found = "objects instead of numbers, or another kind of file" if objects else described(error)
         raise UserError(f"METRIC={path}", EXPECTED[suffix], found,
                         "save it again, only numbers; it may be cut off") from None
-
-
-def described(error):
-    """The type of an exception and the first line of its message."""
-    return f"{type(error).__name__}: {error}".split("\n")[0].removesuffix(": ")
 
 
 # --- one reader for each kind of file

@@ -3,14 +3,13 @@
 In: "my_file.py:function". Out: the function, every result of which is checked.
 """
 import inspect
-import traceback
 
 import torch
 
-from metric_vae.metric_files import LARGEST, TOO_LARGE, described
+from metric_vae.metric_files import LARGEST, TOO_LARGE
 from training.distributed import PROCESSES
 from training.errors import UserError
-from training.plugins import load_function
+from training.plugins import load_function, what_failed
 
 EXPECTED = ("a function of one batch x (B, C, H, W) to points (B, k), or of two, d(x1, x2), to distances (B,)")
 ROUNDING = 0.01         # tolerance for d(x1, x2) - d(x2, x1) and d(x, x), as a share of the largest d; wide, since sums
@@ -99,8 +98,7 @@ def _call(function, where, expected, *x):
     try:
         found = function(*x)
     except (Exception, SystemExit) as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        raise UserError(where, expected, f"{described(error)} ({last.filename}, line {last.lineno})",
+        raise UserError(where, expected, what_failed(error),
                         "correct the function; it must take batches of any size") from None
     if not torch.is_tensor(found) or found.is_complex():
         raise UserError(where, expected, found.dtype if torch.is_tensor(found) else type(found).__name__,

@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from data.batches import contrast_normalization
 from training.devices import GroupNorm
-from training.plugins import choose
+from training.plugins import choose, is_plugin, tried
 
 SIGMA_MIN = 1e-5        # the reference's clip
 SPREAD = 0.25           # standard deviation of a pixel over faces, about
@@ -15,9 +15,8 @@ SPREAD = 0.25           # standard deviation of a pixel over faces, about
 class VAE(nn.Module):
     """An encoder to (mu, sigma), each (B, z_dim), and a decoder to faces (B, C, H, W); no output activation.
 
-    encoder: faces to a vector of 2 z_dim; decoder: z to faces, or to their differences from a MeanFace if there is one,
-    an nn.Sequential whose first layer is linear; metric_dims: how many of the first dimensions of z are the metric
-    part, None: all of them.
+    encoder: faces to a vector of 2 z_dim; decoder: z to faces, or to their differences from a MeanFace if there is one;
+    metric_dims: how many of the first dimensions of z are the metric part, None: all of them.
     """
 
     def __init__(self, encoder, decoder, metric_dims=None, mean_face=None):
@@ -48,10 +47,16 @@ class VAE(nn.Module):
         return mu[:, :self.metric_dims]
 
     def decode_part(self, z):
-        """As decode, but gradients reach only z, and the weights by which its metric part enters the decoder."""
+        """As decode, but gradients reach only z, and the weights by which its metric part enters the decoder, if that
+        begins with a linear layer.
+        """
+        if not (isinstance(self.decoder, nn.Sequential) and isinstance(self.decoder[0], nn.Linear)):
+            return self._face(fixed(self.decoder, z))
         first, others, dims = self.decoder[0], self.decoder[1:], self.metric_dims or z.shape[1]
-        weight = torch.cat([first.weight[:, :dims], first.weight[:, dims:].detach()], 1)
-        return self._face(fixed(others, functional.linear(z, weight, first.bias.detach())))
+        of_part = functional.linear(z[:, :dims], first.weight[:, :dims])
+        bias = None if first.bias is None else first.bias.detach()
+        of_rest = functional.linear(z[:, dims:], first.weight[:, dims:].detach(), bias)
+        return self._face(fixed(others, of_part + of_rest))
 
     def parameter_groups(self):
         """The parameters of the metric branch, if there is one, and the others, as lists: the regulariser's gradients
@@ -214,9 +219,20 @@ def find_architecture(name):
 
 
 def build_vae(architecture, size, z_dim, metric_dims, channels, sees_light=False):
-    """The VAE, untrained, of an ARCHITECTURE; sees_light: see light, which alone has it."""
-    more = {"sees_light": True} if sees_light else {}
-    return find_architecture(architecture)(size, z_dim, metric_dims, channels, **more)
+    """The VAE, untrained, of an ARCHITECTURE; sees_light: see light, which alone has it.
+
+    Raises UserError where a network of the user's own fails, or has other outputs than a VAE of this size.
+    """
+    function, more = find_architecture(architecture), {"sees_light": True} if sees_light else {}
+    build = lambda: function(size, z_dim, metric_dims, channels, **more)
+    if not is_plugin(architecture):
+        return build()
+    latents, faces = (4, z_dim), (4, channels, size, size)
+
+    def outputs(vae):
+        mu, sigma = vae.encode(torch.zeros(faces))
+        return dict(mu=mu, sigma=sigma, x_hat=vae.decode(torch.zeros(latents)))
+    return tried(architecture, build, VAE, outputs, dict(mu=latents, sigma=latents, x_hat=faces))
 
 
 def squared_error(x_hat, x):

@@ -243,6 +243,49 @@ def test_a_network_that_is_not_there_is_refused(home, user_error):
     user_error(lambda: run.main(["vae.ARCHITECTURE=big"]), "light, original", "my_file.py:function")
 
 
+WRONG_NETS = """
+from torch import nn
+from expr_classifier.model import Classifier
+from metric_vae.model import VAE
+
+
+def vae(outputs, pixels):
+    return VAE(nn.Sequential(nn.Flatten(), nn.Linear(256, outputs)), nn.Sequential(nn.Linear(8, pixels)), 4)
+
+
+def encoder(size, z_dim, metric_dims, channels):
+    return vae(z_dim, 256)
+
+
+def flat(size, z_dim, metric_dims, channels):
+    return vae(2 * z_dim, 256)
+
+
+def module(*sizes):
+    return nn.Linear(256, 2)
+
+
+def few(size):
+    pass
+
+
+def classes(size, classes, channels):
+    return Classifier([nn.Flatten()], nn.Linear(256, 16), 16, classes + 1)
+"""
+
+
+@pytest.mark.parametrize("name, found", [
+    ("vae.ARCHITECTURE=nets.py:encoder", "mu (4, 4)"), ("vae.ARCHITECTURE=nets.py:flat", "x_hat (4, 256)"),
+    ("vae.ARCHITECTURE=nets.py:module", "Linear, not VAE"), ("vae.ARCHITECTURE=nets.py:few", "few() takes 1"),
+    ("classifier.ARCHITECTURE=nets.py:module", "Linear, not Classifier"),
+    ("classifier.ARCHITECTURE=nets.py:classes", "last (4, 8)")])
+def test_networks_with_other_outputs_are_refused_before_anything_is_trained(home, user_error, name, found):
+    (home / "nets.py").write_text(WRONG_NETS)
+    arguments = ["DATA=faces.npz", *QUICK, "vae.Z_DIM=8", "vae.METRIC_DIMS=4", name]
+    user_error(lambda: run.main(arguments), "ARCHITECTURE=", found)
+    assert not (home / "experiments").exists()
+
+
 # --- the classifier of another run
 
 def assert_same_run(folder, other):

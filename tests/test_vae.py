@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
+from torch import nn
 
 import metric_vae.run
 from data.batches import Images
@@ -13,7 +14,7 @@ from metric_vae import statistics
 from metric_vae import train as vae
 from metric_vae.loss import Loss, Pairs, Terms, edit_error
 from metric_vae.metrics import Function, Matrix, PairFunction, Points, SparseMatrix
-from metric_vae.model import ARCHITECTURES, kl_divergence, squared_error
+from metric_vae.model import ARCHITECTURES, VAE, kl_divergence, squared_error
 from metric_vae.regularizers import REGULARIZERS, stress
 from metric_vae.statistics import euclidean
 from metric_vae.trained import encode, load_vae
@@ -234,6 +235,33 @@ def test_the_gradient_of_consistency_reaches_the_rest_of_z_and_of_the_decoder_on
     mu, z = torch.randn(6, 8, requires_grad=True), torch.randn(6, 8, requires_grad=True)
     edit_error(model, mu, z).backward()
     assert mu.grad is None and not z.grad[:, :4].any() and z.grad[::2, 4:].any()
+
+
+class Decoder(nn.Module):
+    """A user's own, which is no nn.Sequential."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(8, 256)
+
+    def forward(self, z):
+        return self.linear(z).view(-1, 1, 16, 16)
+
+
+@pytest.mark.parametrize("decoder", [
+    Decoder(), nn.Sequential(nn.Unflatten(1, (8, 1)), nn.Flatten(), nn.Linear(8, 256), nn.Unflatten(1, (1, 16, 16))),
+    nn.Sequential(nn.Linear(8, 256, bias=False), nn.Unflatten(1, (1, 16, 16)))])
+def test_any_decoder_takes_the_edit_error_whose_gradient_reaches_the_rest_of_z(decoder):
+    torch.manual_seed(0)
+    model = VAE(nn.Sequential(nn.Flatten(), nn.Linear(256, 16)), decoder, 4)
+    z = torch.randn(6, 8, requires_grad=True)
+    torch.testing.assert_close(model.decode_part(z), model.decode(z))
+    edit_error(model, torch.randn(6, 8), z).backward()
+    assert z.grad[::2, 4:].any()
+    reached = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+    if "decoder.0.weight" in reached:
+        assert not reached.pop("decoder.0.weight")[:, 4:].any()
+    assert not any(name.startswith("decoder.") for name in reached)
 
 
 def test_beta_rises_while_the_stress_is_above_its_target_and_falls_below():

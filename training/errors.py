@@ -27,6 +27,11 @@ class UserError(Exception):
         return "{}\n  expected: {}\n  found:    {}\n  remedy:   {}".format(*self.args)
 
 
+def described(error):
+    """The type of an exception and the first line of its message."""
+    return f"{type(error).__name__}: {error}".split("\n")[0].removesuffix(": ")
+
+
 class Output:
     """A stream whose reader may go away (as of: | head -1), or whose disk may be full: what is printed is lost then,
     and the program goes on.

@@ -5,7 +5,9 @@ import sys
 import traceback
 from pathlib import Path
 
-from training.errors import UserError, check_choice
+import torch
+
+from training.errors import UserError, check_choice, described
 
 
 def is_plugin(name):
@@ -31,12 +33,9 @@ def load_function(name, where, expected):
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:                    # whatever the file does as it is imported
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        at = f" ({last.filename}, line {last.lineno})" if not isinstance(error, SyntaxError) else ""
         remedy = 'put what ends the program below if __name__ == "__main__":' if isinstance(error, SystemExit) else \
             f"correct the file, until this succeeds: python {path}"
-        raise UserError(where, expected, f"it fails as it is imported: {type(error).__name__}: {error}{at}",
-                        remedy) from None
+        raise UserError(where, expected, f"it fails as it is imported: {what_failed(error)}", remedy) from None
     finally:
         if folder in sys.path:
             sys.path.remove(folder)
@@ -53,3 +52,36 @@ def choose(name, known, where, expected):
         return load_function(name, where, expected)
     check_choice(where, name, (*known, "my_file.py:function"))
     return known[name]
+
+
+def what_failed(error):
+    """The type and the first line of the message of what the user's code raised, and the line of code; the line is the
+    last one outside of libraries.
+    """
+    text = described(error)
+    if isinstance(error, SyntaxError):                          # which says itself where it is
+        return text
+    frames = traceback.extract_tb(error.__traceback__)
+    last = [frame for frame in frames if "site-packages" not in frame.filename][-1]
+    return f"{text} ({last.filename}, line {last.lineno})"
+
+
+def tried(name, build, kind, outputs, shapes):
+    """The network that build() makes by the user's function name, of the class kind, after it was tried in eval mode.
+
+    outputs: a function of the network to tensors of 4 faces by name; shapes: those that they must have, by name. Raises UserError
+    where anything fails, or the class or a shape is another one.
+    """
+    expected = f"a {kind.__module__}.{kind.__name__}; of 4 faces: " + ", ".join(f"{output} {shape}" for output, shape in shapes.items())
+    try:
+        network = build()
+        found = f"{type(network).__name__}, not {kind.__name__}"
+        if isinstance(network, kind):
+            with torch.no_grad():
+                found = {output: tuple(tensor.shape) for output, tensor in outputs(network.eval()).items()}
+    except Exception as error:
+        found = what_failed(error)
+    if found != shapes:
+        text = ", ".join(f"{output} {shape}" for output, shape in found.items()) if isinstance(found, dict) else found
+        raise UserError(f"ARCHITECTURE={name}", expected, text, "correct the function")
+    return network.train()
