@@ -48,6 +48,10 @@ class Bench:
         vae.check_settings(settings)
         return settings
 
+    def classifiers_of(self, seed):
+        """The folder of a seed's classifier, judge and identity network."""
+        return self.folder / f"seed{seed}" / "classifiers"
+
     def identity_of(self, name):
         """All that a point's result depends on, as JSON gives it back; name None: what the classifiers depend on."""
         def constants_of(settings):                             # without those of which run.py has its own
@@ -81,7 +85,8 @@ def make_networks(bench, seed):
     Writes seedN/classifiers.json: their accuracies and the ceiling, how far two classifiers' distances agree.
     """
     faces, device, precision = bench.faces, bench.device, bench.precision
-    path, place = (bench.folder / f"seed{seed}" / name for name in ("classifiers.json", "classifiers"))
+    place = bench.classifiers_of(seed)
+    path = place.with_suffix(".json")
     identity = bench.identity_of(None)
     if read_scores(path, identity) is None:                     # other settings: none of these checkpoints will do
         shutil.rmtree(place, ignore_errors=True)
@@ -150,7 +155,7 @@ def run_point(bench, name, networks, seed):
         scores = baselines.score(model, faces, experiments.sample_rows(faces, bench.sample),
                                  faces.rows(bench.settings.SPLIT, labelled=True), judge, identifier, device)
     else:
-        place = bench.folder / f"seed{seed}" / "classifiers"
+        place = bench.classifiers_of(seed)
         metric = metric_of(bench, settings, C, place)
         with tempfile.TemporaryDirectory() as scratch:
             model = vae.train(model_of(name), faces, metric, settings, Path(scratch), seed, device, bench.precision)

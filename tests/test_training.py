@@ -224,6 +224,8 @@ def test_each_process_gets_a_gpu_for_itself(monkeypatch, user_error):
         assert devices.choose_precision("auto", taken[-1]) == "fp32"
     monkeypatch.setattr(devices, "LOCAL_PROCESS", 2)
     user_error(lambda: devices.choose_device("cuda"), "nproc_per_node", "at most 2")
+    monkeypatch.setattr(devices, "PROCESSES", 2)
+    user_error(lambda: devices.choose_device("cuda:1"), "DEVICE=cuda:1", "a GPU for each process")
 
 
 # --- the losses that are shown

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from training.distributed import LOCAL_PROCESS, join_processes, of_first_process
+from training.distributed import LOCAL_PROCESS, PROCESSES, join_processes, of_first_process
 from training.errors import UserError, check_choice
 
 CPU_INFO = Path("/proc/cpuinfo")
@@ -32,6 +32,8 @@ def choose_device(name):
         return device
     if name == "auto":
         return torch.device("cpu")
+    if name.startswith("cuda:") and PROCESSES > 1:
+        raise UserError(f"DEVICE={name}", "a GPU for each process", "one for all of them", "DEVICE=cuda")
     try:
         float(torch.zeros(1, device=name))                      # "meta" has no numbers
         return torch.device(name)
