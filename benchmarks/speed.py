@@ -52,6 +52,7 @@ PROCESS_RUN = "DATA=synthetic classifier.BATCH=64 vae.BATCH=64 classifier.STEPS=
 PROCESS_ROUNDS = 2
 
 ROOT = Path(__file__).resolve().parents[1]
+CODE = ("*.py", "data/*.py", "expr_classifier/*.py", "metric_vae/*.py", "metric_vae/page/*", "training/*.py")
 RESULTS = ROOT / "benchmarks" / "results"
 
 
@@ -208,10 +209,10 @@ def run_copy(*command, threads=None, look=lambda pid: None):
     """
     environment = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
     with tempfile.TemporaryDirectory() as scratch:
-        for path in ROOT.glob("*.py"):
-            shutil.copy(path, scratch)
-        for package in ("data", "expr_classifier", "metric_vae", "training"):
-            shutil.copytree(ROOT / package, Path(scratch) / package)
+        for path in (path for code in CODE for path in ROOT.glob(code)):
+            copy = Path(scratch) / path.relative_to(ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, copy)
         command = [sys.executable, *command]
         process = subprocess.Popen(command, cwd=scratch, env=environment, stdout=subprocess.DEVNULL)
         while process.poll() is None:

@@ -89,6 +89,8 @@ def warp(x, count, generator, turn=0., zoom=0., move=0., part=slice(None)):
     if move:
         right, below = draw(2 * move / x.shape[3]), draw(2 * move / x.shape[2])         # 2: the width is -1..1
     rows = [angle.cos() * across, -angle.sin() * down, right, angle.sin() * across, angle.cos() * down, below]
+    if not len(x):                                              # the part of one of several processes
+        return x
     grid = functional.affine_grid(torch.stack(rows, 1).view(-1, 2, 3), x.shape, align_corners=False)
     return functional.grid_sample(x, grid, padding_mode="border", align_corners=False)
 

@@ -1,7 +1,7 @@
 """Which source a data set's name or path means.
 
-In: a name or a path. Out: Faces, read by one of the other files in this folder, each with found(path) and load(path,
-image_size, seed, options): a new kind of source is such a file, and a line in load below.
+In: a name or a path. Out: Faces, read by one of the other files in this folder, each with a function load, most with
+found(path): a new kind of source is such a file, and a line in load below.
 """
 from pathlib import Path
 

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from data.faces import Faces
+from data.faces import EXPRESSIONS, Faces
 from data.splits import split_faces
 from data.rendering import draw
 from training.errors import UserError
@@ -190,7 +190,8 @@ def with_expression(faces, rows, labels):
     """
     rows = np.asarray(rows, np.int64)
     factors = {name: array[rows] for name, array in faces.factors.items()}
-    return render(factors["identity"], expected_action_units(labels), factors["nuisance"], faces.images.shape[1])
+    expressions = np.array([EXPRESSIONS.index(name) for name in faces.classes])[labels]     # LEFT_OUT renumbers classes
+    return render(factors["identity"], expected_action_units(expressions), factors["nuisance"], faces.images.shape[1])
 
 
 # --- the data set

@@ -1,9 +1,9 @@
 """explorer.html: the held-out faces of a run in one page that a browser opens without network or server.
 
-In: arrays, the Latents of each VAE and its network. Out: an HTML file of at most LIMIT bytes: page/explorer.html with
-its style, its script and the data, as JSON. The page contains the light decoder, as 8-bit weights, and runs it: there
-are too many possible edits and interpolations to render them all. For other decoders, reconstructions and some edits
-are rendered.
+In: arrays, the Latents of each VAE and its network. Out: an HTML file of about LIMIT bytes at most: page/explorer.html
+with its style, its script and the data, as JSON. The page contains the light decoder, as 8-bit weights, and runs it:
+there are too many possible edits and interpolations to render them all. For other decoders, reconstructions and some
+edits are rendered.
 """
 import base64
 import io
@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.markers import MarkerStyle
 from PIL import Image
+from torch import nn
 
 from data.figures import area, largest, style, tsne
 from metric_vae import statistics
@@ -157,6 +158,8 @@ def decoder_of(vae):
     that explorer.js does not know. With 8 bits a weight, pixels are off by less than a grey level or so.
     """
     layers = []
+    if type(vae.decoder) is not nn.Sequential:
+        return None
     for layer in vae.decoder:
         kind, more = type(layer).__name__, {}
         if kind in ("Linear", "ConvTranspose2d"):

@@ -120,9 +120,11 @@ class Matrix(Metric):
         for place in order:
             block[place] = self.array[rows[place]][rows]
         largest = np.abs(block).max()                           # NaN where there is one
-        if not (largest <= LARGEST and (block >= -ROUNDING * largest).all()):
-            raise UserError(self.path, f"distances of at least 0 and at most {LARGEST:g}",
-                            f"a negative, larger or NaN one in {rows}", "correct it")
+        tolerance = ROUNDING * largest
+        if not (largest <= LARGEST and (block >= -tolerance).all() and (block.diagonal() <= tolerance).all()
+                and (np.abs(block - block.T) <= tolerance).all()):
+            raise UserError(self.path, f"symmetric distances of at least 0 and at most {LARGEST:g}, 0 on the diagonal",
+                            f"others in rows and columns {rows.tolist()}", "correct them")
         return Given(torch.from_numpy(block.clip(0)).to(self.device))
 
 
@@ -183,6 +185,9 @@ def load_metric(name, faces, device, norm=2.0, kind=None):
     """
     check_norm(norm)
     metric = _load_any(name, faces, device, norm, kind)
+    if norm != 2 and isinstance(metric, (Matrix, SparseMatrix, PairFunction)):
+        raise UserError(f"METRIC_NORM={norm}", "METRIC_NORM=2.0, since METRIC gives distances, not points",
+                        f"METRIC={name}", "leave METRIC_NORM out")
     if isinstance(metric, SparseMatrix):                        # of which a sample may have no distance
         return metric
     rows = torch.from_numpy(np.random.default_rng(0).permutation(len(faces))[:metric.sample]).to(device)

@@ -32,9 +32,15 @@ class VAE(nn.Module):
         """mu and sigma of q(z|x), float32 (B, z_dim) each; sigma = softplus, at least SIGMA_MIN."""
         return gaussian(self.encoder(x))
 
+    @property
+    def _part(self):
+        """The network of the metric part: its branch, or all of the encoder."""
+        return self.encoder.metric if self.has_branch else self.encoder
+
     def encode_part(self, x):
-        """mu and sigma of the metric part, float32 (B, k) each, by its branch alone."""
-        return gaussian(self.encoder.metric(x))
+        """mu and sigma of the metric part, float32 (B, k) each, by its branch alone if there is one."""
+        mu, sigma = gaussian(self._part(x))
+        return mu[:, :self.metric_dims], sigma[:, :self.metric_dims]
 
     def decode(self, z):
         """The mean of p(x|z), float32 (B, C, H, W)."""
@@ -42,15 +48,14 @@ class VAE(nn.Module):
 
     def see_part(self, x):
         """The metric part of mu, float32 (B, k), with the encoder's weights held fixed: gradients reach only x."""
-        network = self.encoder.metric if self.has_branch else self.encoder
-        mu, _ = gaussian(fixed(network, x))
+        mu, _ = gaussian(fixed(self._part, x))
         return mu[:, :self.metric_dims]
 
     def decode_part(self, z):
         """As decode, but gradients reach only z, and the weights by which its metric part enters the decoder, if that
         begins with a linear layer.
         """
-        if not (isinstance(self.decoder, nn.Sequential) and isinstance(self.decoder[0], nn.Linear)):
+        if type(self.decoder) is not nn.Sequential or not isinstance(self.decoder[0], nn.Linear):
             return self._face(fixed(self.decoder, z))
         first, others, dims = self.decoder[0], self.decoder[1:], self.metric_dims or z.shape[1]
         of_part = functional.linear(z[:, :dims], first.weight[:, :dims])
@@ -72,8 +77,9 @@ class VAE(nn.Module):
 
 def fixed(network, x):
     """network(x) with its weights held fixed; what batch norm keeps does not change either."""
+    weights = {name: parameter.detach() for name, parameter in network.named_parameters()}
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
-    return functional_call(network, network.state_dict() | buffers, x)
+    return functional_call(network, weights | buffers, x)
 
 
 def gaussian(outputs):
@@ -230,9 +236,13 @@ def build_vae(architecture, size, z_dim, metric_dims, channels, sees_light=False
     latents, faces = (4, z_dim), (4, channels, size, size)
 
     def outputs(vae):
+        if (type(vae).encode, type(vae).decode) != (VAE.encode, VAE.decode):
+            raise TypeError("a VAE with encode or decode of its own: make these its encoder and decoder")
         mu, sigma = vae.encode(torch.zeros(faces))
-        return dict(mu=mu, sigma=sigma, x_hat=vae.decode(torch.zeros(latents)))
-    return tried(architecture, build, VAE, outputs, dict(mu=latents, sigma=latents, x_hat=faces))
+        x_hat = vae.decode_part(torch.zeros(latents))
+        return dict(mu=mu, sigma=sigma, metric_part=vae.see_part(torch.zeros(faces)), x_hat=x_hat)
+    part = (4, metric_dims or z_dim)
+    return tried(architecture, build, VAE, outputs, dict(mu=latents, sigma=latents, metric_part=part, x_hat=faces))
 
 
 def squared_error(x_hat, x):

@@ -60,8 +60,8 @@ MAX_GRADIENT: float | None = 100.0      # gradients are clipped to this norm, th
 FLIP = True                     # mirror each training face with probability 1/2
 SHIFT = 0                       # pixels that a training face is moved by at most
 METRIC_BATCH = 48               # faces for the regulariser in each step, drawn at random (for a sparse matrix, stored
-                                # pairs). Only the metric branch sees them; without METRIC_DIMS the faces of the batch
-                                # are used instead
+                                # pairs). Only the metric branch sees them; without a branch (METRIC_DIMS=None, other
+                                # networks than "light") the faces of the batch are used instead, but stored pairs
 TURN = 12.0                     # these faces are rotated by at most this many degrees,
 ZOOM = 0.12                     # stretched or shrunk by at most this share, in width and height independently,
 MOVE = 2.0                      # and shifted by at most this many pixels; d_D is computed on the warped faces

@@ -163,7 +163,7 @@ class Space:
             paths.append(Path(folder) / f"{name}.onnx")
             torch.onnx.export(_Call(function), (example.to(self.device),), paths[-1], input_names=[of],
                               output_names=names, dynamic_shapes=({0: torch.export.Dim("n")},), external_data=False,
-                              verbose=False)
+                              dynamo=True, verbose=False)
         return paths
 
     # --- the run's own data

@@ -141,6 +141,13 @@ def trustworthiness_of_faces(d, e):
     return 1 - 2 / (k * (2 * n - 3 * k - 1)) * beyond
 
 
+def has_ties(d):
+    """Whether for most faces the NEIGHBOURS nearest by d (n, n) are ambiguous, as where d is 0 within each class."""
+    k = min(NEIGHBOURS, (len(d) - 1) // 2)
+    near = np.sort(d + np.diag(np.full(len(d), np.inf)), 1)
+    return (near[:, k - 1] == near[:, k]).mean() > .5
+
+
 def neighbours_agree(e, labels, voters):
     """Whether the nearest other faces, voters of them, vote for the face's own label, bool (n,); all faces labelled.
 
@@ -179,7 +186,8 @@ def triplets(e, d, count=TRIPLETS, seed=0):
 def distance_scores(e, d, labels, resamples=RESAMPLES):
     """All scores of latent distances e against given ones d, both (n, n): a dict of [value, low, high].
 
-    Pairs whose d is not given, NaN, are left out; then trustworthiness and continuity are, too, since they need all.
+    Pairs whose d is not given, NaN, are left out; then trustworthiness and continuity are, too, since they need all,
+    and where d does not say which faces are the nearest.
     resamples: bootstrap draws of the scores of pairs, which take the longest. spearman_within and spearman_between
     take pairs of the same and of different classes. What cannot be computed, for lack of faces or labels, is left
     out.
@@ -204,7 +212,7 @@ def distance_scores(e, d, labels, resamples=RESAMPLES):
         if keep.sum() > 10 and np.ptp(d[i[keep], j[keep]]) > 0:
             scores[name] = on_pairs(spearman, keep)
     scores["stress"] = on_pairs(lambda e, d: lambda weights: stress(e, d, weights))
-    if complete:
+    if complete and not has_ties(d):
         scores["trustworthiness"] = mean_score(trustworthiness_of_faces(d, e))
         scores["continuity"] = mean_score(trustworthiness_of_faces(e, d))
     scores["triplets"] = triplets(e, d)

@@ -117,14 +117,27 @@ def set_mean_face(mean_face, images, rows, most):
     mean_face.face.copy_(images(torch.as_tensor(evenly_spaced(rows, most))).mean(0))
 
 
-def draw_pairs(images, groups, metric, settings, generator):
-    """The Pairs of a step: METRIC_BATCH faces, in groups of (M, k) drawn at random; turned, stretched and moved."""
+def draw_pairs(images, groups, metric, settings, generator, augment=True):
+    """The Pairs of a step: METRIC_BATCH faces, in groups of (M, k) drawn at random; if augment, mirrored at random,
+    turned, stretched and moved.
+    """
     s, device = settings, images.device
-    count = s.METRIC_BATCH // groups.shape[1]
+    count, dims = s.METRIC_BATCH // groups.shape[1], s.METRIC_DIMS or s.Z_DIM
     rows = groups[torch.randint(len(groups), (count,), generator=generator, device=device)].flatten()
     part, share = own_part(len(rows)), 1 if metric.sees_faces else s.LOOKED_UP
-    x = images(rows, generator, s.FLIP, s.SHIFT, share * s.TURN, share * s.ZOOM, share * s.MOVE, part)
-    return Pairs(rows, x, torch.randn(len(rows), s.METRIC_DIMS, generator=generator, device=device))
+    changes = (generator, s.FLIP, s.SHIFT, share * s.TURN, share * s.ZOOM, share * s.MOVE) if augment else ()
+    x = images(rows, *changes, part=part)
+    return Pairs(rows, x, torch.randn(len(rows), dims, generator=generator, device=device))
+
+
+def groups_of(loss, vae, rows, device):
+    """The groups of faces among rows (N,), int64 (M, k), from which draw_pairs draws; None where the regulariser takes
+    the faces of the batch: where a network without a metric branch has to encode them, unless few pairs are stored.
+    """
+    if loss.metric is None or loss.settings.REGULARIZER == "none":
+        return None
+    groups = torch.as_tensor(loss.metric.drawn(rows), device=device)
+    return groups if vae.has_branch or groups.shape[1] > 1 else None
 
 
 def train(name, faces, metric, settings, folder, seed, device, precision, board=Board()):
@@ -154,14 +167,14 @@ def train(name, faces, metric, settings, folder, seed, device, precision, board=
     elif vae.mean_face is not None:
         set_mean_face(vae.mean_face, images, train_rows, settings.MEAN_OF)
 
-    has_pairs = loss.metric is not None and vae.has_branch and settings.REGULARIZER != "none"
-    groups = torch.as_tensor(metric.drawn(train_rows), device=device) if has_pairs else None
+    groups = groups_of(loss, vae, train_rows, device)
     steps = len(batches(train_rows, settings.BATCH, least=least))
     count = epochs_for(settings.STEPS, steps)
     bar = EpochBar(name, done, count)
     for epoch in bar:
         start = time.perf_counter()
         vae.train()
+        torch.manual_seed(seed * 1000 + epoch)                  # dropout draws from torch's own generator
         sums = torch.zeros(len(Terms._fields) + 1, device=device)       # of each term and the total, over faces
         seen = measured = 0                                     # faces, and those whose consistency was measured
         for step, rows in enumerate(batches(train_rows, settings.BATCH, generator, least), epoch * steps):
@@ -170,7 +183,7 @@ def train(name, faces, metric, settings, folder, seed, device, precision, board=
             rate = set_learning_rate(optimizer, settings.LEARNING_RATE, progress, settings.WARM_UP)
             x = images(rows, generator, settings.FLIP, settings.SHIFT, part=own_part(len(rows)))
             noise = torch.randn(len(rows), settings.Z_DIM, generator=generator, device=device)
-            pairs = draw_pairs(images, groups, metric, settings, generator) if has_pairs else None
+            pairs = None if groups is None else draw_pairs(images, groups, metric, settings, generator)
             with autocast(device, precision):
                 terms = loss(vae, rows, x, noise, loss.consistency > 0, pairs)
             optimizer.zero_grad()
@@ -186,7 +199,7 @@ def train(name, faces, metric, settings, folder, seed, device, precision, board=
             bar.running(Terms._fields, sums, seen)
             if loss.consistency > 0:
                 measured += len(rows)
-            loss.update(of_all, x[0].numel())
+            loss.update(of_all, x.shape[1:].numel())
         average_buffers(vae)
         means = dict(zip((*Terms._fields, "loss"), (sums / len(train_rows)).tolist()))
         if loss.has_consistency:
@@ -215,25 +228,29 @@ def validate(vae, loss, images, rows, seed, precision):
 
     Always with the same noise and in the same batches, of faces drawn at random as in training: data often lie sorted
     by class, and pairs of one class are harder to keep. With a metric branch they have METRIC_BATCH faces, since the
-    regulariser is larger over more pairs.
+    regulariser is larger over more pairs. Of a sparse matrix stored pairs are drawn, as in training.
     """
     vae.eval()
     settings, device = loss.settings, images.device
     size = settings.METRIC_BATCH if loss.metric is not None and vae.has_branch else settings.BATCH
     generator = torch.Generator(device).manual_seed(seed)
+    groups = groups_of(loss, vae, rows, device)
+    stored = groups is not None and groups.shape[1] > 1
     sums = torch.zeros(len(Terms._fields) + 1, device=device)
     for batch in batches(rows, size, torch.Generator().manual_seed(seed), LEAST):
         x = images(batch, part=own_part(len(batch)))
         noise = torch.randn(len(batch), settings.Z_DIM, generator=generator, device=device)
+        pairs = draw_pairs(images, groups, loss.metric, settings, generator, False) if stored and len(groups) else None
         with autocast(device, precision):
-            terms = Terms(*add_up(torch.stack(loss(vae, batch, x, noise, with_consistency=True))))
+            terms = Terms(*add_up(torch.stack(loss(vae, batch, x, noise, True, pairs))))
         sums += torch.stack([*terms, loss.total(terms)]) * len(batch)
     means = (sums / len(rows)).tolist() if len(rows) else [None] * len(sums)
-    return dict(zip((f"val_{term}" for term in (*Terms._fields, "loss")), means))
+    means = dict(zip((f"val_{term}" for term in (*Terms._fields, "loss")), means))
+    return means | (dict(val_regularizer=None, val_loss=None) if stored and not len(groups) else {})
 
 
 @torch.no_grad()
 def reconstruct(vae, images, rows):
-    """SHOWN of the faces of these rows, evenly spaced, and their reconstructions from mu, each (SHOWN, C, H, W)."""
-    x = images(torch.as_tensor(rows[::max(1, len(rows) // SHOWN)][:SHOWN]))
+    """At most SHOWN of the faces of these rows, evenly spaced, and their reconstructions from mu, (b, C, H, W) each."""
+    x = images(torch.as_tensor(evenly_spaced(rows, SHOWN)))
     return x, vae.decode(vae.encode(x)[0])

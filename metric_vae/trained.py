@@ -120,13 +120,11 @@ def summarize(vae, name, faces, metric, rows, folder, seed, device):
 
 
 def scale_of(vae, name, faces, metric, device):
-    """The best scale of latent distances, of the pairs of validation faces, or where there are too few, of training
-    faces: those at most that are labelled, if there are any.
+    """The best scale of latent distances, of the pairs of labelled validation faces, or where there are too few, of
+    labelled training faces; of unlabelled ones only where there are no others, since METRIC=labels is none of these.
     """
-    for split in ("val", "train"):
-        rows = faces.rows(split)
-        known = rows[faces.labels[rows] >= 0]
-        rows = known if len(known) > 2 else rows
+    for split, labelled in (("val", True), ("train", True), ("val", False), ("train", False)):
+        rows = faces.rows(split, labelled=labelled)
         rows = rows[stratified_rows(faces.labels[rows], PAIRED, 0)]
         if metric is None or len(rows) < 3:
             continue

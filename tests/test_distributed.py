@@ -25,9 +25,10 @@ assert torch.equal(x.grad[:, 0], 6 * torch.arange(7.)[distributed.own_part(7)])
 
 torch.manual_seed(0)
 model = torch.nn.Conv2d(3, 5, 4).to(memory_format=torch.channels_last)
+model.unused = torch.nn.Parameter(torch.ones(2))
 x = torch.randn(7, 3, 8, 8)
 model(x).square().sum().backward()
-wanted = [parameter.grad.clone() for parameter in model.parameters()]
+wanted = [torch.zeros(2) if parameter.grad is None else parameter.grad.clone() for parameter in model.parameters()]
 model.zero_grad()
 model(x[distributed.own_part(7)]).square().sum().backward()
 distributed.add_up_gradients(model)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from conftest import EXPRESSIONS, draw_small_images
 from data import figures
@@ -16,7 +17,7 @@ from data.faces import checked
 from data.figures import COLOURS
 from metric_vae import explorer, statistics, trained
 from metric_vae import train as vae
-from metric_vae.model import ARCHITECTURES
+from metric_vae.model import ARCHITECTURES, VAE
 from metric_vae.scores import latents_of
 
 CPU = torch.device("cpu")
@@ -150,6 +151,7 @@ def test_the_page_keeps_to_its_size_and_number_of_faces(tmp_path, monkeypatch):
 def test_a_decoder_that_cannot_go_along_is_rendered_beforehand(tmp_path, monkeypatch):
     assert explorer.decoder_of(ARCHITECTURES["original"](16, 8)) is None        # batch norm
     assert explorer.decoder_of(ARCHITECTURES["light"](16, 8)) is not None
+    assert explorer.decoder_of(VAE(nn.Flatten(), nn.Linear(8, 256))) is None    # a user's own
     monkeypatch.setattr(explorer, "DECODERS", 1000)
     monkeypatch.setattr(explorer, "EDITED", 2 * 7 * 16 ** 2 * 10)
     path, (_, with_) = write(tmp_path, small_faces())

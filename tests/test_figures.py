@@ -20,10 +20,10 @@ from data.figures import COLOURS, face_grid, largest, save, style, tsne
 from expr_classifier import judges
 from metric_vae import density, fidelity, gallery, statistics
 from metric_vae import train as vae
-from metric_vae.metrics import Function
+from metric_vae.metrics import Function, Points
 from metric_vae.model import ARCHITECTURES
 from metric_vae.scores import Latents, latents_of, other_classes, pair_of, pairs_of, score_reconstructions
-from metric_vae.trained import decode, encode, load_vae, summarize
+from metric_vae.trained import decode, encode, load_vae, scale_of, summarize
 from training import checkpoints
 from training.settings import default_settings
 
@@ -293,6 +293,13 @@ def test_a_run_without_a_summary_gets_one_of_its_training_faces_and_keeps_it(
     e = statistics.euclidean(encode(model, small_faces, val, CPU)[0][:, :4])
     d = statistics.euclidean(small_faces.images[val] / 255)
     assert second.scale == pytest.approx((e * d).sum() / (e * e).sum(), rel=1e-4)
+    labels = np.where(np.arange(70) == val[0], small_faces.labels, -1)      # one labelled face to validate on
+    labels[small_faces.split == 0] = small_faces.labels[small_faces.split == 0]
+    few, of_labels = replace(small_faces, labels=labels), np.eye(7)[small_faces.labels]
+    scale = scale_of(model, "dist_reg", few, Points(of_labels), CPU)
+    of_train = scale_of(model, "dist_reg", replace(few, split=np.where(few.split == 1, -1, few.split)),
+                        Points(of_labels), CPU)
+    assert scale == of_train > 0
 
 
 def test_the_second_classifier_is_read_again_if_it_has_the_same_settings_else_trained(

@@ -83,6 +83,13 @@ def test_a_function_that_fails_later_is_refused_then(load, user_error):
     user_error(lambda: metric(torch.arange(5), torch.rand(5, 1, 16, 16)), "mine.py:f", "infinity")
 
 
+def test_a_function_computes_in_fp32_in_a_training_in_bf16(load):
+    metric = load("def f(x):\n    return torch.from_numpy((x.flatten(1) @ torch.eye(256)).numpy())\n")
+    x = torch.rand(4, 1, 16, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(metric(torch.arange(4), x).points, x.flatten(1))
+
+
 def test_rounding_below_0_is_taken_for_0(load):
     metric = load("def f(a, b):\n    return euclid(a, b) - 1e-7\n")
     x = torch.rand(2, 1, 16, 16)

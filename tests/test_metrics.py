@@ -76,7 +76,16 @@ def test_a_bad_entry_that_the_sample_missed_is_refused_as_it_is_read(small_faces
     for entry in (-1, np.nan, 1e10):
         matrix = slow_distances(points, lambda a, b: np.linalg.norm(a - b))
         matrix[3, 4] = matrix[4, 3] = entry
-        user_error(lambda: Matrix(matrix)(torch.tensor([3, 4])), "negative")
+        user_error(lambda: Matrix(matrix)(torch.tensor([3, 4])), "at least 0")
+    for entry in ((3, 4), (3, 3)):                              # one triangle only, and the diagonal
+        matrix = slow_distances(points, lambda a, b: np.linalg.norm(a - b))
+        matrix[entry] = 7
+        user_error(lambda: Matrix(matrix)(torch.tensor([4, 3])), "symmetric", "0 on the diagonal", "[4, 3]")
+
+
+def test_a_norm_of_distances_is_refused(small_faces, tmp_path, user_error, points):
+    path = save(tmp_path / "d.npy", slow_distances(points, lambda a, b: np.linalg.norm(a - b)))
+    user_error(lambda: load_metric(path, small_faces, CPU, "cosine"), "METRIC_NORM=cosine", "gives distances")
 
 
 @pytest.mark.parametrize("norm", [0.5, "euclid"])

@@ -261,6 +261,20 @@ def flat(size, z_dim, metric_dims, channels):
     return vae(2 * z_dim, 256)
 
 
+def deaf(size, z_dim, metric_dims, channels):
+    decoder = nn.Sequential(nn.Linear(z_dim, 256), nn.Unflatten(1, (1, 16, 16)))
+    return VAE(nn.Sequential(nn.Flatten(), nn.Linear(256, 2 * z_dim)), decoder)
+
+
+class Own(VAE):
+    def decode(self, z):
+        return super().decode(z).sigmoid()
+
+
+def subclass(size, z_dim, metric_dims, channels):
+    return Own(nn.Flatten(), nn.Linear(8, 256), metric_dims)
+
+
 def module(*sizes):
     return nn.Linear(256, 2)
 
@@ -276,6 +290,7 @@ def classes(size, classes, channels):
 
 @pytest.mark.parametrize("name, found", [
     ("vae.ARCHITECTURE=nets.py:encoder", "mu (4, 4)"), ("vae.ARCHITECTURE=nets.py:flat", "x_hat (4, 256)"),
+    ("vae.ARCHITECTURE=nets.py:deaf", "metric_part (4, 8)"), ("vae.ARCHITECTURE=nets.py:subclass", "decode of its own"),
     ("vae.ARCHITECTURE=nets.py:module", "Linear, not VAE"), ("vae.ARCHITECTURE=nets.py:few", "few() takes 1"),
     ("classifier.ARCHITECTURE=nets.py:module", "Linear, not Classifier"),
     ("classifier.ARCHITECTURE=nets.py:classes", "last (4, 8)")])

@@ -159,6 +159,16 @@ def test_few_faces_or_no_labels_give_fewer_scores_and_no_error(count):
     assert all(np.isfinite(value[0]) for value in scores.values())
 
 
+def test_neighbourhoods_get_no_scores_where_distances_do_not_say_which_are_the_nearest():
+    e, labels = statistics.euclidean(points(60)), np.arange(60) % 3
+    of_labels, shuffled = ((labels[:, None] != labels).astype(float), statistics.euclidean(points(60, seed=1)))
+    neighbours = {"trustworthiness", "continuity"}
+    assert not neighbours & set(statistics.distance_scores(e, of_labels, labels))
+    shuffled[:5, :] = shuffled[:, :5] = 1                       # ambiguous for a few faces alone
+    np.fill_diagonal(shuffled, 0)
+    assert neighbours < set(statistics.distance_scores(e, shuffled, labels))
+
+
 def test_trustworthiness_is_scikit_learns_and_continuity_exchanges_the_roles():
     x, y = points(50, 5), points(50, 2, seed=1)
     d, e = statistics.euclidean(x), statistics.euclidean(y)

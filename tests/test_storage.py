@@ -1,5 +1,8 @@
 """storage.py: atomic files, run folders, settings, logs, checkpoints."""
 import json
+import os
+import subprocess
+import sys
 import types
 from dataclasses import asdict
 
@@ -217,9 +220,13 @@ def test_a_log_that_cannot_be_read_is_a_clear_error(tmp_path, user_error):
 
 
 def test_what_a_killed_program_left_half_written_is_removed(tmp_path):
-    (tmp_path / ".dist_reg.pt.123.tmp").write_bytes(b"half")
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    names = [f".dist_reg.pt.{process}.tmp" for process in (ended.pid, os.getpid())] + [".mine.tmp"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"half")
     with storage.hold(tmp_path):
-        assert not list(tmp_path.iterdir())
+        assert {path.name for path in tmp_path.iterdir()} == set(names[1:])     # of a program that runs, and another's
 
 
 def test_paths_are_kept_absolute_and_keywords_as_they_are(tmp_path, monkeypatch):

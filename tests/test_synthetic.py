@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from data import rendering, synthetic
+from data.faces import without_classes
 from data.synthetic import (ACTION_UNITS, IDENTITY_PARAMETERS, NUISANCE_PARAMETERS, PROTOTYPES, expected_action_units,
                             load, render, sample, sample_action_units, with_expression)
 from training.errors import UserError
@@ -185,6 +186,14 @@ def test_edits_take_a_label_a_row_and_none_for_no_rows(faces):
     both = with_expression(faces, [5, 2], [NEUTRAL, HAPPY])
     assert (both[1] == with_expression(faces, [2], [HAPPY])[0]).all()
     assert with_expression(faces, [], []).shape == (0, 48, 48)
+
+
+def test_the_true_face_has_the_expression_of_its_name_where_classes_are_left_out(faces):
+    few = without_classes(faces, "anger, fear")
+    rows = np.arange(10)
+    kept = np.flatnonzero(~np.isin(faces.labels, [0, 2]))[rows]
+    happy = with_expression(few, rows, np.full(10, few.classes.index("happy")))
+    assert (happy == with_expression(faces, kept, np.full(10, HAPPY))).all()
 
 
 # --- the cache

@@ -226,6 +226,7 @@ def test_each_process_gets_a_gpu_for_itself(monkeypatch, user_error):
     user_error(lambda: devices.choose_device("cuda"), "nproc_per_node", "at most 2")
     monkeypatch.setattr(devices, "PROCESSES", 2)
     user_error(lambda: devices.choose_device("cuda:1"), "DEVICE=cuda:1", "a GPU for each process")
+    assert devices.choose_device(torch.device("cuda:1")) == torch.device("cuda:1")      # of a run that is resumed
 
 
 # --- the losses that are shown

@@ -248,8 +248,19 @@ class Decoder(nn.Module):
         return self.linear(z).view(-1, 1, 16, 16)
 
 
+class Own(nn.Sequential):
+    """A user's own, which no slice can be taken of."""
+
+    def __init__(self, pixels, size):
+        super().__init__(nn.Linear(8, pixels), nn.Unflatten(1, (1, size, size)))
+
+    def get_extra_state(self):
+        return dict(a=1)
+
+
 @pytest.mark.parametrize("decoder", [
-    Decoder(), nn.Sequential(nn.Unflatten(1, (8, 1)), nn.Flatten(), nn.Linear(8, 256), nn.Unflatten(1, (1, 16, 16))),
+    Decoder(), Own(256, 16),
+    nn.Sequential(nn.Unflatten(1, (8, 1)), nn.Flatten(), nn.Linear(8, 256), nn.Unflatten(1, (1, 16, 16))),
     nn.Sequential(nn.Linear(8, 256, bias=False), nn.Unflatten(1, (1, 16, 16)))])
 def test_any_decoder_takes_the_edit_error_whose_gradient_reaches_the_rest_of_z(decoder):
     torch.manual_seed(0)
@@ -472,6 +483,51 @@ def test_of_a_sparse_matrix_the_stored_pairs_of_training_faces_are_drawn(small_f
     few = SparseMatrix(scipy.sparse.csr_array((np.ones(2), ([a, held_out], [held_out, a])), (70, 70)))
     with pytest.raises(UserError, match="store more pairs"):
         vae.check_faces(SMALL, small_faces, few)
+
+
+@pytest.mark.parametrize("changes", [dict(), dict(METRIC_DIMS=None), dict(ARCHITECTURE="original")])
+def test_a_sparse_matrix_is_trained_and_validated_on_stored_pairs_by_any_network(small_faces, tmp_path, changes):
+    stored, d = np.zeros((70, 70), bool), euclidean(small_faces.images / 255)
+    for rows in (small_faces.rows("train"), small_faces.rows("val")):
+        stored[rows[:-1], rows[1:]] = stored[rows[1:], rows[:-1]] = True
+    metric = SparseMatrix(scipy.sparse.csr_array(np.where(stored, d, 0)))
+    settings = replace(SMALL, METRIC_BATCH=400, STEPS=1, **changes)
+    loss, val = Loss(settings, metric, CPU), small_faces.rows("val")
+    model = vae.build(settings, small_faces).eval()
+    assert vae.groups_of(loss, model, val, CPU).shape == (len(val) - 1, 2)
+    loss.schedule(0)
+    e = euclidean(encode(model, small_faces, val, CPU)[0][:, :settings.METRIC_DIMS])
+    places = np.arange(len(val) - 1)
+    of_all = statistics.stress(e[places, places + 1], d[val[:-1], val[1:]])     # of every stored pair once
+    found = vae.validate(model, loss, Images(small_faces, CPU), val, 0, "fp32")["val_regularizer"]
+    assert found == pytest.approx(of_all ** 2, rel=.2)
+    assert vae.validate(model, loss, Images(small_faces, CPU), val[::2], 0, "fp32")["val_regularizer"] is None
+    train("dist_reg", small_faces, metric, tmp_path, **{**changes, "METRIC_BATCH": 8, "STEPS": 1})
+    assert read_log(tmp_path)[0]["regularizer"] > 0
+
+
+def test_a_network_with_dropout_resumes_to_the_same_numbers(small_faces, tmp_path, monkeypatch):
+    def dropout(size, z_dim, metric_dims=None, channels=1):
+        decoder = nn.Sequential(nn.Linear(z_dim, 256), nn.Dropout(.5), nn.Unflatten(1, (1, 16, 16)))
+        return VAE(nn.Sequential(nn.Flatten(), nn.Linear(256, 2 * z_dim)), decoder, metric_dims)
+    monkeypatch.setitem(ARCHITECTURES, "dropout", dropout)
+    changes = dict(ARCHITECTURE="dropout", STEPS=12)
+    write_log = vae.storage.write_log
+
+    def stop(*arguments, **values):
+        write_log(*arguments, **values)
+        if values["loss"] and stop.tries == 1:
+            raise KeyboardInterrupt
+        stop.tries += 1
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    whole = train("dist_reg", small_faces, Function(brightness), tmp_path / "a", **changes)
+    stop.tries = 0
+    with monkeypatch.context() as stopped, pytest.raises(KeyboardInterrupt):
+        stopped.setattr(vae.storage, "write_log", stop)
+        train("dist_reg", small_faces, Function(brightness), tmp_path / "b", **changes)
+    again = train("dist_reg", small_faces, Function(brightness), tmp_path / "b", **changes)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters()))
 
 
 def test_without_the_regulariser_or_a_branch_no_pairs_are_drawn(small_faces, tmp_path):

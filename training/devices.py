@@ -22,7 +22,10 @@ def start(device, precision):
 
 
 def choose_device(name):
-    """torch.device of "auto" (a GPU, one for each process, else the CPU), "cpu", "cuda", "cuda:1", "mps"."""
+    """torch.device of "auto" (a GPU, one for each process, else the CPU), "cpu", "cuda", "cuda:1", "mps".
+
+    A torch.device is returned as it is.
+    """
     if name in ("auto", "cuda") and torch.cuda.is_available():
         gpus = torch.cuda.device_count()
         if LOCAL_PROCESS >= gpus:
@@ -32,6 +35,8 @@ def choose_device(name):
         return device
     if name == "auto":
         return torch.device("cpu")
+    if isinstance(name, torch.device):                          # of a run that is resumed
+        return name
     if name.startswith("cuda:") and PROCESSES > 1:
         raise UserError(f"DEVICE={name}", "a GPU for each process", "one for all of them", "DEVICE=cuda")
     try:

@@ -93,6 +93,9 @@ def add_up_gradients(model):
     """Sum the gradients of a model's parameters over the processes, in one message."""
     if PROCESSES > 1:
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        for parameter in parameters:
+            if parameter.grad is None:                          # of a user's network: nothing depends on it
+                parameter.grad = torch.zeros_like(parameter)
         whole = add_up(torch.cat([parameter.grad.flatten() for parameter in parameters]))
         for parameter, gradient in zip(parameters, whole.split([parameter.numel() for parameter in parameters])):
             parameter.grad.copy_(gradient.view_as(parameter))

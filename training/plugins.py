@@ -69,10 +69,10 @@ def what_failed(error):
 def tried(name, build, kind, outputs, shapes):
     """The network that build() makes by the user's function name, of the class kind, after it was tried in eval mode.
 
-    outputs: a function of the network to tensors of 4 faces by name; shapes: those that they must have, by name. Raises UserError
-    where anything fails, or the class or a shape is another one.
+    outputs: a function of the network to tensors of 4 faces by name; shapes: those that they must have, by name.
+    Raises UserError where anything fails, or the class or a shape is another one.
     """
-    expected = f"a {kind.__module__}.{kind.__name__}; of 4 faces: " + ", ".join(f"{output} {shape}" for output, shape in shapes.items())
+    listed = lambda shapes: ", ".join(f"{output} {shape}" for output, shape in shapes.items())
     try:
         network = build()
         found = f"{type(network).__name__}, not {kind.__name__}"
@@ -82,6 +82,6 @@ def tried(name, build, kind, outputs, shapes):
     except Exception as error:
         found = what_failed(error)
     if found != shapes:
-        text = ", ".join(f"{output} {shape}" for output, shape in found.items()) if isinstance(found, dict) else found
-        raise UserError(f"ARCHITECTURE={name}", expected, text, "correct the function")
+        raise UserError(f"ARCHITECTURE={name}", f"a {kind.__module__}.{kind.__name__}; of 4 faces: {listed(shapes)}",
+                        listed(found) if isinstance(found, dict) else found, "correct the function")
     return network.train()

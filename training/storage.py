@@ -109,6 +109,17 @@ def new_run_folder():
             raise UserError(RUNS, "a folder that can be written", error, "choose a folder you may write to") from None
 
 
+def is_running(process):
+    """Whether there is a process of this number on this machine; not on Windows, where asking may end it."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:                                     # of another user
+        pass
+    return True
+
+
 @contextmanager
 def hold(folder):
     """Hold a run folder within the block; raises UserError where another program does.
@@ -126,8 +137,10 @@ def hold(folder):
             except BlockingIOError:
                 raise UserError(folder, "a run that no program works on", "another program trains it",
                                 "wait for it or stop it; RESUME=N continues another run") from None
-        for unfinished in folder.glob(".*.tmp"):                # of a program that was killed
-            unfinished.unlink()
+        for unfinished in folder.glob(".*.tmp"):
+            process = unfinished.name.split(".")[-2]
+            if process.isdecimal() and not is_running(int(process)):    # of a program that was killed
+                unfinished.unlink()
         yield
     finally:
         os.close(held)

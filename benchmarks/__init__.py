@@ -1,0 +1,1 @@
+import training  # noqa: F401  first: see there
