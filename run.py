@@ -60,22 +60,7 @@ REFERENCE = """
 
 
 def main(arguments):
-    scripts = {"": sys.modules[__name__], "classifier": classifier_script, "vae": vae_script,
-               "faces": data_options}
-    settings = parse(arguments, scripts)
-    check_choice("RECIPE", settings[""].RECIPE, ("ours", "reference"))
-    if settings[""].RECIPE == "reference":
-        settings = parse(REFERENCE + arguments, scripts)
-    keywords = (*sources.NAMES, *metrics.NAMES, *classifier_model.ARCHITECTURES, *vae_model.ARCHITECTURES)
-    settings = {name: storage.absolute(of_script, keywords) for name, of_script in settings.items()}
-    folder = other = None
-    if settings[""].RESUME is not None:
-        storage.refuse_more_than_resume(arguments)
-        folder = storage.find_run(settings[""].RESUME, finished=False, constants_of="run")
-        settings = storage.read_settings(folder, scripts)
-    elif settings[""].CLASSIFIER is not None:
-        other = OtherRun(storage.find_run(settings[""].CLASSIFIER, constants_of="classifier"), scripts)
-        settings["classifier"] = other.classifier_settings(settings["classifier"], default_settings(classifier_script))
+    settings, folder, other = settings_of(arguments)
     of_run, of_classifier, of_vae = settings[""], settings["classifier"], settings["vae"]
     check_log(of_run.LOG)
     classifier.check_settings(of_classifier)
@@ -121,6 +106,29 @@ def main(arguments):
             vae.train(name, faces, metric, of_vae, folder, of_run.SEED, device, precision, board)
         storage.finish_settings(folder)
     print(f"finished in {time.perf_counter() - began:.0f} s: {folder}; now: python experiments.py")
+
+
+def settings_of(arguments):
+    """The settings of a run by script; the folder of the run that RESUME names; and the OtherRun that CLASSIFIER names.
+    Each of the last two is None where nothing is named.
+    """
+    scripts = {"": sys.modules[__name__], "classifier": classifier_script, "vae": vae_script,
+               "faces": data_options}
+    settings = parse(arguments, scripts)
+    check_choice("RECIPE", settings[""].RECIPE, ("ours", "reference"))
+    if settings[""].RECIPE == "reference":
+        settings = parse(REFERENCE + arguments, scripts)
+    keywords = (*sources.NAMES, *metrics.NAMES, *classifier_model.ARCHITECTURES, *vae_model.ARCHITECTURES)
+    settings = {name: storage.absolute(of_script, keywords) for name, of_script in settings.items()}
+    folder = other = None
+    if settings[""].RESUME is not None:
+        storage.refuse_more_than_resume(arguments)
+        folder = storage.find_run(settings[""].RESUME, finished=False, constants_of="run")
+        settings = storage.read_settings(folder, scripts)
+    elif settings[""].CLASSIFIER is not None:
+        other = OtherRun(storage.find_run(settings[""].CLASSIFIER, constants_of="classifier"), scripts)
+        settings["classifier"] = other.classifier_settings(settings["classifier"], default_settings(classifier_script))
+    return settings, folder, other
 
 
 def without_untrained(faces, left_out):

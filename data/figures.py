@@ -24,12 +24,12 @@ MARGIN = 10             # pixels around a grid
 PERPLEXITY = 20         # of t-SNE, as in the reference implementation
 
 
-def save(figure, path, dpi=DPI):
+def save(figure, path):
     """Write a figure as PNG, atomically. Between two $ there is no formula: names of classes and folders have them."""
     for text in figure.findobj(Text):                           # not yet those of log axes, which are formulas
         if text.get_text() and r"\mathdefault" not in text.get_text():
             text.set_parse_math(False)
-    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=dpi))
+    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=DPI))
 
 
 def draw(function, path, *arguments):

@@ -101,14 +101,14 @@ def residual(size, classes, channels=1):
     return Classifier(blocks, dense, 128, classes)
 
 
-def judge(size, classes, channels=1, dropout=0.4):
+def judge(size, classes, channels=1):
     """Four 3x3 convolutions with batch norm: unlike the others, so that it can judge what was trained with them."""
     def convolution(inputs, outputs, stride):
         return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1), nn.BatchNorm2d(outputs),
                              nn.ReLU())
 
     blocks = [convolution(channels, 24, 2), convolution(24, 48, 2), convolution(48, 96, 2), convolution(96, 96, 1)]
-    dense = nn.Sequential(nn.Dropout(dropout), nn.Linear(96 * (size // 8) ** 2, 96), nn.ReLU())
+    dense = nn.Sequential(nn.Dropout(0.4), nn.Linear(96 * (size // 8) ** 2, 96), nn.ReLU())
     return Classifier(blocks, dense, 96, classes)
 
 
