@@ -30,6 +30,7 @@ from training import storage
 from training.devices import layout, start
 from training.distributed import first_process_first
 from training.errors import UserError, check_choice, run_script
+from training.plugins import is_plugin
 from training.settings import default_settings, parse, stored
 from training.tensorboard import Board, check_log
 
@@ -60,6 +61,7 @@ REFERENCE = """
 
 
 def main(arguments):
+    """Train a run with these arguments, a list of NAME=VALUE; returns its folder."""
     settings, folder, other = settings_of(arguments)
     of_run, of_classifier, of_vae = settings[""], settings["classifier"], settings["vae"]
     check_log(of_run.LOG)
@@ -106,6 +108,7 @@ def main(arguments):
             vae.train(name, faces, metric, of_vae, folder, of_run.SEED, device, precision, board)
         storage.finish_settings(folder)
     print(f"finished in {time.perf_counter() - began:.0f} s: {folder}; now: python experiments.py")
+    return folder
 
 
 def settings_of(arguments):
@@ -151,7 +154,8 @@ def new_folder(settings, about, device, precision, other):
     if other is not None:
         with first_process_first():
             more["classifier_of"] = other.copy_to(folder, settings, device, precision)
-    storage.start_settings(folder, **stored(settings), data=about, device=str(device), precision=precision, **more)
+    storage.start_settings(folder, **stored(settings), data=about, device=str(device), precision=precision,
+                           code=code_of(settings), **more)
     return folder
 
 
@@ -198,7 +202,8 @@ class OtherRun:
         # this file says that it is trained to the end; the new run makes its own, with the scale of its own metric
         if (self.folder / "no_dist_reg_latents.npz").exists():
             theirs = what_matters(self.settings, self.about["device"], self.about["precision"])
-            ours = what_matters(settings, device, precision)
+            ours = dict(what_matters(settings, device, precision), code=code_of(settings))
+            theirs["code"] = self.about.get("code")
             differ = ", ".join(name for name in ours if ours[name] != theirs.get(name))
             if differ:
                 print(f"no_dist_reg is trained, not taken from {self.folder}: {differ} differ")
@@ -207,6 +212,12 @@ class OtherRun:
         print(f"taken from {self.folder}: {', '.join(copied)}")
         seed = next(iter(self.settings.values())).SEED          # of the script that was started
         return dict(folder=str(self.folder), SEED=self.about.get("classifier_of", {}).get("SEED", seed))
+
+
+def code_of(settings):
+    """The fingerprint of the code that trains the VAEs, the file of an ARCHITECTURE of the user's too."""
+    architecture = settings["vae"].ARCHITECTURE
+    return storage.code_fingerprint(*([architecture.rpartition(":")[0]] if is_plugin(architecture) else []))
 
 
 def what_matters(settings, device, precision):

@@ -133,4 +133,5 @@ def build_classifier(architecture, size, classes, channels):
     if not is_plugin(architecture):
         return build()
     outputs = lambda model: dict(last=model.layers(torch.zeros(4, channels, size, size))["last"])
-    return tried(architecture, build, Classifier, outputs, dict(last=(4, classes)))
+    return tried(architecture, build, Classifier, outputs, dict(last=(4, classes)),
+                 "return Classifier([network], nn.Identity(), width, classes): network(x) is (B, width)")

@@ -30,12 +30,16 @@ def load_user_function(name, x):
         if len({part.shape[1:] for part in found}) > 1:
             raise UserError(where, "points of as many numbers in each batch",
                             " and ".join(str(tuple(part.shape)) for part in found), "return one row a face")
+        _check_same(points(x), found[-1], where)
+        _check_same(found[-1][:2], found[-2], where)
         return points, False
     distance = distances_of_pairs(function, where)
     for size in (1, 2):
         distance(x[:size], x[1:1 + size])
     i, j = torch.triu_indices(3, 3, 1)
     d, mirrored, same = distance(x[i], x[j]), distance(x[j], x[i]), distance(x, x)
+    _check_same(distance(x[i], x[j]), d, where)
+    _check_same(distance(x[i][:2], x[j][:2]), d[:2], where)
     tolerance = ROUNDING * d.max() + TINY
     worst = (d - mirrored).abs().argmax()
     if (d - mirrored).abs()[worst] > tolerance:
@@ -63,6 +67,14 @@ def _inputs(function, where):
         raise UserError(where, EXPECTED, f"{len(required)} required parameters" + (f": {names}" if names else ""),
                         "give the others a default, or name those that come as *args")
     return len(required)
+
+
+def _check_same(found, expected, where):
+    """Raise UserError where the function gives the same faces other numbers in another call or batch."""
+    gap = (found - expected).abs().max()
+    if gap > ROUNDING * expected.abs().max() + TINY:
+        raise UserError(where, "the same numbers for a face in every call and batch", f"a difference of {gap:g}",
+                        "a network with dropout or batch norm needs .eval()")
 
 
 def points_of(function, where):

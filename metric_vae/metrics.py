@@ -190,6 +190,9 @@ def load_metric(name, faces, device, norm=2.0, kind=None):
                         f"METRIC={name}", "leave METRIC_NORM out")
     if isinstance(metric, SparseMatrix):                        # of which a sample may have no distance
         return metric
+    if norm == "cosine" and isinstance(metric, Points) and not (metric.array != 0).any(1).all():
+        raise UserError(f"METRIC={name}", "points other than 0, which has no direction", "a row of zeros",
+                        "METRIC_NORM=2.0, or other points")
     rows = torch.from_numpy(np.random.default_rng(0).permutation(len(faces))[:metric.sample]).to(device)
     distances = metric.distances(rows, Images(faces, device)(rows, part=own_part(len(rows))))
     if not (distances <= LARGEST).all():

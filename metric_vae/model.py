@@ -242,7 +242,9 @@ def build_vae(architecture, size, z_dim, metric_dims, channels, sees_light=False
         x_hat = vae.decode_part(torch.zeros(latents))
         return dict(mu=mu, sigma=sigma, metric_part=vae.see_part(torch.zeros(faces)), x_hat=x_hat)
     part = (4, metric_dims or z_dim)
-    return tried(architecture, build, VAE, outputs, dict(mu=latents, sigma=latents, metric_part=part, x_hat=faces))
+    return tried(architecture, build, VAE, outputs, dict(mu=latents, sigma=latents, metric_part=part, x_hat=faces),
+                 "return VAE(encoder, decoder, metric_dims): encoder(x) is (B, 2 Z_DIM), mu and what softplus makes "
+                 "sigma of; decoder(z) is x_hat")
 
 
 def squared_error(x_hat, x):

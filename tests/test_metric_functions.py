@@ -71,10 +71,23 @@ def test_the_required_parameters_tell_points_from_distances(load, source, kind):
     ("def f(a, b):\n    return a.mean((1, 2, 3)) + euclid(a, b)", "d(x2, x1)"),
     ("def f(a, b):\n    return torch.exp(-euclid(a, b))", "d(x, x) = 0"),
     ("def f(a, b):\n    return 0 * euclid(a, b)", "0 between all"),
-    ("def f(a, b):\n    return euclid(a[:2], b[:2])", "shape (2,)")])
+    ("def f(a, b):\n    return euclid(a[:2], b[:2])", "shape (2,)"),
+    ("drop = torch.nn.Dropout()\n\n\ndef f(x):\n    return drop(x).flatten(1)", "every call and batch"),
+    ("norm = torch.nn.BatchNorm2d(1)\n\n\ndef f(x):\n    return norm(x).flatten(1)", "every call and batch"),
+    ("drop = torch.nn.Dropout()\n\n\ndef f(a, b):\n    return euclid(drop(a), b)", "every call and batch")])
 def test_a_function_that_is_no_metric_is_refused_before_training(load, user_error, source, words):
     text = user_error(lambda: load(source + "\n"), "METRIC=", "mine.py:f", words)
     assert "Traceback" not in text
+
+
+def test_a_network_without_a_seed_has_the_same_weights_in_every_process(load):
+    source = "net = torch.nn.Linear(256, 2)\n\n\ndef f(x):\n    return net(x.flatten(1))\n"
+    x, after = torch.rand(2, 1, 16, 16), []
+    torch.manual_seed(5)
+    first, after[:1] = load(source)(torch.arange(2), x).points, [torch.rand(1)]
+    torch.manual_seed(5)
+    assert torch.equal(torch.rand(1), after[0])                 # torch's own numbers go on as if nothing had been drawn
+    assert torch.equal(load(source)(torch.arange(2), x).points, first)
 
 
 def test_a_function_that_fails_later_is_refused_then(load, user_error):

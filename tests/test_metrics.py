@@ -83,6 +83,12 @@ def test_a_bad_entry_that_the_sample_missed_is_refused_as_it_is_read(small_faces
         user_error(lambda: Matrix(matrix)(torch.tensor([4, 3])), "symmetric", "0 on the diagonal", "[4, 3]")
 
 
+def test_points_without_a_direction_are_refused_by_the_cosine(small_faces, tmp_path, user_error, points):
+    points = points.copy()
+    points[5] = 0
+    user_error(lambda: load_metric(save(tmp_path / "p.npy", points), small_faces, CPU, "cosine"), "row of zeros")
+
+
 def test_a_norm_of_distances_is_refused(small_faces, tmp_path, user_error, points):
     path = save(tmp_path / "d.npy", slow_distances(points, lambda a, b: np.linalg.norm(a - b)))
     user_error(lambda: load_metric(path, small_faces, CPU, "cosine"), "METRIC_NORM=cosine", "gives distances")

@@ -336,6 +336,22 @@ def test_a_run_with_the_classifier_of_another_is_that_which_trains_its_own(home,
     assert json.loads((taken / "settings.json").read_text())["classifier_of"] == dict(folder=str(first), SEED=0)
 
 
+def test_no_dist_reg_is_trained_where_the_code_of_a_users_network_has_changed(home, capsys):
+    code = ("from torch import nn\nfrom metric_vae.model import VAE\n\n\n"
+            "def own(size, z_dim, metric_dims, channels):\n"
+            "    encoder = nn.Sequential(nn.Flatten(), nn.Linear(256, 2 * z_dim))\n"
+            "    return VAE(encoder, nn.Sequential(nn.Linear(z_dim, 256), nn.Unflatten(1, (1, 16, 16))), metric_dims)\n")
+    arguments = ["DATA=faces.npz", *QUICK, "vae.ARCHITECTURE=nets.py:own"]
+    (home / "nets.py").write_text(code)
+    assert run.main(arguments) == home / "experiments" / "0"
+    run.main(["CLASSIFIER=0", *arguments])
+    assert "no_dist_reg.pt" in capsys.readouterr().out
+    (home / "nets.py").write_text(code.replace("nn.Flatten(), ", "nn.Flatten(), nn.Tanh(), "))
+    run.main(["CLASSIFIER=0", *arguments])
+    first = home / "experiments" / "0"
+    assert f"no_dist_reg is trained, not taken from {first}: code differ" in capsys.readouterr().out
+
+
 def test_a_stopped_run_with_the_classifier_of_another_ends_with_the_same_numbers(home, monkeypatch):
     run.main(["DATA=faces.npz", *QUICK, "vae.STEPS=8"])
 

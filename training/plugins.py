@@ -18,8 +18,8 @@ def is_plugin(name):
 def load_function(name, where, expected):
     """The function that "my_file.py:function" names. where: the constant, and expected: what it should be, for errors.
 
-    While the file is executed it can import modules of its folder. Raises UserError where there is no such file or
-    function, or it cannot be imported.
+    While the file is executed it can import modules of its folder, and torch's random numbers start from seed 0. Raises
+    UserError where there is no such file or function, or it cannot be imported.
     """
     path, _, function = name.rpartition(":")
     path = Path(path).expanduser()
@@ -31,7 +31,9 @@ def load_function(name, where, expected):
     folder = str(path.resolve().parent)
     sys.path.insert(0, folder)
     try:
-        spec.loader.exec_module(module)
+        with torch.random.fork_rng():                           # networks start from the same weights in any process
+            torch.manual_seed(0)
+            spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:                    # whatever the file does as it is imported
         remedy = 'put what ends the program below if __name__ == "__main__":' if isinstance(error, SystemExit) else \
             f"correct the file, until this succeeds: python {path}"
@@ -66,7 +68,7 @@ def what_failed(error):
     return f"{text} ({last.filename}, line {last.lineno})"
 
 
-def tried(name, build, kind, outputs, shapes):
+def tried(name, build, kind, outputs, shapes, remedy):
     """The network that build() makes by the user's function name, of the class kind, after it was tried in eval mode.
 
     outputs: a function of the network to tensors of 4 faces by name; shapes: those that they must have, by name.
@@ -82,6 +84,6 @@ def tried(name, build, kind, outputs, shapes):
     except Exception as error:
         found = what_failed(error)
     if found != shapes:
-        raise UserError(f"ARCHITECTURE={name}", f"a {kind.__module__}.{kind.__name__}; of 4 faces: {listed(shapes)}",
-                        listed(found) if isinstance(found, dict) else found, "correct the function")
+        raise UserError(f"ARCHITECTURE={name}", f"{kind.__module__}.{kind.__name__}; of 4 faces: {listed(shapes)}",
+                        listed(found) if isinstance(found, dict) else found, remedy)
     return network.train()

@@ -2,8 +2,10 @@
 
 In: plain values. Out: files in experiments/N/. Knows nothing of faces or models.
 """
+import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -157,12 +159,14 @@ def find_run(which, finished=None, constants_of="data"):
 
     def counts(settings):
         return constants_of in settings and finished in (None, settings.get("finished"))
+    if isinstance(which, str) and re.fullmatch("[0-9]{1,9}", which):
+        which = int(which)
     if isinstance(which, (str, Path)) and which != "last":
         folder = Path(os.path.expanduser(which))
         if os.path.exists(folder / "settings.json") and counts(read_json(folder / "settings.json")):
             return folder
-        raise UserError(folder, f"the number of a run or the folder of a {state}run", "no settings.json of one",
-                        "check the path")
+        raise UserError(folder.absolute(), f"the number of a run or the folder of a {state}run",
+                        "no settings.json of one", "check the path")
     found = {}                                                  # number: whether it is finished
     for number in numbered_runs():
         try:
@@ -279,7 +283,10 @@ def check_same_data(folder, about):
     """Raise UserError unless the run folder's data has the fingerprint of about."""
     of_run = read_json(folder / "settings.json")["data"]
     if of_run["fingerprint"] != about["fingerprint"]:
-        raise UserError(folder, f"the faces of that run: {of_run}", about, "restore the data, or start a new run")
+        names = ("name", "count", "size", "fingerprint")
+        text = lambda data: ", ".join(f"{name} {data.get(name)}" for name in names)
+        raise UserError(folder, f"the faces of that run: {text(of_run)}", text(about),
+                        "restore the data, or start a new run that takes nothing of this one")
 
 
 def stored_device(folder, name):
@@ -314,6 +321,12 @@ def git_commit():
         return commit + "+" if changed.strip() else commit
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def code_fingerprint(*files):
+    """A hash of the code that trains VAEs, and of these files of the user's."""
+    own = (path for package in ("data", "metric_vae", "training") for path in sorted((ROOT / package).glob("*.py")))
+    return hashlib.sha256(b"".join(Path(path).read_bytes() for path in (*own, *files))).hexdigest()[:16]
 
 
 # --- the log
