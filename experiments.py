@@ -11,7 +11,7 @@ import shutil
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -156,7 +156,7 @@ def analyse(run, settings):
         print("no classifier.pt in this run: without its figures")
     models = {name: trained.load_vae(run.folder, name, run.device) for name in vae.MODELS
               if (run.folder / f"{name}.pt").exists()}
-    scores = {"split": settings.SPLIT} if run.finished else {"split": settings.SPLIT, "stopped": True}
+    scores = {"split": settings.SPLIT, "settings": measuring(settings)} | ({} if run.finished else {"stopped": True})
     if C is not None:
         scores["classifier"] = analyse_classifier(C, faces, held_out, rows, figures, settings.SEED, run.device,
                                                   drawings)
@@ -178,6 +178,13 @@ def analyse(run, settings):
     clock("figures")
     print("\nseconds: " + ", ".join(f"{part} {seconds:.0f}" for part, seconds in clock.parts.items()))
     return scores
+
+
+def measuring(settings):
+    """The constants of this script that scores depend on, as JSON has them."""
+    of_networks = ("JUDGE", "SECOND", "IDENTITY")
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(settings).items()
+            if name in ("SAMPLE", "SEED", "EDIT_PART", "STEPS", "PATHS") or name.startswith(of_networks)}
 
 
 def sample_rows(faces, settings):

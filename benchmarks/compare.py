@@ -71,14 +71,16 @@ def main(arguments):
         check_choice("X", settings.X, drawn)
         check_choice("Y", settings.Y, drawn)
     differ = differing(runs)
-    columns = columns_of(runs, [name for name in differ if name != "SEED"])
+    others = [name for name in differ if name != "SEED"]
+    columns = columns_of(runs, others)
+    joined = len(others) == 1 and all(numbers_in(run.settings.get(others[0], "")) for run in runs)
     text = tables(title(runs, settings.SPLIT), columns, differ)
     folder = Path(settings.OUT).expanduser() if settings.OUT else storage.RUNS / "compare"
     storage.make_folder(folder)
     storage.write_text(folder / "compare.md", text)
     storage.write_text(folder / "compare.csv", as_csv(runs, differ))
     if drawn:
-        draw(folder / "compare.png", title(runs, settings.SPLIT), columns, settings.X, settings.Y)
+        draw(folder / "compare.png", title(runs, settings.SPLIT), columns, settings.X, settings.Y, joined)
     print(f"{text}\nwrote compare.md, compare.csv{' and compare.png' if drawn else ''} to {folder}")
 
 
@@ -120,7 +122,7 @@ def find_runs(asked):
             first, last = map(int, ends.groups()) if ends else (0, float("inf"))
             found += [storage.RUNS / str(number) for number in numbers if first <= number <= last]
         else:
-            found.append(storage.find_run(int(part) if re.fullmatch(r"[0-9]{1,9}", part) else part))
+            found.append(storage.find_run(part))
     return list(dict.fromkeys(found))
 
 
@@ -155,7 +157,8 @@ def read_run(folder):
     errors = [models.get(name, {}).get("error") for name in NAMES]
     if None not in errors:
         models["dist_reg"] = {"error": errors[1], "error_ratio": errors[1] / errors[0], **models["dist_reg"]}
-    return ScoredRun(name_of(folder), kept["data"], settings_of(kept), models)
+    measured = {f"experiments.{name}": text_of(value) for name, value in scores.get("settings", {}).items()}
+    return ScoredRun(name_of(folder), kept["data"], settings_of(kept) | measured, models)
 
 
 def settings_of(kept):
@@ -185,13 +188,20 @@ def differing(runs):
     return [name for name in names if len({run.settings[name] for run in runs if name in run.settings}) > 1]
 
 
+def numbers_in(text):
+    """The numbers in the text of a setting."""
+    return [float(number) for number in re.findall(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?", text)]
+
+
 def columns_of(runs, differ):
-    """The Columns of runs, given the names of the settings other than SEED in which they differ."""
+    """The Columns of runs, given the names of the settings other than SEED in which they differ; of a single one in the
+    order of its numbers.
+    """
     found = {}
     for run in runs:
         found.setdefault(tuple(run.settings.get(name, "") for name in differ), []).append(run)
     columns = []
-    for values, of_column in found.items():
+    for values, of_column in sorted(found.items(), key=lambda item: numbers_in(item[0][0]) if len(differ) == 1 else []):
         label = ", ".join(f"{name.rpartition('.')[2]}={value}" for name, value in zip(differ, values))
         columns.append(Column(of_column, label))
     return columns
@@ -252,9 +262,9 @@ def as_csv(runs, differ):
     return file.getvalue()
 
 
-def draw(path, heading, columns, x, y, longest=40):
-    """Draw two scores of every model against each other: a point a column, joined in their order. Labels of more
-    letters than longest are replaced by the numbers of the runs.
+def draw(path, heading, columns, x, y, joined=False, longest=40):
+    """Draw two scores of every model against each other: a point a column, joined in their order where joined. Labels
+    of more letters than longest are replaced by the numbers of the runs.
     """
     figure = Figure((8, 6), layout="constrained")
     axes, labels, bars = figure.subplots(), {}, []
@@ -268,10 +278,11 @@ def draw(path, heading, columns, x, y, longest=40):
                 bars += draw_bars(axes, xs, ys, color=colour)
                 label = column.label if len(column.label) <= longest else column.heading
                 labels.setdefault((points[-1], colour), []).append(label)
-        for start, end in zip(points, points[1:]):              # labels keep clear of the lines, too
+        for start, end in zip(points, points[1:] if joined else []):    # labels keep clear of the lines, too
             bars += map(tuple, np.linspace(start, end, 33))
         if points:
-            axes.plot(*zip(*points), color=colour, marker=marker, linewidth=.8, label=MODELS[model].partition(":")[0])
+            axes.plot(*zip(*points), color=colour, marker=marker, linewidth=.8 if joined else 0,
+                      label=MODELS[model].partition(":")[0])
     spread = ""
     if any(len(column.runs) > 1 for column in columns):
         spread = "\nmean over seeds; bars: min to max"

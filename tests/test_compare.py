@@ -40,6 +40,18 @@ def table(text, what):
     return {row: cells for row, *cells in rows}
 
 
+def test_columns_stand_in_the_order_of_the_setting_that_differs_and_are_joined_only_then(make_run, monkeypatch, capsys):
+    joined = []
+    monkeypatch.setattr(compare, "draw", lambda *arguments: joined.append(arguments[-1]))
+    for number, beta in enumerate((10000.0, 100.0, 1000.0)):
+        make_run(number, beta)
+    compare.main(["RUNS=all"])
+    assert "| Settings that differ | run 1 | run 2 | run 0 |" in capsys.readouterr().out and joined == [True]
+    make_run(3, 5.0, settings=dict(JUDGE_STEPS=9)), make_run(4, 7.0, settings=dict(JUDGE_STEPS=8))
+    compare.main(["RUNS=3,4"])
+    assert joined == [True, False] and "| `experiments.JUDGE_STEPS` | 9 | 8 |" in capsys.readouterr().out
+
+
 def test_runs_that_differ_in_seed_alone_are_one_column_with_mean_and_range(make_run, capsys):
     for number, beta, seed, error in ((0, 5, 0, 3.0), (1, 7, 0, 4.0), (2, 5, 1, 5.0)):
         make_run(number, float(beta), seed, error)

@@ -239,7 +239,7 @@ def test_experiments_draws_what_the_labels_allow(run_folder, images, labels, ide
         read(folder / "figures" / path)
     assert (folder / "explorer.html").exists()
     assert json.loads(json.dumps(scores, allow_nan=False)) == scores
-    assert set(scores) == {"split", "classifier", "controls", "ceiling", *vae.MODELS}
+    assert set(scores) == {"split", "settings", "classifier", "controls", "ceiling", *vae.MODELS}
     assert scores["ceiling"]["spearman"][0] < 1                  # another seed
     named = {"error", "psnr", "ssim", "high_frequencies", "kl", "active_units", "pearson", "spearman", "stress",
              "trustworthiness", "continuity", "triplets"}
@@ -330,7 +330,7 @@ def test_experiments_takes_a_run_of_the_vae_alone_and_one_of_the_classifier_alon
         (folder / f"{name}.pt").unlink()
     run_folder(["classifier"])
     scores = experiments.analyse(run_in(folder, faces), settings)
-    assert set(scores) == {"split", "classifier"} and (folder / "explorer.html").exists()
+    assert set(scores) == {"split", "settings", "classifier"} and (folder / "explorer.html").exists()
 
 
 def test_stopped_while_it_draws_the_scores_are_kept(run_folder, images, labels, identities, monkeypatch):
@@ -350,7 +350,8 @@ def test_labels_as_the_metric_without_labelled_held_out_faces_leave_the_classifi
     faces = people(images, labels, identities, [-1])
     folder = run_folder(("classifier", *vae.MODELS))
     scores = experiments.analyse(run_in(folder, faces, METRIC="labels"), SETTINGS)
-    assert "no labelled held-out faces" in capsys.readouterr().out and set(scores) == {"split", "classifier"}
+    assert "no labelled held-out faces" in capsys.readouterr().out
+    assert set(scores) == {"split", "settings", "classifier"}
 
 
 @pytest.mark.parametrize("split, people_in_it", [("val", [6]), ("test", [7, 8, 9])])
