@@ -15,8 +15,8 @@ from training.settings import parse_one
 def main(arguments):
     if {"-h", "--help"} & set(arguments):
         print(f"{__doc__}\n")
-    options = parse_one([argument for argument in arguments[:1] if argument.startswith("-")] + arguments[1:],
-                        options_script)
+    asked = [argument for argument in arguments[:1] if argument.startswith("-")] + arguments[1:]
+    options = parse_one([argument.removeprefix("faces.") for argument in asked], options_script)
     if not arguments:
         raise UserError("python -m data PATH", "a data set's name or path", "no arguments", "python -m data synthetic")
     faces = load(arguments[0], options=options)

@@ -169,7 +169,8 @@ def losses(path, logs):
             for key, style, part in ((training, "-", "training"), (validation, "--", "validation")):
                 points = [(line["epoch"], line[key]) for line in lines if line.get(key) is not None]
                 if points:
-                    line, = axes.plot(*zip(*points), style, color=MODEL_COLOURS[of], linewidth=1.6)
+                    line, = axes.plot(*zip(*points), style, color=MODEL_COLOURS[of], linewidth=1.6,
+                                      marker="o" if len(points) == 1 else None)
                     handles.setdefault(f"{NAMES.get(of, of)}, {part}", line)
                     shown += [value for _, value in points]
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -60,7 +60,7 @@ def draw(path, space, opened, steps=10):
             possible = np.isfinite(space.summary.class_means).all(1)
             probable = sorted((name for name, there in zip(space.classes, possible) if there), key=found.get)[-MOST:]
             shown = [name for name in space.classes if name in probable]
-            sheet.text(f"edits, z - m({own}) + m(class); above, the classifier's probability of each class")
+            sheet.text(f"edits, z - m({own}) + m(class); above, the probability of each class for the picture itself")
             for amount in AMOUNTS:
                 above = [f"{to}\n{found[to]:.0%}" if amount == AMOUNTS[0] else "" for to in shown]
                 edits = [space.edit(faces[k], to, amount, own) for to in shown]

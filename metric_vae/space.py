@@ -60,9 +60,9 @@ class Space:
     """The latent space of one VAE of a run.
 
     A picture is a path, a Pillow image, or an array (H, W) or (H, W, 3) of any size and usual type; it is cut to its
-    middle square and resized. Methods take one picture, or a list of pictures; of one they return the same without the
-    first axis. Pictures that they return are float32 (n, H, W), in colour (n, H, W, 3), in 0..1. Latents are float32
-    (n, Z). Classes are named as in `classes`.
+    middle square and resized. Methods take one picture, or several: a list, or an array (n, H, W) or (n, H, W, 3); of
+    one they return the same without the first axis. Pictures that they return are float32 (n, H, W), in colour
+    (n, H, W, 3), in 0..1. Latents are float32 (n, Z). Classes are named as in `classes`.
     """
 
     def __init__(self, folder, model="dist_reg", device=torch.device("cpu")):
@@ -85,7 +85,9 @@ class Space:
 
     def decode(self, z):
         """The pictures of latents (n, Z), or of one (Z,)."""
-        z = np.asarray(z, np.float32)
+        z, dims = np.asarray(z, np.float32), self.summary.class_means.shape[1]
+        if z.shape[-1:] != (dims,):
+            raise UserError("z", f"latents (n, {dims})", f"shape {z.shape}", "take them from encode")
         x = decode(self.vae, np.atleast_2d(z), self.device).clip(0, 1)
         return x[0] if z.ndim == 1 else x
 
@@ -98,10 +100,14 @@ class Space:
         to: name of a class; own: that of the pictures (one name, or one each), None: what classify() says. part: which
         dimensions of z move, "metric": those that keep the metric, "rest" or "both".
         """
+        check_choice("part", part, ("metric", "rest", "both"))
+
         def edited(x):
             names = [own] * len(x) if own is None or isinstance(own, str) else list(own)
             if own is None:
                 names = [max(found, key=found.get) for found in self._classify(x)]
+            if len(names) != len(x):
+                raise UserError("own", f"one class, or {len(x)}, one a picture", names, "name as many")
             source = np.array([self._mean_of(name) for name in names])
             z, dims = self._mu(x), edit_dims(self.vae, self.model, part)
             z[:, dims] += amount * (self._mean_of(to) - source)[:, dims]
@@ -123,13 +129,22 @@ class Space:
 
     def distances(self, pictures):
         """(n, n) latent distances, times the run's best scale, so that they are in the unit of the given metric."""
-        z = self.encode(list(pictures))[:, metric_part(self.vae, self.model)]
+        z = self.encode(pictures)
+        if z.ndim == 1:
+            raise UserError("distances", "several pictures", "one", "give a list")
+        z = z[:, metric_part(self.vae, self.model)]
         return self.summary.scale * statistics.euclidean(z)
 
     def nearest(self, picture, count=5):
-        """The faces of the run's data that are Nearest to a picture. Raises UserError where that data is not there."""
-        part = metric_part(self.vae, self.model)
-        distances = np.linalg.norm(self._mu_of_faces[:, part] - self.encode(picture)[part], axis=1)
+        """The faces of the run's data that are Nearest to a picture, uint8 as they lie there.
+
+        Raises UserError where that data is not there.
+        """
+        part, z = metric_part(self.vae, self.model), self.encode(picture)
+        if z.ndim > 1 or count < 1:
+            raise UserError("nearest", "one picture, and a count of at least 1", f"{len(z)} and {count}",
+                            "call it for each picture")
+        distances = np.linalg.norm(self._mu_of_faces[:, part] - z[part], axis=1)
         rows = np.argsort(distances, kind="stable")[:count]
         return Nearest(rows, self.faces.images[rows], self.summary.scale * distances[rows])
 
@@ -186,6 +201,10 @@ class Space:
     def _each(self, pictures, function):
         """function of pictures as float arrays, of several, or of one as its only result."""
         several = isinstance(pictures, (list, tuple))
+        if isinstance(pictures, np.ndarray) or torch.is_tensor(pictures):
+            several = pictures.ndim == 4 or pictures.ndim == 3 and pictures.shape[2] not in (1, 3, 4)
+        if several and not len(pictures):
+            raise UserError("pictures", "at least one picture", "none", "give one")
         x = np.stack([self._read(picture) for picture in (pictures if several else [pictures])]) / np.float32(255)
         result = function(x)
         return result if several else result[0]
@@ -214,6 +233,8 @@ class Space:
 
     def _mean_of(self, name):
         """m of a class, (Z,)."""
+        if not self.classes:
+            raise UserError(f"class {name}", "a run whose faces have classes", "none has", "train with labelled faces")
         check_choice("class", name, self.classes)
         mean = self.summary.class_means[self.classes.index(name)]
         if not np.isfinite(mean).all():

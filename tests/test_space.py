@@ -59,6 +59,24 @@ def test_pictures_of_every_kind_are_encoded_as_the_faces_of_the_data(space, home
     assert space.pictures(paths) == pytest.approx(images[:3] / 255, abs=1e-6)
 
 
+def test_an_array_of_pictures_is_several_pictures(space, images):
+    expected = space.encode(list(images[:3]))
+    for array in (images[:3], images[:3, :, :, None].repeat(3, -1), torch.from_numpy(images[:3])):
+        assert space.encode(array) == pytest.approx(expected)
+    assert space.encode(images[:2]).shape == (2, 8) and space.encode(images[0]).shape == (8,)
+
+
+@pytest.mark.parametrize("call, words", [
+    (lambda s, x: s.encode([]), "at least one picture"), (lambda s, x: s.decode(np.zeros((2, 64))), "latents (n, 8)"),
+    (lambda s, x: s.edit(x[0], "sad", part="all"), "metric, rest, both"),
+    (lambda s, x: s.edit(x[:2], "sad", own=["happy"]), "one a picture"),
+    (lambda s, x: s.distances(x[0]), "several pictures"), (lambda s, x: s.distances("me.png"), "me.png"),
+    (lambda s, x: s.nearest(x[:2]), "one picture"), (lambda s, x: s.nearest(x[0], -1), "at least 1"),
+    (lambda s, x: load("99999"), "99999")])
+def test_wrong_arguments_get_a_clear_error(space, images, user_error, call, words):
+    user_error(lambda: call(space, images), words)
+
+
 def test_larger_pictures_are_cut_and_resized(space, images):
     large = np.pad(images[0].repeat(3, 0).repeat(3, 1), ((0, 0), (10, 10)))
     assert space.pictures(large).shape == (16, 16)
