@@ -25,7 +25,8 @@ class Faces:
 
     images uint8 (N, H, W), or in colour (N, H, W, 3), H = W a multiple of 8, may be memory-mapped; labels int64 (N,)
     into classes, -1 unlabelled; identities int64 (N,), -1 unknown; split int64 (N,) into SPLITS, -1 not used; classes:
-    their names; factors: what drew synthetic faces, a dict of arrays (N, ...), else None.
+    their names; factors: what drew synthetic faces, a dict of arrays (N, ...), else None; files: the paths of the N
+    pictures in a folder, else None.
     """
     images: np.ndarray
     labels: np.ndarray
@@ -34,6 +35,7 @@ class Faces:
     name: str
     classes: tuple = EXPRESSIONS[:7]
     factors: dict | None = None
+    files: tuple | None = None
 
     def __len__(self):
         return len(self.images)
@@ -81,8 +83,8 @@ class Faces:
 
 # --- making and checking
 
-def checked(images, labels, identities, split, name, where, seed, constant="refuse", classes=EXPRESSIONS):
-    """Faces from arrays, after every check; labels, identities and split may be None.
+def checked(images, labels, identities, split, name, where, seed, constant="refuse", classes=EXPRESSIONS, files=None):
+    """Faces from arrays, after every check; labels, identities, split and files may be None.
 
     labels, classes: see named_labels. identities: whole numbers or names. where: the path shown in errors. constant:
     faces of a single grey level, for example black, are refused ("refuse") or left out with a count printed ("leave
@@ -115,11 +117,12 @@ def checked(images, labels, identities, split, name, where, seed, constant="refu
         print(f"{where}: left out {flat.sum()} of {count} faces that are black or of one grey level")
         images, labels, identities, digests = images[~flat], labels[~flat], identities[~flat], digests[~flat]
         split = None if split is None else split[~flat]
+        files = None if files is None else [file for file, left_out in zip(files, flat) if not left_out]
     if split is None:
         split = split_faces(labels, identities, seed, where)
     _check_parts(split, where)
-    warn_of_leaks(images, digests, identities, split, where)
-    return Faces(images, labels, identities, split, readable(name), classes)
+    warn_of_leaks(images, digests, identities, split, where, files)
+    return Faces(images, labels, identities, split, readable(name), classes, None, files and tuple(files))
 
 
 def without_classes(faces, names):
@@ -140,7 +143,8 @@ def without_classes(faces, names):
     split = faces.split[rows]
     _check_parts(split, where)
     factors = None if faces.factors is None else {name: values[rows] for name, values in faces.factors.items()}
-    return Faces(faces.images[rows], labels, faces.identities[rows], split, faces.name, classes, factors)
+    files = faces.files and tuple(faces.files[row] for row in rows)
+    return Faces(faces.images[rows], labels, faces.identities[rows], split, faces.name, classes, factors, files)
 
 
 def class_name(name):

@@ -68,7 +68,8 @@ def load(path, image_size, seed, options):
             raise UserError(path.absolute(), "a folder train with faces", "none",
                             "add one, or give a folder of classes without train, val and test")
         draw_missing_parts(np.unique(labels, return_inverse=True)[1], people, split, seed, path)
-    return checked(images, labels, people, split, layout.name, path, seed, constant="leave out")
+    files = [layout.files[row].relative_to(path).as_posix() for row in np.flatnonzero(read)]
+    return checked(images, labels, people, split, layout.name, path, seed, constant="leave out", files=files)
 
 
 def _descend(path, above=()):

@@ -30,8 +30,10 @@ def look_at(images):
     return np.concatenate(flat), np.array(digests, np.int64)
 
 
-def warn_of_leaks(images, digests, identities, split, where):
-    """Print a warning for each way in which held-out faces are also in training. digests: from look_at."""
+def warn_of_leaks(images, digests, identities, split, where, files=None):
+    """Print a warning for each way in which held-out faces are also in training. digests: from look_at; files: those of
+    the faces, to name them.
+    """
     def warn(found, remedy):
         print(f"warning: {where}: {found}: scores will be too good; {remedy}")
     people = [np.unique(identities[(split == part) & (identities >= 0)]) for part in range(len(SPLITS))]
@@ -42,7 +44,7 @@ def warn_of_leaks(images, digests, identities, split, where):
     copies = np.flatnonzero((split == 0) & np.isin(digests, digests[split > 0]))
     if len(copies):
         warn(f"{len(copies)} training faces are byte-identical to held-out ones",
-             f"remove them: rows {first_few(copies)}")
+             f"remove them: {first_few([files[row] for row in copies]) if files else f'rows {first_few(copies)}'}")
     training, held_out = np.flatnonzero(split == 0), np.flatnonzero(split == 2)
     held_out = held_out[~np.isin(digests[held_out], digests[training])]
     training, held_out = evenly_spaced(training, TRAINING), evenly_spaced(held_out, HELD_OUT)

@@ -25,13 +25,17 @@ LARGEST = 1e8           # of a coordinate or distance: batchwise sums its fourth
 TOO_LARGE = "divide all by the same number: powers of these overflow float32"
 
 
+AS_THEY_STAND = "it is not compared with the faces, and the rows are taken as they stand"
+
+
 class Table(NamedTuple):
     """What a file holds. array: of numpy, memory-mapped or not, or sparse of scipy; kind: one of KINDS or None, where
-    the file does not say; taken: what was taken of it, for a message.
+    the file does not say; taken: what was taken of it, for a message; names: the texts in its index column, else None.
     """
     array: Any
     kind: str | None = None
     taken: str = ""
+    names: list | None = None
 
 
 def read(path, kind, count):
@@ -136,10 +140,10 @@ def _read_csv(path, kind, count):
     if index:
         array = array[:, 1:]
     left_out = " and ".join(name for name, there in (("header", header), ("index column", index)) if there)
-    if index and (None in numbers or numbers != sorted(numbers)):
-        print(f"warning: METRIC={path}: its index column is {'text' if None in numbers else 'not in order'}: it is not "
-              "compared with the faces, and the rows are taken as they stand")
-    return Table(array, None, f"without its {left_out}" if left_out else "")
+    named = index and None in numbers
+    if index and not named and numbers != sorted(numbers):
+        print(f"warning: METRIC={path}: its index column is not in order: {AS_THEY_STAND}")
+    return Table(array, None, f"without its {left_out}" if left_out else "", firsts if named else None)
 
 
 def _number(cell):
@@ -181,6 +185,30 @@ EXPECTED = {".npy": "an array of numpy.save", ".npz": "an array of numpy.savez o
 
 
 # --- checks
+
+def by_files(table, faces, path):
+    """The Table with its rows, and the columns of distances, in the order of the faces, where its index column has the
+    names of their files: paths in the folder, or these without the folders if each is there once.
+
+    Raises UserError where some of the files are missing there.
+    """
+    if table.names is None:
+        return table
+    row_of = {name: row for row, name in enumerate(table.names)}
+    files = faces.files or ()
+    if not set(files) & set(row_of):
+        files = [file.rpartition("/")[2] for file in files]
+    if not set(files) & set(row_of) or len(set(files)) < len(files) or len(row_of) < len(table.names):
+        print(f"warning: METRIC={path}: its index column is text: {AS_THEY_STAND}")
+        return table
+    missing = [file for file in files if file not in row_of]
+    if missing:
+        raise UserError(path, "a row for each face, by the name of its file", f"none for {first_few(missing)}",
+                        "add them, or move these pictures away")
+    rows, array = [row_of[file] for file in files], table.array
+    array = array[np.ix_(rows, rows)] if array.shape[0] == array.shape[1] and table.kind != "points" else array[rows]
+    return table._replace(array=array, taken=f"{table.taken}, whose names of files tell the faces")
+
 
 def check_shape(table, faces, kind, path):
     """Raise UserError unless the array is one of real numbers, (N, k) or (N, N), with a row for each face."""

@@ -224,7 +224,7 @@ def _load_any(name, faces, device, norm, kind):
 
 def _load_file(path, faces, device, norm, kind):
     """Points, Matrix or SparseMatrix of a file, checked; says which."""
-    table = metric_files.read(path, kind, len(faces))
+    table = metric_files.by_files(metric_files.read(path, kind, len(faces)), faces, path)
     array, kind = table.array, kind or table.kind
     metric_files.check_shape(table, faces, kind, path)
     square = array.shape == (len(faces), len(faces))

@@ -7,7 +7,7 @@ from PIL import Image
 
 from data import folder
 from conftest import EXPRESSIONS
-from data.faces import class_name
+from data.faces import class_name, without_classes
 from data.pixels import square, squares
 from layouts import NAMES, loaded, write_folder
 
@@ -196,6 +196,19 @@ def test_the_orientation_of_a_camera_is_honoured(images, tmp_path):
     exif[0x0112] = 6                                            # to be turned clockwise by a quarter
     pixels, _ = read_one(tmp_path, Image.fromarray(images[0]), exif=exif)
     assert np.array_equal(pixels, np.rot90(images[0], -1))
+
+
+def test_faces_know_their_files_whatever_is_left_out(images, tmp_path, capsys):
+    images[3], images[60] = 0, images[5]
+    write_folder(tmp_path, images)
+    (tmp_path / "train" / NAMES[0] / "000.fake.jpg").write_bytes(b"not an image")
+    faces = loaded(folder, tmp_path, 16)
+    for image, file in zip(faces.images, faces.files, strict=True):
+        assert (np.asarray(Image.open(tmp_path / file)) == image).all()
+    assert len(faces) == 69 and f"remove them: train/{NAMES[5]}/005.png\n" in capsys.readouterr().out
+    few = without_classes(faces, "sad")
+    assert few.files == tuple(file for file in faces.files if f"/{NAMES[4]}/" not in file)
+    assert len(few) == len(few.files) < 69
 
 
 def test_files_and_arrays_are_resized_alike(images, tmp_path):

@@ -1,5 +1,6 @@
 """metric_vae/metric_files.py: each kind of file, what is taken of it, and what is refused."""
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -115,6 +116,29 @@ def test_a_column_that_numbers_or_names_the_rows_is_left_out(small_faces, points
     assert np.array_equal(load_metric(path, small_faces, CPU)(ROWS).points, points[ROWS])
     printed = capsys.readouterr().out
     assert f"its index column is {warned}" in printed if warned else "warning" not in printed
+
+
+@pytest.mark.parametrize("name", [lambda file: file, lambda file: file.rpartition("/")[2]])
+def test_names_of_files_tell_which_row_is_which_face(small_faces, points, tmp_path, capsys, user_error, name):
+    faces = replace(small_faces, files=tuple(f"train/{i % 7}/{i}.jpg" for i in range(70)))
+    order = np.random.default_rng(0).permutation(70)
+    rows = [f"{name(faces.files[i])}," + ",".join(map(str, points[i])) for i in order]
+    path = write(tmp_path / "p.csv", ["file,x,y,z", "unreadable.jpg,9,9,9", *rows])
+    assert np.array_equal(load_metric(path, faces, CPU)(ROWS).points, points[ROWS])
+    assert "whose names of files tell the faces" in capsys.readouterr().out
+    far = np.linalg.norm(points[:, None] - points, axis=2)
+    lines = [f"{name(faces.files[i])}," + ",".join(map(str, far[i][order])) for i in order]
+    distances = load_metric(write(tmp_path / "d.csv", lines), faces, CPU)(ROWS).distances
+    assert distances.numpy() == pytest.approx(far[ROWS][:, ROWS], rel=1e-5)
+    user_error(lambda: load_metric(write(tmp_path / "few.csv", ["file,x,y,z", *rows[1:]]), faces, CPU),
+               "none for", name(faces.files[order[0]]))
+
+
+def test_names_that_are_not_unique_are_not_compared(small_faces, points, tmp_path, capsys):
+    faces = replace(small_faces, files=tuple(f"{i}/face.jpg" for i in range(70)))
+    rows = ["face.jpg," + ",".join(map(str, point)) for point in points]
+    assert np.array_equal(load_metric(write(tmp_path / "p.csv", rows), faces, CPU)(ROWS).points, points[ROWS])
+    assert "its index column is text: it is not compared" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("head, first", [("n,x,y,z", lambda i: i / 2), ("n,x,y,z", lambda i: i // 2),

@@ -340,7 +340,8 @@ def test_no_dist_reg_is_trained_where_the_code_of_a_users_network_has_changed(ho
     code = ("from torch import nn\nfrom metric_vae.model import VAE\n\n\n"
             "def own(size, z_dim, metric_dims, channels):\n"
             "    encoder = nn.Sequential(nn.Flatten(), nn.Linear(256, 2 * z_dim))\n"
-            "    return VAE(encoder, nn.Sequential(nn.Linear(z_dim, 256), nn.Unflatten(1, (1, 16, 16))), metric_dims)\n")
+            "    return VAE(encoder, nn.Sequential(nn.Linear(z_dim, 256), nn.Unflatten(1, (1, 16, 16))), "
+            "metric_dims)\n")
     arguments = ["DATA=faces.npz", *QUICK, "vae.ARCHITECTURE=nets.py:own"]
     (home / "nets.py").write_text(code)
     assert run.main(arguments) == home / "experiments" / "0"
