@@ -215,9 +215,10 @@ class OtherRun:
 
 
 def code_of(settings):
-    """The fingerprint of the code that trains the VAEs, the file of an ARCHITECTURE of the user's too."""
+    """The fingerprint of the code that trains the VAEs; of an ARCHITECTURE of the user's, that in its folder, too."""
     architecture = settings["vae"].ARCHITECTURE
-    return storage.code_fingerprint(*([architecture.rpartition(":")[0]] if is_plugin(architecture) else []))
+    own = sorted(Path(architecture.rpartition(":")[0]).parent.glob("*.py")) if is_plugin(architecture) else []
+    return storage.code_fingerprint(*own)
 
 
 def what_matters(settings, device, precision):

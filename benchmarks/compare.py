@@ -189,8 +189,11 @@ def differing(runs):
 
 
 def numbers_in(text):
-    """The numbers in the text of a setting."""
-    return [float(number) for number in re.findall(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?", text)]
+    """The numbers that the text of a setting consists of, as in "1 to 5"; none where it has anything else."""
+    try:
+        return [float(number) for number in text.split(" to ")]
+    except ValueError:
+        return []
 
 
 def columns_of(runs, differ):
@@ -199,7 +202,7 @@ def columns_of(runs, differ):
     """
     found = {}
     for run in runs:
-        found.setdefault(tuple(run.settings.get(name, "") for name in differ), []).append(run)
+        found.setdefault(tuple(run.settings.get(name, "unknown") for name in differ), []).append(run)
     columns = []
     for values, of_column in sorted(found.items(), key=lambda item: numbers_in(item[0][0]) if len(differ) == 1 else []):
         label = ", ".join(f"{name.rpartition('.')[2]}={value}" for name, value in zip(differ, values))

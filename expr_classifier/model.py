@@ -2,6 +2,8 @@
 
 In: faces (B, C, H, W) in 0..1. Out: the last layer (B, classes), one value per class before the softmax.
 """
+from functools import partial
+
 import torch
 from torch import nn
 
@@ -124,12 +126,15 @@ def find_architecture(name):
 
 
 def build_classifier(architecture, size, classes, channels):
-    """The Classifier, untrained, of an ARCHITECTURE.
+    """The Classifier, untrained, of an ARCHITECTURE."""
+    return find_architecture(architecture)(size, classes, channels)
 
-    Raises UserError where a network of the user's own fails, or has other outputs than a Classifier of this size.
+
+def tried_classifier(architecture, size, classes, channels):
+    """As build_classifier, but a network of the user's own is tried. Raises UserError where it fails, or has other
+    outputs than a Classifier of this size.
     """
-    function = find_architecture(architecture)
-    build = lambda: function(size, classes, channels)
+    build = partial(build_classifier, architecture, size, classes, channels)
     if not is_plugin(architecture):
         return build()
     outputs = lambda model: dict(last=model.layers(torch.zeros(4, channels, size, size))["last"])

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from data.batches import Images, batches, join
-from expr_classifier.model import LAYERS, build_classifier, find_architecture
+from expr_classifier.model import LAYERS, build_classifier, find_architecture, tried_classifier
 from training import checkpoints, storage
 from training.devices import autocast, layout
 from training.distributed import add_up, add_up_gradients, average_buffers, gather, own_part
@@ -61,7 +61,7 @@ def untrained_classes(faces):
 
 def build(settings, faces):
     """The classifier, untrained, that these settings describe for these faces."""
-    return build_classifier(settings.ARCHITECTURE, faces.size, len(faces.classes), faces.channels)
+    return tried_classifier(settings.ARCHITECTURE, faces.size, len(faces.classes), faces.channels)
 
 
 def check_faces(settings, faces, constant=None):

@@ -5,6 +5,7 @@ In: a path. Out: a Table, whose numbers are not checked; then the checks, which 
 """
 import csv
 import pickle
+from collections import Counter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -186,27 +187,34 @@ EXPECTED = {".npy": "an array of numpy.save", ".npz": "an array of numpy.savez o
 
 # --- checks
 
-def by_files(table, faces, path):
+def by_files(table, faces, kind, path):
     """The Table with its rows, and the columns of distances, in the order of the faces, where its index column has the
-    names of their files: paths in the folder, or these without the folders if each is there once.
+    names of their files: paths in the folder, or these without the folders, or without their endings, too, as far as
+    these tell the faces apart. kind: METRIC_KIND.
 
-    Raises UserError where some of the files are missing there.
+    Raises UserError where some of the files are missing there, or are there more than once.
     """
     if table.names is None:
         return table
-    row_of = {name: row for row, name in enumerate(table.names)}
-    files = faces.files or ()
-    if not set(files) & set(row_of):
-        files = [file.rpartition("/")[2] for file in files]
-    if not set(files) & set(row_of) or len(set(files)) < len(files) or len(row_of) < len(table.names):
-        print(f"warning: METRIC={path}: its index column is text: {AS_THEY_STAND}")
+    short = (lambda name: name, lambda name: name.rpartition("/")[2],
+             lambda name: name.rpartition("/")[2].rpartition(".")[0] or name.rpartition("/")[2])
+    for key in short:
+        files = [key(file) for file in faces.files or ()]
+        names = [key(name.replace("\\", "/")) for name in table.names]
+        if len(set(files)) == len(files) and set(files) & set(names):
+            break
+    else:
+        none = f", none of a file of {faces.name}, e.g. {faces.files[0]}" if faces.files else ""
+        print(f"warning: METRIC={path}: its index column is text{none}: {AS_THEY_STAND}")
         return table
-    missing = [file for file in files if file not in row_of]
-    if missing:
-        raise UserError(path, "a row for each face, by the name of its file", f"none for {first_few(missing)}",
-                        "add them, or move these pictures away")
+    counts = Counter(names)
+    bad = [file for file in files if counts[file] != 1]
+    if bad:
+        raise UserError(path, "one row for each face, by the name of its file",
+                        f"{counts[bad[0]]} for {bad[0]}, and as wrong for {len(bad) - 1} others", "correct these rows")
+    row_of = {name: row for row, name in enumerate(names)}
     rows, array = [row_of[file] for file in files], table.array
-    array = array[np.ix_(rows, rows)] if array.shape[0] == array.shape[1] and table.kind != "points" else array[rows]
+    array = array[np.ix_(rows, rows)] if array.shape[0] == array.shape[1] and kind != "points" else array[rows]
     return table._replace(array=array, taken=f"{table.taken}, whose names of files tell the faces")
 
 
@@ -256,12 +264,22 @@ def check_points(array, path):
 
 
 def check_distances(array, path):
-    """Raise UserError where an array (N, N) cannot be distances; of a large one a sample of rows is looked at."""
+    """Raise UserError where an array (N, N) cannot be distances; of a large one a sample of rows is looked at. Returns
+    the largest.
+    """
     rows = np.arange(len(array))
     if len(array) > CHECKED:                                    # a large file is never read whole
         rows = np.sort(np.random.default_rng(0).choice(len(array), SAMPLE, replace=False))
-    block = np.stack([array[row][rows] for row in rows]).astype(float)
-    tolerance = ROUNDING * np.abs(block[np.isfinite(block)]).max(initial=0)
+    return check_block(np.stack([array[row][rows] for row in rows]), rows, path)
+
+
+def check_block(block, rows, path, largest=0.0):
+    """Raise UserError where a block (n, n), these rows and columns of a matrix, cannot be distances. largest: that of
+    the blocks before, for the tolerance; returns it with those of this block.
+    """
+    block = block.astype(float)
+    largest = max(largest, np.abs(block[np.isfinite(block)]).max(initial=0))
+    tolerance = ROUNDING * largest
     points = "; or if they are points, METRIC_KIND=points"
     one_triangle = not np.triu(block, 1).any() or not np.tril(block, -1).any()
     with np.errstate(invalid="ignore"):                         # inf - inf
@@ -275,6 +293,7 @@ def check_distances(array, path):
         if bad.any():
             i, j = np.argwhere(bad)[0]
             raise UserError(path, expected, f"{block[i, j]} in row {rows[i]}, column {rows[j]}", remedy + points)
+    return largest
 
 
 def check_sparse(matrix, faces, path):

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from data.batches import Images
 from metric_vae import metric_files
-from metric_vae.metric_files import KINDS, LARGEST, ROUNDING, TOO_LARGE
+from metric_vae.metric_files import KINDS, LARGEST, TOO_LARGE
 from metric_vae.metric_functions import load_user_function
 from metric_vae.regularizers import pairwise_distances
 from training.errors import UserError, check_choice
@@ -110,8 +110,8 @@ class Matrix(Metric):
     """d = a given matrix (N, N), memory-mapped or not, read by the rows of a batch."""
     has_points = False
 
-    def __init__(self, array, device="cpu", path="METRIC"):
-        self.array, self.device, self.path = array, device, path
+    def __init__(self, array, device="cpu", path="METRIC", largest=0.0):
+        self.array, self.device, self.path, self.largest = array, device, path, largest
 
     def __call__(self, rows, x=None):
         rows = rows.cpu().numpy()
@@ -119,12 +119,7 @@ class Matrix(Metric):
         block = np.empty((len(rows), len(rows)), np.float32)
         for place in order:
             block[place] = self.array[rows[place]][rows]
-        largest = np.abs(block).max()                           # NaN where there is one
-        tolerance = ROUNDING * largest
-        if not (largest <= LARGEST and (block >= -tolerance).all() and (block.diagonal() <= tolerance).all()
-                and (np.abs(block - block.T) <= tolerance).all()):
-            raise UserError(self.path, f"symmetric distances of at least 0 and at most {LARGEST:g}, 0 on the diagonal",
-                            f"others in rows and columns {rows.tolist()}", "correct them")
+        self.largest = metric_files.check_block(block, rows, self.path, self.largest)
         return Given(torch.from_numpy(block.clip(0)).to(self.device))
 
 
@@ -186,8 +181,7 @@ def load_metric(name, faces, device, norm=2.0, kind=None):
     check_norm(norm)
     metric = _load_any(name, faces, device, norm, kind)
     if norm != 2 and isinstance(metric, (Matrix, SparseMatrix, PairFunction)):
-        raise UserError(f"METRIC_NORM={norm}", "METRIC_NORM=2.0, since METRIC gives distances, not points",
-                        f"METRIC={name}", "leave METRIC_NORM out")
+        print(f"warning: METRIC_NORM={norm} has no effect: METRIC={name} gives distances, not points")
     if isinstance(metric, SparseMatrix):                        # of which a sample may have no distance
         return metric
     if norm == "cosine" and isinstance(metric, Points) and not (metric.array != 0).any(1).all():
@@ -224,7 +218,7 @@ def _load_any(name, faces, device, norm, kind):
 
 def _load_file(path, faces, device, norm, kind):
     """Points, Matrix or SparseMatrix of a file, checked; says which."""
-    table = metric_files.by_files(metric_files.read(path, kind, len(faces)), faces, path)
+    table = metric_files.by_files(metric_files.read(path, kind, len(faces)), faces, kind, path)
     array, kind = table.array, kind or table.kind
     metric_files.check_shape(table, faces, kind, path)
     square = array.shape == (len(faces), len(faces))
@@ -238,8 +232,7 @@ def _load_file(path, faces, device, norm, kind):
         remarks.append(f"of {100 * share:.3g} % of the pairs of training faces, the others are left out")
         metric = SparseMatrix(array, device)
     elif square and kind != "points":
-        metric_files.check_distances(array, path)
-        metric = Matrix(array, device, path)
+        metric = Matrix(array, device, path, metric_files.check_distances(array, path))
     else:
         metric_files.check_points(array, path)
         mapped = isinstance(array, np.memmap) and array.nbytes > IN_MEMORY

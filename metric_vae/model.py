@@ -1,4 +1,6 @@
 """The VAE: q(z|x) = N(mu, sigma^2) and a decoder, for faces (B, C, H, W) in 0..1 with H a multiple of 8, C = 1 or 3."""
+from functools import partial
+
 import torch
 from torch import nn
 from torch.func import functional_call
@@ -55,7 +57,7 @@ class VAE(nn.Module):
         """As decode, but gradients reach only z, and the weights by which its metric part enters the decoder, if that
         begins with a linear layer.
         """
-        if type(self.decoder) is not nn.Sequential or not isinstance(self.decoder[0], nn.Linear):
+        if type(self.decoder) is not nn.Sequential or type(self.decoder[0]) is not nn.Linear:
             return self._face(fixed(self.decoder, z))
         first, others, dims = self.decoder[0], self.decoder[1:], self.metric_dims or z.shape[1]
         of_part = functional.linear(z[:, :dims], first.weight[:, :dims])
@@ -225,12 +227,16 @@ def find_architecture(name):
 
 
 def build_vae(architecture, size, z_dim, metric_dims, channels, sees_light=False):
-    """The VAE, untrained, of an ARCHITECTURE; sees_light: see light, which alone has it.
+    """The VAE, untrained, of an ARCHITECTURE; sees_light: see light, which alone has it."""
+    more = {"sees_light": True} if sees_light else {}
+    return find_architecture(architecture)(size, z_dim, metric_dims, channels, **more)
 
-    Raises UserError where a network of the user's own fails, or has other outputs than a VAE of this size.
+
+def tried_vae(architecture, size, z_dim, metric_dims, channels, sees_light=False):
+    """As build_vae, but a VAE of the user's own is tried. Raises UserError where it fails, or has other outputs than a
+    VAE of this size.
     """
-    function, more = find_architecture(architecture), {"sees_light": True} if sees_light else {}
-    build = lambda: function(size, z_dim, metric_dims, channels, **more)
+    build = partial(build_vae, architecture, size, z_dim, metric_dims, channels, sees_light)
     if not is_plugin(architecture):
         return build()
     latents, faces = (4, z_dim), (4, channels, size, size)

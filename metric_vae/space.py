@@ -25,6 +25,8 @@ from training.devices import choose_device
 from training.errors import UserError, check_choice
 from training.settings import restored
 
+CHANNELS = (1, 3, 4)    # of a picture: axes of these lengths are not numbers of pictures
+
 
 class Nearest(NamedTuple):
     """Faces of the data near a picture, nearest first: rows int64 (count,), pictures uint8 (count, H, W), distances."""
@@ -86,7 +88,7 @@ class Space:
     def decode(self, z):
         """The pictures of latents (n, Z), or of one (Z,)."""
         z, dims = np.asarray(z, np.float32), self.summary.class_means.shape[1]
-        if z.shape[-1:] != (dims,):
+        if z.shape[-1:] != (dims,) or z.ndim > 2:
             raise UserError("z", f"latents (n, {dims})", f"shape {z.shape}", "take them from encode")
         x = decode(self.vae, np.atleast_2d(z), self.device).clip(0, 1)
         return x[0] if z.ndim == 1 else x
@@ -100,8 +102,6 @@ class Space:
         to: name of a class; own: that of the pictures (one name, or one each), None: what classify() says. part: which
         dimensions of z move, "metric": those that keep the metric, "rest" or "both".
         """
-        check_choice("part", part, ("metric", "rest", "both"))
-
         def edited(x):
             names = [own] * len(x) if own is None or isinstance(own, str) else list(own)
             if own is None:
@@ -142,8 +142,8 @@ class Space:
         """
         part, z = metric_part(self.vae, self.model), self.encode(picture)
         if z.ndim > 1 or count < 1:
-            raise UserError("nearest", "one picture, and a count of at least 1", f"{len(z)} and {count}",
-                            "call it for each picture")
+            raise UserError("nearest", "one picture, and a count of at least 1",
+                            f"{1 if z.ndim == 1 else len(z)} and {count}", "call it for each picture")
         distances = np.linalg.norm(self._mu_of_faces[:, part] - z[part], axis=1)
         rows = np.argsort(distances, kind="stable")[:count]
         return Nearest(rows, self.faces.images[rows], self.summary.scale * distances[rows])
@@ -200,14 +200,25 @@ class Space:
 
     def _each(self, pictures, function):
         """function of pictures as float arrays, of several, or of one as its only result."""
-        several = isinstance(pictures, (list, tuple))
-        if isinstance(pictures, np.ndarray) or torch.is_tensor(pictures):
-            several = pictures.ndim == 4 or pictures.ndim == 3 and pictures.shape[2] not in (1, 3, 4)
+        if torch.is_tensor(pictures):
+            pictures = pictures.numpy(force=True)
+        stack = isinstance(pictures, np.ndarray) and pictures.dtype != object and (
+            pictures.ndim == 4 or pictures.ndim == 3 and pictures.shape[2] not in CHANNELS
+            and not (self.channels == 3 and pictures.shape[0] in CHANNELS))
+        several = stack or not isinstance(pictures, (str, Path, Image.Image, np.ndarray))
+        pictures = pictures if stack or not several else list(pictures)
         if several and not len(pictures):
             raise UserError("pictures", "at least one picture", "none", "give one")
-        x = np.stack([self._read(picture) for picture in (pictures if several else [pictures])]) / np.float32(255)
-        result = function(x)
+        if stack:                                               # their values are scaled by the largest of all
+            x = self._in_colour(squares(pictures, self.size, "pictures", self.channels == 3), 3)
+        else:
+            x = np.stack([self._read(picture) for picture in (pictures if several else [pictures])])
+        result = function(x / np.float32(255))
         return result if several else result[0]
+
+    def _in_colour(self, x, dims):
+        """Grey pictures, of so many axes, with three channels in a run in colour."""
+        return np.repeat(x[..., None], 3, -1) if self.channels == 3 and x.ndim == dims else x
 
     def _read(self, picture):
         """uint8 (H, W) or (H, W, 3) of one picture."""
@@ -222,7 +233,7 @@ class Space:
             x = square(picture, self.size, colour)[0]
         else:
             x = squares(np.asarray(picture)[None], self.size, "picture", colour)[0]
-        return np.repeat(x[..., None], 3, -1) if colour and x.ndim == 2 else x
+        return self._in_colour(x, 2)
 
     def _mu(self, x):
         with torch.no_grad():

@@ -11,7 +11,7 @@ import torch
 from data.batches import Images, batches, evenly_spaced
 from metric_vae.loss import Loss, Pairs, Terms
 from metric_vae.metrics import check_kind, check_norm
-from metric_vae.model import build_vae, find_architecture
+from metric_vae.model import find_architecture, tried_vae
 from metric_vae.regularizers import REGULARIZERS
 from metric_vae.trained import summarize
 from training import checkpoints, storage
@@ -93,7 +93,7 @@ def sees_light(name, settings):
 
 def build(settings, faces, light=False):
     """The VAE, untrained, that these settings describe for these faces; light: see sees_light."""
-    return build_vae(settings.ARCHITECTURE, faces.size, settings.Z_DIM, settings.METRIC_DIMS, faces.channels, light)
+    return tried_vae(settings.ARCHITECTURE, faces.size, settings.Z_DIM, settings.METRIC_DIMS, faces.channels, light)
 
 
 def check_faces(settings, faces, metric, constant=None):

@@ -15,7 +15,7 @@ from metric_vae.model import build_vae
 from metric_vae.statistics import best_scale, class_means, euclidean, stratified_rows
 from training import checkpoints, storage
 from training.distributed import PROCESS, of_first_process, own_part
-from training.errors import UserError
+from training.errors import UserError, check_choice
 
 FACES = 20_000          # that the density is fitted to, at most
 PAIRED = 600            # faces whose pairs give the scale, at most
@@ -59,6 +59,7 @@ def metric_part(vae, name):
 def edit_dims(vae, name, part="metric"):
     """The dimensions of z that edits move, as a slice: "metric": those of metric_part, "rest": the others, "both": all.
     """
+    check_choice("part", part, ("metric", "rest", "both"))
     k = metric_part(vae, name).stop
     return {"metric": slice(k), "rest": slice(k, None) if k else slice(None), "both": slice(None)}[part]
 

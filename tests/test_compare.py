@@ -47,6 +47,7 @@ def test_columns_stand_in_the_order_of_the_setting_that_differs_and_are_joined_o
         make_run(number, beta)
     compare.main(["RUNS=all"])
     assert "| Settings that differ | run 1 | run 2 | run 0 |" in capsys.readouterr().out and joined == [True]
+    assert compare.numbers_in("0 to 5e-3") == [0, .005] and not compare.numbers_in("/data/exp3/a.npy")
     make_run(3, 5.0, settings=dict(JUDGE_STEPS=9)), make_run(4, 7.0, settings=dict(JUDGE_STEPS=8))
     compare.main(["RUNS=3,4"])
     assert joined == [True, False] and "| `experiments.JUDGE_STEPS` | 9 | 8 |" in capsys.readouterr().out

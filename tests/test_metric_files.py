@@ -118,9 +118,10 @@ def test_a_column_that_numbers_or_names_the_rows_is_left_out(small_faces, points
     assert f"its index column is {warned}" in printed if warned else "warning" not in printed
 
 
-@pytest.mark.parametrize("name", [lambda file: file, lambda file: file.rpartition("/")[2]])
+@pytest.mark.parametrize("name", [lambda file: file, lambda file: file.rpartition("/")[2],
+                                  lambda file: "data\\" + file.replace("/", "\\"), lambda file: file[8:-4]])
 def test_names_of_files_tell_which_row_is_which_face(small_faces, points, tmp_path, capsys, user_error, name):
-    faces = replace(small_faces, files=tuple(f"train/{i % 7}/{i}.jpg" for i in range(70)))
+    faces = replace(small_faces, files=tuple(f"train/{i % 7}/f{i}.jpg" for i in range(70)))
     order = np.random.default_rng(0).permutation(70)
     rows = [f"{name(faces.files[i])}," + ",".join(map(str, points[i])) for i in order]
     path = write(tmp_path / "p.csv", ["file,x,y,z", "unreadable.jpg,9,9,9", *rows])
@@ -130,15 +131,25 @@ def test_names_of_files_tell_which_row_is_which_face(small_faces, points, tmp_pa
     lines = [f"{name(faces.files[i])}," + ",".join(map(str, far[i][order])) for i in order]
     distances = load_metric(write(tmp_path / "d.csv", lines), faces, CPU)(ROWS).distances
     assert distances.numpy() == pytest.approx(far[ROWS][:, ROWS], rel=1e-5)
-    user_error(lambda: load_metric(write(tmp_path / "few.csv", ["file,x,y,z", *rows[1:]]), faces, CPU),
-               "none for", name(faces.files[order[0]]))
+    wanted = f"f{order[0]}"
+    for number, other in enumerate((rows[1:], [rows[0], *rows])):
+        path = write(tmp_path / f"few{number}.csv", ["file,x,y,z", *other])
+        user_error(lambda: load_metric(path, faces, CPU), f"{2 * number} for", wanted)
+
+
+def test_extra_rows_of_square_points_are_no_distances(small_faces, tmp_path):
+    faces = replace(small_faces, files=tuple(f"{i}.jpg" for i in range(70)))
+    values = np.random.default_rng(0).normal(size=(71, 71)).astype(np.float32)
+    lines = [f"{i}.jpg," + ",".join(map(str, row)) for i, row in enumerate(values)]
+    metric = load_metric(write(tmp_path / "p.csv", lines), faces, CPU, kind="points")
+    assert np.array_equal(metric(ROWS).points, values[ROWS])
 
 
 def test_names_that_are_not_unique_are_not_compared(small_faces, points, tmp_path, capsys):
     faces = replace(small_faces, files=tuple(f"{i}/face.jpg" for i in range(70)))
     rows = ["face.jpg," + ",".join(map(str, point)) for point in points]
     assert np.array_equal(load_metric(write(tmp_path / "p.csv", rows), faces, CPU)(ROWS).points, points[ROWS])
-    assert "its index column is text: it is not compared" in capsys.readouterr().out
+    assert "none of a file of small, e.g. 0/face.jpg: it is not compared" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("head, first", [("n,x,y,z", lambda i: i / 2), ("n,x,y,z", lambda i: i // 2),

@@ -76,11 +76,19 @@ def test_a_bad_entry_that_the_sample_missed_is_refused_as_it_is_read(small_faces
     for entry in (-1, np.nan, 1e10):
         matrix = slow_distances(points, lambda a, b: np.linalg.norm(a - b))
         matrix[3, 4] = matrix[4, 3] = entry
-        user_error(lambda: Matrix(matrix)(torch.tensor([3, 4])), "at least 0")
-    for entry in ((3, 4), (3, 3)):                              # one triangle only, and the diagonal
+        user_error(lambda: Matrix(matrix)(torch.tensor([3, 4])), "row 3, column 4")
+    for i, j in ((3, 4), (3, 3)):                               # one triangle only, and the diagonal
         matrix = slow_distances(points, lambda a, b: np.linalg.norm(a - b))
-        matrix[entry] = 7
-        user_error(lambda: Matrix(matrix)(torch.tensor([4, 3])), "symmetric", "0 on the diagonal", "[4, 3]")
+        matrix[i, j] = 7
+        user_error(lambda: Matrix(matrix)(torch.tensor([4, 3])), "symmetric" if i != j else "diagonal")
+
+
+def test_a_matrix_that_is_accepted_is_accepted_in_every_batch(small_faces, tmp_path, points):
+    matrix = slow_distances(points, lambda a, b: np.linalg.norm(a - b))
+    matrix[0, 1:] = matrix[1:, 0] = 1000                        # tolerances are shares of the largest distance of all
+    matrix[3, 4] += .05
+    metric = load_metric(save(tmp_path / "d.npy", matrix), small_faces, CPU)
+    assert metric.distances(torch.tensor([3, 4])).shape == (2, 2)
 
 
 def test_points_without_a_direction_are_refused_by_the_cosine(small_faces, tmp_path, user_error, points):
@@ -89,9 +97,10 @@ def test_points_without_a_direction_are_refused_by_the_cosine(small_faces, tmp_p
     user_error(lambda: load_metric(save(tmp_path / "p.npy", points), small_faces, CPU, "cosine"), "row of zeros")
 
 
-def test_a_norm_of_distances_is_refused(small_faces, tmp_path, user_error, points):
+def test_a_norm_of_distances_has_no_effect_and_that_is_said(small_faces, tmp_path, capsys, points):
     path = save(tmp_path / "d.npy", slow_distances(points, lambda a, b: np.linalg.norm(a - b)))
-    user_error(lambda: load_metric(path, small_faces, CPU, "cosine"), "METRIC_NORM=cosine", "gives distances")
+    plain, cosine = (load_metric(path, small_faces, CPU, norm)(ROWS).distances for norm in (2.0, "cosine"))
+    assert torch.equal(plain, cosine) and "METRIC_NORM=cosine has no effect" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("norm", [0.5, "euclid"])

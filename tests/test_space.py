@@ -64,14 +64,19 @@ def test_an_array_of_pictures_is_several_pictures(space, images):
     for array in (images[:3], images[:3, :, :, None].repeat(3, -1), torch.from_numpy(images[:3])):
         assert space.encode(array) == pytest.approx(expected)
     assert space.encode(images[:2]).shape == (2, 8) and space.encode(images[0]).shape == (8,)
+    assert space.encode(image for image in images[:3]) == pytest.approx(expected)
+    dark = np.stack([images[0], images[1] // 16]).astype(np.uint16) * 256
+    assert space.pictures(dark)[1].max() < .1                   # one scale for all of them
 
 
 @pytest.mark.parametrize("call, words", [
     (lambda s, x: s.encode([]), "at least one picture"), (lambda s, x: s.decode(np.zeros((2, 64))), "latents (n, 8)"),
     (lambda s, x: s.edit(x[0], "sad", part="all"), "metric, rest, both"),
+    (lambda s, x: s.interpolate(x[0], x[1], part="all"), "metric, rest, both"),
+    (lambda s, x: s.decode(np.zeros((2, 2, 8))), "latents (n, 8)"),
     (lambda s, x: s.edit(x[:2], "sad", own=["happy"]), "one a picture"),
     (lambda s, x: s.distances(x[0]), "several pictures"), (lambda s, x: s.distances("me.png"), "me.png"),
-    (lambda s, x: s.nearest(x[:2]), "one picture"), (lambda s, x: s.nearest(x[0], -1), "at least 1"),
+    (lambda s, x: s.nearest(x[:2]), "one picture"), (lambda s, x: s.nearest(x[0], -1), "1 and -1"),
     (lambda s, x: load("99999"), "99999")])
 def test_wrong_arguments_get_a_clear_error(space, images, user_error, call, words):
     user_error(lambda: call(space, images), words)

@@ -31,8 +31,8 @@ def load_function(name, where, expected):
     folder = str(path.resolve().parent)
     sys.path.insert(0, folder)
     try:
-        with torch.random.fork_rng():                           # networks start from the same weights in any process
-            torch.manual_seed(0)
+        with torch.random.fork_rng(devices=[]):                 # networks start from the same weights in any process
+            torch.default_generator.manual_seed(0)
             spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:                    # whatever the file does as it is imported
         remedy = 'put what ends the program below if __name__ == "__main__":' if isinstance(error, SystemExit) else \
@@ -57,15 +57,13 @@ def choose(name, known, where, expected):
 
 
 def what_failed(error):
-    """The type and the first line of the message of what the user's code raised, and the line of code; the line is the
-    last one outside of libraries.
-    """
+    """The type and the first line of the message of what the user's code raised, and the last line of that code."""
     text = described(error)
     if isinstance(error, SyntaxError):                          # which says itself where it is
         return text
-    frames = traceback.extract_tb(error.__traceback__)
-    last = [frame for frame in frames if "site-packages" not in frame.filename][-1]
-    return f"{text} ({last.filename}, line {last.lineno})"
+    files = {module.__file__ for name, module in list(sys.modules.items()) if name.startswith("file ")}    # see above
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
+    return f"{text} ({frames[-1].filename}, line {frames[-1].lineno})" if frames else text
 
 
 def tried(name, build, kind, outputs, shapes, remedy):

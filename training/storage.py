@@ -115,7 +115,7 @@ def is_running(process):
     """Whether there is a process of this number on this machine; not on Windows, where asking may end it."""
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:                                     # of another user
         pass
