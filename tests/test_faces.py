@@ -13,7 +13,8 @@ from data import faces as module, leaks
 from data.faces import EXPRESSIONS, Faces, checked, named_labels, summary, without_classes
 from data.figures import contact_sheet
 from data.sources import load
-from layouts import memory_mapped
+from conftest import draw_small_images
+from layouts import memory_mapped, write_folder
 from training import errors
 from training.errors import UserError
 
@@ -214,8 +215,15 @@ def test_the_check_prints_the_summary_and_draws_the_faces(small_faces, tmp_path,
     assert Image.open(tmp_path / "contact_sheet.png").size[0] > 480
 
 
+def test_the_check_takes_the_size_and_the_names_that_run_has(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(command, "FOLDER", tmp_path)
+    write_folder(tmp_path / "faces", draw_small_images())
+    command.main([str(tmp_path / "faces"), "IMAGE_SIZE=24", "faces.LEFT_OUT=sad"])
+    assert "60 faces of 24x24 pixels" in capsys.readouterr().out
+
+
 def test_the_check_says_so_where_it_may_not_write(small_faces, tmp_path, monkeypatch, user_error):
-    monkeypatch.setattr(command, "load", lambda path, options: small_faces)
+    monkeypatch.setattr(command, "load", lambda *arguments: small_faces)
     monkeypatch.setattr(command, "FOLDER", tmp_path / "nowhere")
     user_error(lambda: command.main(["synthetic"]), tmp_path / "nowhere" / "contact_sheet.png", "can be written")
 
