@@ -6,7 +6,7 @@ import inspect
 
 import torch
 
-from metric_vae.metric_files import LARGEST, TOO_LARGE
+from metric_vae.metric_checks import LARGEST, TOO_LARGE
 from training.distributed import PROCESSES
 from training.errors import UserError
 from training.plugins import load_function, what_failed

@@ -12,8 +12,9 @@ import torch
 from torch.nn import functional
 
 from data.batches import Images
-from metric_vae import metric_files
-from metric_vae.metric_files import KINDS, LARGEST, TOO_LARGE
+from metric_vae import metric_checks, metric_files
+from metric_vae.metric_checks import LARGEST, TOO_LARGE
+from metric_vae.metric_files import KINDS
 from metric_vae.metric_functions import load_user_function
 from metric_vae.regularizers import pairwise_distances
 from training.errors import UserError, check_choice
@@ -119,7 +120,7 @@ class Matrix(Metric):
         block = np.empty((len(rows), len(rows)), np.float32)
         for place in order:
             block[place] = self.array[rows[place]][rows]
-        self.largest = metric_files.check_block(block, rows, self.path, self.largest)
+        self.largest = metric_checks.check_block(block, rows, self.path, self.largest)
         return Given(torch.from_numpy(block.clip(0)).to(self.device))
 
 
@@ -220,7 +221,7 @@ def _load_file(path, faces, device, norm, kind):
     """Points, Matrix or SparseMatrix of a file, checked; says which."""
     table = metric_files.by_files(metric_files.read(path, kind, len(faces)), faces, kind, path)
     array, kind = table.array, kind or table.kind
-    metric_files.check_shape(table, faces, kind, path)
+    metric_checks.check_shape(table, faces, kind, path)
     square = array.shape == (len(faces), len(faces))
     remarks = [f"METRIC={path}: {'points' if kind == 'points' or not square else 'distances'} {array.shape}"]
     if table.taken:
@@ -228,13 +229,13 @@ def _load_file(path, faces, device, norm, kind):
     if square and kind is None:
         remarks.append("since there are as many columns as faces (METRIC_KIND=points takes them as points)")
     if scipy.sparse.issparse(array):
-        share = metric_files.check_sparse(array, faces, path)
+        share = metric_checks.check_sparse(array, faces, path)
         remarks.append(f"of {100 * share:.3g} % of the pairs of training faces, the others are left out")
         metric = SparseMatrix(array, device)
     elif square and kind != "points":
-        metric = Matrix(array, device, path, metric_files.check_distances(array, path))
+        metric = Matrix(array, device, path, metric_checks.check_distances(array, path))
     else:
-        metric_files.check_points(array, path)
+        metric_checks.check_points(array, path)
         mapped = isinstance(array, np.memmap) and array.nbytes > IN_MEMORY
         metric = Points(array if mapped else np.array(array, np.float32), norm, device)
     print(", ".join(remarks))

@@ -1,4 +1,4 @@
-"""metric_vae/metric_files.py: each kind of file, what is taken of it, and what is refused."""
+"""metric_vae/metric_files.py and metric_checks.py: each kind of file, what is taken of it, and what is refused."""
 import json
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ import scipy.spatial
 import torch
 from scipy.spatial.distance import squareform
 
-from metric_vae import metric_files
+from metric_vae import metric_checks
 from metric_vae.metrics import Matrix, Points, SparseMatrix, load_metric
 
 CPU = torch.device("cpu")
@@ -344,8 +344,8 @@ def broken(matrix, what):
 def test_a_matrix_that_cannot_be_distances_is_refused(small_faces, user_error, tmp_path, monkeypatch, matrix, what,
                                                       words, large):
     if large:
-        monkeypatch.setattr(metric_files, "CHECKED", 10)
-        monkeypatch.setattr(metric_files, "SAMPLE", 70)
+        monkeypatch.setattr(metric_checks, "CHECKED", 10)
+        monkeypatch.setattr(metric_checks, "SAMPLE", 70)
     path = save(tmp_path / "d.npy", broken(matrix, what))
     user_error(lambda: load_metric(path, small_faces, CPU), path, words)
 
