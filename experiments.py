@@ -182,9 +182,9 @@ def analyse(run, settings):
 
 def measuring(settings):
     """The constants of this script that scores depend on, as JSON has them."""
-    of_networks = ("JUDGE", "SECOND", "IDENTITY")
     return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(settings).items()
-            if name in ("SAMPLE", "SEED", "FROM", "TO", "EDIT_PART", "STEPS", "PATHS") or name.startswith(of_networks)}
+            if name in ("SAMPLE", "SEED", "FROM", "TO", "EDIT_PART", "STEPS", "PATHS")
+            or name.startswith(judges.CONSTANTS)}
 
 
 def sample_rows(faces, settings):

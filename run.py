@@ -201,9 +201,8 @@ class OtherRun:
             "classifier.pt", "embeddings.npy", "judge.pt", "identity.pt", "second.pt"])
         # this file says that it is trained to the end; the new run makes its own, with the scale of its own metric
         if (self.folder / "no_dist_reg_latents.npz").exists():
-            theirs = what_matters(self.settings, self.about["device"], self.about["precision"])
-            ours = dict(what_matters(settings, device, precision), code=code_of(settings))
-            theirs["code"] = self.about.get("code")
+            theirs = what_matters(self.settings, *(self.about.get(name) for name in ("device", "precision", "code")))
+            ours = what_matters(settings, device, precision, code_of(settings))
             differ = ", ".join(name for name in ours if ours[name] != theirs.get(name))
             if differ:
                 print(f"no_dist_reg is trained, not taken from {self.folder}: {differ} differ")
@@ -221,9 +220,9 @@ def code_of(settings):
     return storage.code_fingerprint(*own)
 
 
-def what_matters(settings, device, precision):
-    """All that no_dist_reg depends on, beside the data; settings: those of the scripts."""
-    return dict(SEED=settings[""].SEED, DEVICE=str(device).partition(":")[0], PRECISION=precision,
+def what_matters(settings, device, precision, code):
+    """All that no_dist_reg depends on, beside the data; settings: those of the scripts; code: see code_of."""
+    return dict(SEED=settings[""].SEED, DEVICE=str(device).partition(":")[0], PRECISION=precision, code=code,
                 **vae.settings_without_metric(settings["vae"]))
 
 

@@ -57,7 +57,7 @@ class Bench:
         def constants_of(settings):                             # without those of which run.py has its own
             return {key: value for key, value in asdict(settings).items() if not hasattr(run, key)}
         of_judges = {key: value for key, value in asdict(self.sample).items()
-                     if key.startswith(("JUDGE", "SECOND", "IDENTITY"))}
+                     if key.startswith(judges.CONSTANTS)}
         identity = dict(fingerprint=self.faces.fingerprint, device=self.device.type, precision=self.precision,
                         split=self.settings.SPLIT, classifier=constants_of(self.classifier), judges=of_judges)
         if name is not None:

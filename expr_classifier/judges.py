@@ -17,6 +17,8 @@ from expr_classifier.train import load_classifier, train
 from training import checkpoints, storage
 from training.errors import UserError, check_at_least, check_choice, check_schedules, check_seeds
 
+CONSTANTS = ("JUDGE", "SECOND", "IDENTITY")     # begin the names of the constants of experiments.py about them
+
 
 def check_settings(settings):
     """Raise UserError for a constant of experiments.py about these networks with an impossible value."""

@@ -9,7 +9,7 @@ from torch import nn
 
 from data.batches import contrast_normalization
 from training.devices import GroupNorm
-from training.plugins import choose, is_plugin, tried
+from training.plugins import choose, tried
 
 LAYERS = ("last", "second_last", "softmax")
 
@@ -135,8 +135,6 @@ def tried_classifier(architecture, size, classes, channels):
     outputs than a Classifier of this size.
     """
     build = partial(build_classifier, architecture, size, classes, channels)
-    if not is_plugin(architecture):
-        return build()
     outputs = lambda model: dict(last=model.layers(torch.zeros(4, channels, size, size))["last"])
     return tried(architecture, build, Classifier, outputs, dict(last=(4, classes)),
                  "return Classifier([network], nn.Identity(), width, classes): network(x) is (B, width)")

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from data.batches import contrast_normalization
 from training.devices import GroupNorm
-from training.plugins import choose, is_plugin, tried
+from training.plugins import choose, tried
 
 SIGMA_MIN = 1e-5        # the reference's clip
 SPREAD = 0.25           # standard deviation of a pixel over faces, about
@@ -237,8 +237,6 @@ def tried_vae(architecture, size, z_dim, metric_dims, channels, sees_light=False
     VAE of this size.
     """
     build = partial(build_vae, architecture, size, z_dim, metric_dims, channels, sees_light)
-    if not is_plugin(architecture):
-        return build()
     latents, faces = (4, z_dim), (4, channels, size, size)
 
     def outputs(vae):

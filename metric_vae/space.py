@@ -202,7 +202,7 @@ class Space:
         """function of pictures as float arrays, of several, or of one as its only result."""
         if torch.is_tensor(pictures):
             pictures = pictures.numpy(force=True)
-        stack = isinstance(pictures, np.ndarray) and pictures.dtype != object and (
+        stack = isinstance(pictures, np.ndarray) and (
             pictures.ndim == 4 or pictures.ndim == 3 and pictures.shape[2] not in CHANNELS
             and not (self.channels == 3 and pictures.shape[0] in CHANNELS))
         several = stack or not isinstance(pictures, (str, Path, Image.Image, np.ndarray))
@@ -210,30 +210,28 @@ class Space:
         if several and not len(pictures):
             raise UserError("pictures", "at least one picture", "none", "give one")
         if stack:                                               # their values are scaled by the largest of all
-            x = self._in_colour(squares(pictures, self.size, "pictures", self.channels == 3), 3)
+            x = squares(pictures, self.size, "pictures", self.channels == 3)
         else:
-            x = np.stack([self._read(picture) for picture in (pictures if several else [pictures])])
-        result = function(x / np.float32(255))
+            x = map(self._read, pictures if several else [pictures])
+        result = function(np.stack(list(map(self._in_colour, x))) / np.float32(255))
         return result if several else result[0]
 
-    def _in_colour(self, x, dims):
-        """Grey pictures, of so many axes, with three channels in a run in colour."""
-        return np.repeat(x[..., None], 3, -1) if self.channels == 3 and x.ndim == dims else x
+    def _in_colour(self, x):
+        """A picture (H, W) or (H, W, 3), of a run in colour (H, W, 3)."""
+        return np.repeat(x[..., None], 3, -1) if self.channels == 3 and x.ndim == 2 else x
 
     def _read(self, picture):
-        """uint8 (H, W) or (H, W, 3) of one picture."""
+        """uint8 (H, W) of one picture, or of one in colour in a run in colour (H, W, 3)."""
         colour = self.channels == 3
         if isinstance(picture, (str, Path)):
             try:
                 with Image.open(Path(picture).expanduser()) as image:
-                    x = square(image, self.size, colour)[0]
+                    return square(image, self.size, colour)[0]
             except Exception as error:                          # Pillow raises half a dozen kinds here
                 raise UserError(picture, "a picture that can be read", error, "check the path") from None
-        elif isinstance(picture, Image.Image):
-            x = square(picture, self.size, colour)[0]
-        else:
-            x = squares(np.asarray(picture)[None], self.size, "picture", colour)[0]
-        return self._in_colour(x, 2)
+        if isinstance(picture, Image.Image):
+            return square(picture, self.size, colour)[0]
+        return squares(np.asarray(picture)[None], self.size, "picture", colour)[0]
 
     def _mu(self, x):
         with torch.no_grad():

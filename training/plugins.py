@@ -67,11 +67,14 @@ def what_failed(error):
 
 
 def tried(name, build, kind, outputs, shapes, remedy):
-    """The network that build() makes by the user's function name, of the class kind, after it was tried in eval mode.
+    """The network that build() makes by the function name; if that is the user's, of the class kind, after it was
+    tried in eval mode.
 
     outputs: a function of the network to tensors of 4 faces by name; shapes: those that they must have, by name.
     Raises UserError where anything fails, or the class or a shape is another one.
     """
+    if not is_plugin(name):
+        return build()
     listed = lambda shapes: ", ".join(f"{output} {shape}" for output, shape in shapes.items())
     try:
         network = build()
