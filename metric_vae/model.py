@@ -39,6 +39,12 @@ class VAE(nn.Module):
         """The network of the metric part: its branch, or all of the encoder."""
         return self.encoder.metric if self.has_branch else self.encoder
 
+    @property
+    def _first(self):
+        """The linear layer with which the decoder begins, or None."""
+        begins = type(self.decoder) is nn.Sequential and type(self.decoder[0]) is nn.Linear
+        return self.decoder[0] if begins else None
+
     def encode_part(self, x):
         """mu and sigma of the metric part, float32 (B, k) each, by its branch alone if there is one."""
         mu, sigma = gaussian(self._part(x))
@@ -57,13 +63,21 @@ class VAE(nn.Module):
         """As decode, but gradients reach only z, and the weights by which its metric part enters the decoder, if that
         begins with a linear layer.
         """
-        if type(self.decoder) is not nn.Sequential or type(self.decoder[0]) is not nn.Linear:
+        first, dims = self._first, self.metric_dims or z.shape[1]
+        if first is None:
             return self._face(fixed(self.decoder, z))
-        first, others, dims = self.decoder[0], self.decoder[1:], self.metric_dims or z.shape[1]
         of_part = functional.linear(z[:, :dims], first.weight[:, :dims])
         bias = None if first.bias is None else first.bias.detach()
         of_rest = functional.linear(z[:, dims:], first.weight[:, dims:].detach(), bias)
-        return self._face(fixed(others, of_part + of_rest))
+        return self._face(fixed(self.decoder[1:], of_part + of_rest))
+
+    @torch.no_grad()
+    def start_without_part(self):
+        """Set the weights by which the metric part from a branch enters the decoder to 0, if that begins with a linear
+        layer: the decoder first learns from the rest of z, which makes reconstructions better.
+        """
+        if self.has_branch and self._first is not None:
+            self._first.weight[:, :self.metric_dims] = 0
 
     def parameter_groups(self):
         """The parameters of the metric branch, if there is one, and the others, as lists: the regulariser's gradients
