@@ -126,7 +126,11 @@ def _by_folders(path, pictures, class_names):
         for folder in file.parents:
             if folder in inside:
                 inside[folder].append(file)
+    empty = {folder.name for folder, of_class in inside.items() if not of_class}
     inside = {folder: of_class for folder, of_class in inside.items() if of_class}
+    empty -= {folder.name for folder in inside}                 # of other parts
+    if inside and empty:
+        print(f"warning: {path}: no pictures in {', '.join(sorted(empty))}: no such classes")
     _refuse_deeper_classes(path, inside)
     files = [file for of_class in inside.values() for file in of_class]
     names = _names(path, list(inside), class_names)

@@ -67,6 +67,16 @@ def test_unlabelled_folders_are_faces_without_a_label(images, tmp_path):
     assert (faces.labels[faces.split == 0] == -1).sum() == 8 and 4 not in faces.labels[faces.split == 0]
 
 
+def test_a_folder_without_pictures_is_said_unless_it_has_some_in_another_part(images, tmp_path, capsys):
+    write_folder(tmp_path, images)
+    (tmp_path / "train" / "contempt").mkdir()
+    for file in (tmp_path / "val" / NAMES[0]).iterdir():
+        file.unlink()
+    faces = loaded(folder, tmp_path, 16)
+    assert "no pictures in contempt: no such classes\n" in capsys.readouterr().out
+    assert len(faces.classes) == 7
+
+
 def test_other_folders_are_classes_after_the_expressions(images, tmp_path):
     write_folder(tmp_path, images, names=(*NAMES[:5], "contempt", "Zebra"))
     faces = loaded(folder, tmp_path, 16)
