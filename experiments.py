@@ -34,6 +34,7 @@ from metric_vae.space import load as load_space
 from training import storage
 from training.devices import choose_device, keep_memory
 from training.errors import check_at_least, check_between, check_choice, check_seeds, run_script
+from training.files import make_folder, write_atomically, write_json
 from training.settings import default_settings, parse_one
 
 RUN: int | str = "last"     # the number of a run, the path of its folder, or "last", the newest that is finished
@@ -105,7 +106,7 @@ def main(arguments):
 def draw_pictures(space, settings):
     """Draw the figure of PICTURE in the run folder of a Space."""
     opened = portrait.open_pictures(settings.PICTURE.split(","), settings.CROP and settings.CROP.split(";"))
-    storage.make_folder(space.folder / "pictures")
+    make_folder(space.folder / "pictures")
     path = space.folder / "pictures" / ("_".join(Path(name).stem for name, *_ in opened) + ".png")
     portrait.draw(path, space, opened, settings.STEPS)
     print(f"wrote {path}")
@@ -144,7 +145,7 @@ def analyse(run, settings):
     clock, faces, figures, drawings = Clock(), run.faces, run.folder / "figures", []
     shutil.rmtree(figures, ignore_errors=True)                  # none may stay that this run's faces no longer allow
     (run.folder / "explorer.html").unlink(missing_ok=True)
-    storage.make_folder(figures)
+    make_folder(figures)
     held_out, rows = faces.rows(settings.SPLIT), sample_rows(faces, settings)
     print(f"{run.folder}: {faces.name}, {len(held_out)} faces of its {settings.SPLIT} split")
     if len(rows) < len(held_out):
@@ -171,7 +172,7 @@ def analyse(run, settings):
     stages = {stage: storage.read_log(run.folder, stage) for stage in ("classifier", *vae.MODELS)}
     if any(stages.values()):
         drawings.append(partial(draw, vae_figures.losses, figures / "losses.png", stages))
-    storage.write_json(run.folder / "scores.json", scores)
+    write_json(run.folder / "scores.json", scores)
     print_tables(scores)
     for drawing in drawings:
         drawing()
@@ -375,9 +376,9 @@ def publish(figures):
     """Copy the README's figures to images/."""
     for path in [*(figures / name for name in PUBLISHED), *figures.glob("*/*.png")]:
         place = IMAGES / path.relative_to(figures)
-        storage.make_folder(place.parent)
+        make_folder(place.parent)
         if path.exists():
-            storage.write_atomically(place, lambda file: file.write(path.read_bytes()))
+            write_atomically(place, lambda file: file.write(path.read_bytes()))
     print(f"copied the figures to {IMAGES}")
 
 

@@ -19,6 +19,7 @@ from data.figures import save
 from metric_vae.figures import MODEL_COLOURS, NAMES
 from training import storage
 from training.errors import UserError, check_choice, run_script
+from training.files import make_folder, read_json, write_text
 from training.settings import parse_one
 
 RUNS = "all"                # numbers and folders of runs with commas between, ranges such as 3..7, or "all"
@@ -76,9 +77,9 @@ def main(arguments):
     joined = len(others) == 1 and all(numbers_in(run.settings.get(others[0], "")) for run in runs)
     text = tables(title(runs, settings.SPLIT), columns, differ)
     folder = Path(settings.OUT).expanduser() if settings.OUT else storage.RUNS / "compare"
-    storage.make_folder(folder)
-    storage.write_text(folder / "compare.md", text)
-    storage.write_text(folder / "compare.csv", as_csv(runs, differ))
+    make_folder(folder)
+    write_text(folder / "compare.md", text)
+    write_text(folder / "compare.csv", as_csv(runs, differ))
     if drawn:
         draw(folder / "compare.png", title(runs, settings.SPLIT), columns, settings.X, settings.Y, joined)
     print(f"{text}\nwrote compare.md, compare.csv{' and compare.png' if drawn else ''} to {folder}")
@@ -140,7 +141,7 @@ def why_not(folder, split):
         storage.about_run(folder)
     except UserError as error:
         return f"expected {error.args[1]}, found {error.args[2]}"
-    scores = storage.read_json(folder / "scores.json")
+    scores = read_json(folder / "scores.json")
     if scores.get("split") != split:
         return f"it is scored on the {scores.get('split')} split: {again}"
     return f"it was scored before it was finished: {again}" if "stopped" in scores else ""
@@ -148,7 +149,7 @@ def why_not(folder, split):
 
 def read_run(folder):
     """The ScoredRun in a folder."""
-    kept, scores = storage.read_json(folder / "settings.json"), storage.read_json(folder / "scores.json")
+    kept, scores = read_json(folder / "settings.json"), read_json(folder / "scores.json")
     models = {name: scores[name] for name in MODELS if name in scores}
     for control, of_models in scores.get("controls", {}).items():
         models |= {f"{name} against {control}": of_model for name, of_model in of_models.items()}

@@ -22,6 +22,7 @@ from expr_classifier import judges, train as classifier
 from metric_vae import scores as vae_scores, statistics, train as vae, trained
 from metric_vae.metrics import load_metric
 from training import storage
+from training.files import make_folder, read_json, write_json
 from training.settings import default_settings, parse_one
 
 BASELINE_SETTINGS = ("LABEL_SCALE", "W_DIM", "W_MEAN", "W_KL", "ADVERSARY", "ADVERSARY_WIDTH", "ADVERSARY_STEPS")
@@ -75,7 +76,7 @@ def model_of(name):
 
 def read_scores(path, identity):
     """The scores in a file of a point or of a seed's classifiers if they are of this identity, else None."""
-    stored = storage.read_json(path) if path.exists() else {}
+    stored = read_json(path) if path.exists() else {}
     return stored["scores"] if stored.get("settings") == identity else None
 
 
@@ -90,9 +91,9 @@ def make_networks(bench, seed):
     identity = bench.identity_of(None)
     if read_scores(path, identity) is None:                     # other settings: none of these checkpoints will do
         shutil.rmtree(place, ignore_errors=True)
-        storage.make_folder(path.parent)
-        storage.write_json(path, dict(settings=identity, scores={}))
-    storage.make_folder(place)                                  # not there in a new checkout either
+        make_folder(path.parent)
+        write_json(path, dict(settings=identity, scores={}))
+    make_folder(place)                                  # not there in a new checkout either
     C = classifier.train(faces, bench.classifier, place, seed, device, precision)
     embeddings = classifier.write_embeddings(C, faces, bench.classifier.LAYER, place, device)
     labelled, rows = faces.rows(bench.settings.SPLIT, labelled=True), experiments.sample_rows(faces, bench.sample)
@@ -114,7 +115,7 @@ def make_networks(bench, seed):
     ceiling = experiments.measure_ceiling(C, of_run, bench.sample, rows)
     scores |= {f"ceiling_{name}": of[0] for name, of in ceiling.items()}
     scores |= {f"classes_{name}": of[0] for name, of in of_class_means(embeddings, faces, rows).items()}
-    storage.write_json(path, dict(settings=identity, scores=scores))
+    write_json(path, dict(settings=identity, scores=scores))
     return C, judge, identifier
 
 

@@ -23,6 +23,7 @@ from data.sources import load
 from training import storage
 from training.devices import choose_device, choose_precision, keep_memory
 from training.errors import UserError, check_at_least, check_between, check_choice, run_script, whole_numbers
+from training.files import make_folder, write_json, write_text
 from training.settings import default_settings, parse_one
 
 # --- what is compared
@@ -101,7 +102,7 @@ def main(arguments):
     count = f"_{settings.TRAINING_FACES}_faces" if settings.TRAINING_FACES else ""
     name = re.sub(r"\W+", "_", faces.name)
     folder = RESULTS / f"{name}_{faces.fingerprint[:8]}{count}_{settings.SPLIT}"
-    storage.make_folder(folder)
+    make_folder(folder)
     storage.start_settings(folder, benchmark=asdict(settings), points=SETTINGS, data=faces.about(), device=str(device),
                            precision=precision)
     bench = Bench(faces, folder, settings, SETTINGS, replace(default_settings(experiments), SPLIT=settings.SPLIT),
@@ -120,7 +121,7 @@ def main(arguments):
             except UserError as error:                          # for example a weight that is too high for it
                 print(f"{name}, seed {seed}, is left out: {error}")
                 continue
-            storage.write_json(folder / f"seed{seed}" / f"{name}.json",
+            write_json(folder / f"seed{seed}" / f"{name}.json",
                                dict(settings=bench.identity_of(name), scores=scores, git_commit=storage.git_commit(),
                                     threads=torch.get_num_threads()))
             left = (time.perf_counter() - start) / count * (len(missing) - count) / 60
@@ -173,12 +174,12 @@ def write_results(bench):
     title = (f"{faces.name}, {len(faces.rows('train'))} training faces, scored on {len(faces.rows(split))} of the "
              f"{split} split; {usual.STEPS} steps of {usual.BATCH} faces on {bench.device.type} in "
              f"{bench.precision}; seeds: {seeds}")
-    storage.write_json(folder / "results.json", dict(
+    write_json(folder / "results.json", dict(
         title=title, data=faces.about(), classifiers=classifiers, ceilings=ceilings, settings=SETTINGS,
         seeds=runs, points=points))
     text = table(title, points, ceilings, {name: len(of_point) for name, of_point in runs.items()})
-    storage.write_text(folder / "table.md", text)
-    storage.write_text(folder / "summary.md", summary(title, points, ceilings))
+    write_text(folder / "table.md", text)
+    write_text(folder / "summary.md", summary(title, points, ceilings))
     compared = {name: scores for name, scores in points.items() if "error_ratio" in scores}
     if compared:
         spread_shown = " (mean; bars: min to max)" if len(classifiers) > 1 else ""

@@ -31,6 +31,7 @@ from run import metric_of
 from training import storage
 from training.devices import choose_device, keep_memory
 from training.errors import UserError, check_at_least, check_seeds, run_script, whole_numbers
+from training.files import make_folder, write_json, write_text
 from training.settings import default_settings, parse_one
 
 COUNTS = "1000,10000,102000,1000000"    # numbers of faces; TFD has 102,000
@@ -57,7 +58,7 @@ def main(arguments):
         raise UserError(STATUS, "Linux, which says there how much memory a program has", sys.platform, "run it there")
     device = choose_device(settings.DEVICE)
     folder = RESULTS / f"scale_{device.type}"
-    storage.make_folder(folder)
+    make_folder(folder)
     if settings.MINUTES:
         watch_run(folder, max(counts), settings.MINUTES, settings.SEED)
         return
@@ -68,13 +69,13 @@ def main(arguments):
             measured = pool.apply(measure, (scratch, settings.STEPS, settings.SEED, str(device)))
         results.append(dict(faces=count, **measured, git_commit=storage.git_commit()))
         print(json.dumps(results[-1]))
-    storage.write_json(folder / "results.json", results)
+    write_json(folder / "results.json", results)
     lines = ["| faces | " + " | ".join(name for name, _ in COLUMNS.values()) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
     for result in results:
         cells = [f"{result[key]:,.{decimals}f}" for key, (_, decimals) in COLUMNS.items()]
         lines.append(f"| {result['faces']:,} | " + " | ".join(cells) + " |")
     text = "\n".join(lines) + "\n"
-    storage.write_text(folder / "table.md", text)
+    write_text(folder / "table.md", text)
     draw(folder / "scale.png", results, settings.STEPS)
     print(f"{text}\nwrote the results to {folder}")
 
@@ -152,7 +153,7 @@ def watch_run(folder, count, minutes, seed):
         parts = np.random.default_rng(seed).choice(3, count, p=[.05, .01, .94])
         np.save(Path(scratch) / "split.npy", parts)             # few training faces: an hour sees some epochs
         held = watch(Path(scratch), minutes)
-    storage.write_json(folder / "hour.json", dict(faces=count, git_commit=storage.git_commit(), **held))
+    write_json(folder / "hour.json", dict(faces=count, git_commit=storage.git_commit(), **held))
     draw_held(folder / "hour.png", count, held)
     print(f"wrote hour.json and hour.png to {folder}")
 

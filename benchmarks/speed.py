@@ -31,6 +31,7 @@ from metric_vae.train import MODELS
 from training import storage
 from training.devices import choose_device, choose_precision, keep_memory
 from training.errors import check_at_least, check_between, check_choice, check_seeds, run_script
+from training.files import make_folder, read_json, write_json, write_text
 from training.settings import default_settings, parse, parse_one
 
 PARTS = "matrix,training,quality,others,memory,processes"       # what is measured now; the rest keeps its last results
@@ -72,18 +73,18 @@ def main(arguments):
     precision = choose_precision(settings.PRECISION, device)
     faces = synthetic.load()
     folder = RESULTS / f"speed_{device.type}"
-    storage.make_folder(folder)
+    make_folder(folder)
     path = folder / "results.json"
-    results = storage.read_json(path) if path.exists() else {}
+    results = read_json(path) if path.exists() else {}
     results["machine"] = dict(device=name_of(device), threads=torch.get_num_threads(), torch=torch.__version__,
                               precision=precision, rounds=settings.ROUNDS)
     for part in settings.PARTS.split(","):
         print(f"measuring: {part}")
         results[part] = MEASURES[part](settings, faces, device, precision)
         results.setdefault("git_commits", {})[part] = storage.git_commit()
-        storage.write_json(path, results)
+        write_json(path, results)
     text = table(results)
-    storage.write_text(folder / "table.md", text)
+    write_text(folder / "table.md", text)
     print(f"{text}\nwrote table.md and results.json to {folder}")
 
 

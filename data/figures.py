@@ -11,7 +11,7 @@ from matplotlib.text import Text
 
 from data.faces import EXPRESSIONS
 from training.errors import UserError
-from training.storage import write_atomically
+from training.files import write_atomically
 
 # Okabe and Ito's colours, told apart with every common colour vision, and one more
 COLOURS = dict(zip(EXPRESSIONS, ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#0072B2", "#56B4E9", "#444444",

@@ -17,7 +17,7 @@ from data.faces import EXPRESSIONS, Faces
 from data.splits import split_faces
 from data.rendering import draw
 from training.errors import UserError
-from training.storage import write_atomically
+from training.files import write_atomically
 
 COUNT = 4178        # faces, as many as are labelled in TFD
 IDENTITIES = 600    # people; each makes about seven of the faces, with different expressions

@@ -14,8 +14,9 @@ import torch
 
 from expr_classifier.model import ARCHITECTURES
 from expr_classifier.train import load_classifier, train
-from training import checkpoints, storage
+from training import checkpoints
 from training.errors import UserError, check_at_least, check_choice, check_schedules, check_seeds
+from training.files import write_atomically
 
 CONSTANTS = ("JUDGE", "SECOND", "IDENTITY")     # begin the names of the constants of experiments.py about them
 
@@ -44,7 +45,7 @@ def train_network(name, faces, settings, folder, seed, device, precision):
         except UserError as error:
             print(f"no {name}.pt, and no scores that need it: {error}")
             return None
-        storage.write_atomically(path, lambda file: torch.save({**state, "settings": wanted}, file))
+        write_atomically(path, lambda file: torch.save({**state, "settings": wanted}, file))
     return load_classifier(path, device)
 
 

@@ -15,6 +15,7 @@ from training import checkpoints, storage
 from training.devices import autocast, layout
 from training.distributed import add_up, add_up_gradients, average_buffers, gather, own_part
 from training.errors import UserError, check_at_least, check_batch, check_between, check_choice, check_schedules
+from training.files import write_atomically
 from training.loops import EpochBar, check_finite, epochs_for, least_batch, set_learning_rate
 from training.tensorboard import Board
 
@@ -164,5 +165,5 @@ def measure_accuracy(model, faces, rows, device):
 def write_embeddings(model, faces, name, folder, device):
     """Write embeddings.npy, float32 (N, k): the layer called name of every face, in the order of the data."""
     embeddings = layer_of(model, faces, np.arange(len(faces)), device, name)
-    storage.write_atomically(folder / "embeddings.npy", lambda file: np.save(file, embeddings))
+    write_atomically(folder / "embeddings.npy", lambda file: np.save(file, embeddings))
     return embeddings

@@ -19,7 +19,7 @@ from torch import nn
 from data.figures import area, largest, style, tsne
 from metric_vae import statistics
 from metric_vae.figures import NAMES, SOURCES
-from training.storage import write_atomically
+from training.files import write_atomically
 
 FACES = 600                 # at most; of more, a random sample in which the classes keep their proportions
 SIDE = 96                   # pixels of a face at most; larger ones are shrunk

@@ -7,7 +7,7 @@ import numpy as np
 from data.figures import draw, largest
 from metric_vae import figures, statistics
 from metric_vae.scores import pairs_of
-from training.storage import make_folder
+from training.files import make_folder
 
 
 def draw_vae(latents, faces, pair, settings, folder):

@@ -7,7 +7,7 @@ import scipy.sparse
 
 from data.splits import SPLITS
 from training.errors import UserError
-from training.storage import read_json
+from training.files import read_json
 
 CHECKED = 4096          # rows checked at a time; of a matrix with more, a sample is checked before training,
 SAMPLE = 256            # of this many rows, and the rest as it is read

@@ -23,6 +23,7 @@ from metric_vae.trained import decode, edit_dims, encode, load_summary, load_vae
 from training import storage
 from training.devices import choose_device
 from training.errors import UserError, check_choice
+from training.files import make_folder
 from training.settings import restored
 
 CHANNELS = (1, 3, 4)    # of a picture: axes of these lengths are not numbers of pictures
@@ -172,7 +173,7 @@ class Space:
         if (self.folder / "classifier.pt").exists():
             classifier = self._classifier
             parts["classifier"] = (lambda x: classifier(x).softmax(1), x, "x", ["probabilities"])
-        storage.make_folder(Path(folder))
+        make_folder(Path(folder))
         paths = []
         for name, (function, example, of, names) in parts.items():
             paths.append(Path(folder) / f"{name}.onnx")

@@ -13,9 +13,10 @@ from data.batches import Images, as_pictures, batches, join
 from metric_vae import density
 from metric_vae.model import build_vae
 from metric_vae.statistics import best_scale, class_means, euclidean, stratified_rows
-from training import checkpoints, storage
+from training import checkpoints
 from training.distributed import PROCESS, of_first_process, own_part
 from training.errors import UserError, check_choice
+from training.files import write_atomically
 
 FACES = 20_000          # that the density is fitted to, at most
 PAIRED = 600            # faces whose pairs give the scale, at most
@@ -79,7 +80,7 @@ class Summary:
 
     def save(self, path):
         """Write it as .npz, atomically."""
-        storage.write_atomically(path, lambda file: np.savez(file, class_means=self.class_means, scale=self.scale,
+        write_atomically(path, lambda file: np.savez(file, class_means=self.class_means, scale=self.scale,
                                                              **vars(self.density)))
 
 

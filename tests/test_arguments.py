@@ -7,7 +7,6 @@ import metric_vae.run as vae_script
 import run
 from conftest import draw_small_images
 from stress import arguments
-from training import storage
 
 IMPOSSIBLE = {
     "run":
@@ -38,7 +37,6 @@ def home(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         home = tmp_path_factory.mktemp("home")
         arguments.prepare(home, patch)
-        patch.setattr(storage, "make_folder", arguments.start)
         yield home
 
 

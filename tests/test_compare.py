@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks import compare
 from training import storage
+from training.files import read_json, write_json
 
 SCORES = dict(split="test", classifier=dict(accuracy=[.5, 0, 1]), ceiling=dict(spearman=[.7, 0, 1], stress=[.25, 0, 1]),
               controls=dict(pixels=dict(dist_reg=dict(spearman=[.1, 0, 1]))))
@@ -25,8 +26,8 @@ def make_run(monkeypatch, tmp_path):
             run=dict(DATA="auto", SEED=seed, DEVICE="auto", PRECISION="auto", RESUME=None, CLASSIFIER=number, LOG=None),
             classifier=dict(STEPS=1), faces={}, vae=dict(BETA=[beta, beta], STEPS=2))
         settings |= {"classifier_of": dict(folder="", SEED=of_classifier)} if of_classifier is not None else {}
-        storage.write_json(folder / "settings.json", settings)
-        storage.write_json(folder / "scores.json", SCORES | dict(
+        write_json(folder / "settings.json", settings)
+        write_json(folder / "scores.json", SCORES | dict(
             split=split, no_dist_reg=dict(error=[2, 0, 9], spearman=[.1, 0, 1], frechet=7.0),
             dist_reg=dict(error=[error, 0, 9], spearman=[.9, 0, 1], frechet=1234.5)) | more)
         return folder
@@ -132,8 +133,8 @@ def test_the_figure_joins_the_columns_and_names_what_differs(make_run, tmp_path,
 
 def test_runs_of_the_classifier_alone_have_scores_and_no_figure(make_run):
     folder = make_run(0)
-    kept = storage.read_json(folder / "settings.json")
-    storage.write_json(folder / "settings.json", {name: value for name, value in kept.items() if name not in (
+    kept = read_json(folder / "settings.json")
+    write_json(folder / "settings.json", {name: value for name, value in kept.items() if name not in (
         "run", "vae")} | {"classifier": kept["run"] | kept["classifier"]})
     (folder / "scores.json").write_text(json.dumps(dict(split="test", classifier=dict(accuracy=[.5, 0, 1]))))
     compare.main([])

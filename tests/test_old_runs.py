@@ -11,6 +11,7 @@ from benchmarks import compare
 from metric_vae import space
 from stress import runs
 from training import storage
+from training.files import write_json
 from training.settings import constants
 
 QUICK = [*runs.FACES, "classifier.STEPS=1", "vae.STEPS=1", "vae.Z_DIM=8", "vae.METRIC_DIMS=4"]
@@ -30,7 +31,7 @@ def home(tmp_path_factory):
         runs.write_faces(home)
         run.main(QUICK)
         of_model = dict(error=1.0, spearman=0.5)
-        storage.write_json(home / "runs" / "0" / "scores.json", dict(split="test", no_dist_reg=of_model,
+        write_json(home / "runs" / "0" / "scores.json", dict(split="test", no_dist_reg=of_model,
                                                                      dist_reg=of_model))
         yield home
 

@@ -13,6 +13,7 @@ from expr_classifier.train import load_classifier
 from metric_vae.trained import load_vae
 from training import checkpoints, storage
 from training.errors import UserError
+from training.files import read_json, write_atomically, write_json
 from training.settings import freeze
 
 
@@ -24,7 +25,7 @@ def runs(tmp_path, monkeypatch):
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_beside_it(tmp_path):
     path = tmp_path / "a.bin"
-    storage.write_atomically(path, lambda file: file.write(b"old"))
+    write_atomically(path, lambda file: file.write(b"old"))
 
     def full(file):
         file.write(b"half")
@@ -34,7 +35,7 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_beside_it(tmp_path
         torch.save(torch.zeros(10), types.SimpleNamespace(write=lambda part: full(file)))
     for write in (full, full_under_torch):
         with pytest.raises(UserError, match="No space left"):
-            storage.write_atomically(path, write)
+            write_atomically(path, write)
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
 
 
@@ -47,7 +48,7 @@ def test_a_program_that_is_stopped_as_torch_saves_is_stopped(tmp_path):
             raise KeyboardInterrupt
         return len(part)
     with pytest.raises(KeyboardInterrupt):
-        storage.write_atomically(tmp_path / "a.pt", lambda file: torch.save(
+        write_atomically(tmp_path / "a.pt", lambda file: torch.save(
             torch.zeros(10), types.SimpleNamespace(write=stopped, flush=lambda: None)))
     assert not list(tmp_path.iterdir())
 
@@ -84,7 +85,7 @@ def test_find_run_takes_the_newest_finished_or_unfinished_run(tmp_path):
 
 
 def test_find_run_takes_the_path_of_a_run_folder(tmp_path, user_error):
-    storage.write_json(tmp_path / "settings.json", dict(finished=False, data={}))
+    write_json(tmp_path / "settings.json", dict(finished=False, data={}))
     assert storage.find_run(str(tmp_path)) == tmp_path
     user_error(lambda: storage.find_run(str(tmp_path), finished=True), tmp_path, "finished run")
     user_error(lambda: storage.find_run(str(tmp_path / "none")), tmp_path / "none")
@@ -131,12 +132,12 @@ def test_a_checkpoint_is_never_unpickled_as_code(tmp_path):
 
 def test_a_resumed_run_keeps_its_precision_and_its_kind_of_device(tmp_path, user_error, monkeypatch):
     cpu, gpu = torch.device("cpu"), torch.device("cuda", 0)
-    storage.write_json(tmp_path / "settings.json", dict(device="cuda:1", precision="bf16"))
+    write_json(tmp_path / "settings.json", dict(device="cuda:1", precision="bf16"))
     monkeypatch.setattr(storage, "choose_device", lambda name: cpu)                    # no GPU here
     user_error(lambda: storage.stored_device(tmp_path, "auto"), "cuda", "cpu")
     monkeypatch.setattr(storage, "choose_device", lambda name: cpu if name == "cpu" else gpu)
     assert storage.stored_device(tmp_path, "auto") == (gpu, "bf16")
-    storage.write_json(tmp_path / "settings.json", dict(device="cpu", precision="fp32"))
+    write_json(tmp_path / "settings.json", dict(device="cpu", precision="fp32"))
     assert storage.stored_device(tmp_path, "auto") == (cpu, "fp32")
 
 
@@ -145,7 +146,7 @@ def test_other_threads_or_processes_than_a_run_was_begun_with_are_named(tmp_path
     said = f"warning: {now + 1} threads before, {now} now; 2 processes before, 1 now: the last digits may differ"
     for before, expected in ((dict(threads=now, processes=1), ""), (dict(threads=now + 1, processes=2), said),
                              ({}, "")):                         # the last: a run of an earlier version
-        storage.write_json(tmp_path / "settings.json", before)
+        write_json(tmp_path / "settings.json", before)
         storage.warn_of_rounding(tmp_path)
         printed = capsys.readouterr().out
         assert printed.startswith(expected) and printed.count("\n") == bool(expected)
@@ -198,7 +199,7 @@ def test_a_checkpoint_of_another_network_is_not_loaded_as_this_one(tmp_path, use
 def test_one_damaged_settings_json_does_not_hide_other_runs(content, tmp_path, capsys, user_error):
     for number in (0, 1):
         (tmp_path / str(number)).mkdir()
-        storage.write_json(tmp_path / str(number) / "settings.json", dict(finished=False, run={}))
+        write_json(tmp_path / str(number) / "settings.json", dict(finished=False, run={}))
     (tmp_path / "1" / "settings.json").write_text(content)
     assert storage.find_run("last", False, "run").name == "0"
     assert f"passed over {tmp_path / '1'}" in capsys.readouterr().err
@@ -246,19 +247,19 @@ def test_the_command_is_kept_without_the_place_of_the_checkout(tmp_path, monkeyp
                         ("/elsewhere/run.py", "/elsewhere/run.py")):
         monkeypatch.setattr(storage.sys, "argv", [given, "SEED=1"])
         storage.start_settings(tmp_path)
-        assert storage.read_json(tmp_path / "settings.json")["command"] == [kept, "SEED=1"]
+        assert read_json(tmp_path / "settings.json")["command"] == [kept, "SEED=1"]
 
 
 def test_a_run_of_another_format_or_without_an_entry_is_refused(tmp_path, user_error):
     storage.start_settings(tmp_path, data=dict.fromkeys(storage.OF_DATA), faces={}, device="cpu",
                            precision="fp32")
-    settings = storage.read_json(tmp_path / "settings.json")
+    settings = read_json(tmp_path / "settings.json")
     assert storage.read_settings(tmp_path, {}) == {}
-    storage.write_json(tmp_path / "settings.json", settings | dict(format=0))
+    write_json(tmp_path / "settings.json", settings | dict(format=0))
     user_error(lambda: storage.read_settings(tmp_path, {}), "format 0", "check out the commit")
     for entry in ("device", "precision", "data", "faces"):
-        storage.write_json(tmp_path / "settings.json", settings | {entry: 5})
+        write_json(tmp_path / "settings.json", settings | {entry: 5})
         user_error(lambda: storage.read_settings(tmp_path, {}), f"an entry {entry}")
     del settings["data"]["size"]
-    storage.write_json(tmp_path / "settings.json", settings)
+    write_json(tmp_path / "settings.json", settings)
     user_error(lambda: storage.read_settings(tmp_path, {}), "an entry data.size")

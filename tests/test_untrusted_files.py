@@ -23,6 +23,7 @@ from metric_vae.trained import load_summary
 from stress import inputs
 from training import checkpoints, storage
 from training.errors import UserError
+from training.files import read_json
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = [*ROOT.glob("*.py"), *(path for package in ("training", "data", "expr_classifier", "metric_vae", "benchmarks")
@@ -137,7 +138,7 @@ def test_no_file_of_a_run_is_unpickled(tmp_path, evil, small_faces, user_error):
     for content in evil.values():
         path = tmp_path / "embeddings.npy"
         path.write_bytes(content)
-        for read in (checkpoints.load_checkpoint, load_summary, storage.read_json, lambda path: load_metric(
+        for read in (checkpoints.load_checkpoint, load_summary, read_json, lambda path: load_metric(
                 path, small_faces, CPU)):
             user_error(lambda: read(path), path)
         (tmp_path / "log.jsonl").write_bytes(content)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from training.errors import UserError
-from training.storage import write_atomically
+from training.files import write_atomically
 
 
 def save_checkpoint(path, model, optimizer, generator, epoch, **more):

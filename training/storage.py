@@ -1,4 +1,4 @@
-"""What a run keeps on disk: its folder, settings and log. A file is written whole, or the old one stays.
+"""What a run keeps on disk: its folder, settings and log.
 
 In: plain values. Out: files in experiments/N/. Knows nothing of faces or models.
 """
@@ -24,8 +24,8 @@ except ImportError:                                             # Windows
 from training.devices import choose_device
 from training.distributed import PROCESS, PROCESSES, of_first_process
 from training.errors import UserError
+from training.files import make_folder, read_json, write_atomically, write_json, write_text
 from training.settings import constants, fits, restored
-from training.stopping import unstoppable
 
 ROOT = Path(__file__).parents[1]
 RUNS = ROOT / "experiments"
@@ -33,64 +33,6 @@ FORMAT = 1                      # of settings.json and a run folder: one more wh
 PATHS = ("DATA", "METRIC", "ARCHITECTURE")      # constants that may be paths
 ENTRIES = dict(data=dict, faces=dict, device=str, precision=str)       # of settings.json, besides the scripts'
 OF_DATA = ("name", "count", "size", "channels", "split", "classes", "fingerprint")
-
-
-# --- files
-
-@unstoppable()
-def write_atomically(path, write):
-    """Write a file next to its place and rename it: write(file) gets a binary file. Only the first process writes.
-
-    Raises UserError where the disk is full or the folder may not be written to; the old file stays.
-    """
-    if PROCESS > 0:
-        return
-    path = Path(path)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(unfinished, "wb") as file:
-            write(file)
-        os.replace(unfinished, path)
-    except BaseException as error:
-        with suppress(OSError):                                 # where nothing may be written, there is nothing left
-            unfinished.unlink()
-        cause = error.__context__ if isinstance(error, RuntimeError) else error     # torch.save hides a full disk's, or
-        if isinstance(cause, OSError):                                              # Ctrl-C, in an error of its own
-            raise UserError(path, "a file that can be written", cause,
-                            "free some disk space or choose a folder you may write to") from None
-        if isinstance(cause, KeyboardInterrupt):
-            raise cause from None
-        raise
-
-
-def make_folder(path):
-    """Make a folder and those above it; one that is there stays. Raises UserError where it may not be made."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(path, "a folder that can be made", error,
-                        "free some disk space or choose a folder you may write to") from None
-
-
-def write_text(path, text):
-    """Write a text, atomically."""
-    write_atomically(path, lambda file: file.write(text.encode()))
-
-
-def write_json(path, value):
-    """Write a value as indented JSON, atomically."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
-
-
-def read_json(path):
-    """Read a JSON object; raises UserError where the file is missing or damaged."""
-    try:
-        content = json.loads(Path(path).read_text())
-    except (OSError, ValueError) as error:
-        content = error
-    if not isinstance(content, dict):
-        raise UserError(path, "a JSON file of a run", content, "restore the file, or start a new run")
-    return content
 
 
 # --- run folders
@@ -200,12 +142,14 @@ def is_finished(folder):
 # --- settings.json
 
 def start_settings(folder, **settings):
-    """Write settings.json: what is given, with versions, git commit and the command."""
+    """Write settings.json: what is given, versions, git commit and the command.
+    """
     names = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "matplotlib")
     command = [sys.argv[0].removeprefix(f"{ROOT}{os.sep}"), *sys.argv[1:]]     # python -m gives the whole path
+    versions = dict(python=sys.version.split()[0], **{name: version(name) for name in names})
     settings = dict(format=FORMAT, finished=False, command=command, started=time.strftime("%Y-%m-%d %H:%M:%S"),
-                    **settings, versions=dict(python=sys.version.split()[0], **{name: version(name) for name in names}),
-                    git_commit=git_commit(), threads=torch.get_num_threads(), processes=PROCESSES)
+                    **settings, versions=versions, git_commit=git_commit(),
+                    threads=torch.get_num_threads(), processes=PROCESSES)
     write_json(folder / "settings.json", settings)
 
 

@@ -29,7 +29,6 @@ def wrong_arguments(home):
     """(argument, problem) of all of them, in a folder."""
     with pytest.MonkeyPatch.context() as patch:
         arguments.prepare(home, patch)
-        patch.setattr(arguments.storage, "make_folder", arguments.start)
         for script, argument in list(arguments.cases())[::ARGUMENTS]:
             yield f"{script} {argument[:60]}", arguments.problem(script, argument)
 

@@ -37,12 +37,14 @@ class Started(Exception):
 
 
 def start(*rest):
-    """What stands for storage.make_folder, which each script calls before it works."""
+    """What stands for make_folder, which each script calls before it works."""
     raise Started
 
 
 def prepare(home, patch):
-    """A folder with faces and a finished, scored run 0, which the scripts are called in; patch: a MonkeyPatch."""
+    """A folder with faces and a finished, scored run 0, which the scripts are called in; they stop before they begin to
+    work. patch: a MonkeyPatch.
+    """
     patch.chdir(home)
     patch.setattr(storage, "RUNS", home / "runs")
     runs.write_faces(home)
@@ -52,6 +54,9 @@ def prepare(home, patch):
     of_model = dict(error=1.0, spearman=0.5)
     (home / "runs" / "0" / "scores.json").write_text(json.dumps(dict(
         split="test", no_dist_reg=of_model, dist_reg=of_model)))
+    for module in (storage, *(module for module, *_ in SCRIPTS.values())):
+        if hasattr(module, "make_folder"):
+            patch.setattr(module, "make_folder", start)
 
 
 def cases():
