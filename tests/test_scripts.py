@@ -19,7 +19,7 @@ import metric_vae.run as vae_script
 import run
 from conftest import SCRIPTS, draw_small_images
 from data.faces import Faces
-from metric_vae import train as vae
+from metric_vae import space, train as vae
 from metric_vae.model import light
 from metric_vae.scores import latents_of
 from metric_vae.trained import load_vae, summarize
@@ -236,6 +236,9 @@ def classifier(size, classes, channels):
     capsys.readouterr()
     run.main(["CLASSIFIER=0", *own])
     assert "classifier.pt, embeddings.npy, judge.pt, second.pt, no_dist_reg.pt\n" in capsys.readouterr().out
+    (home / "my_nets.py").write_text((home / "my_nets.py").read_text() + "# changed")
+    space.load(home / "experiments" / "0")
+    assert "my_nets.py has changed since that run" in capsys.readouterr().err
 
 
 def test_a_network_that_is_not_there_is_refused(home, user_error):

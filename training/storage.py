@@ -25,6 +25,7 @@ from training.devices import choose_device
 from training.distributed import PROCESS, PROCESSES, of_first_process
 from training.errors import UserError
 from training.files import make_folder, read_json, write_atomically, write_json, write_text
+from training.plugins import is_plugin
 from training.settings import constants, fits, restored
 
 ROOT = Path(__file__).parents[1]
@@ -142,15 +143,32 @@ def is_finished(folder):
 # --- settings.json
 
 def start_settings(folder, **settings):
-    """Write settings.json: what is given, versions, git commit and the command.
+    """Write settings.json: what is given, with the user's own code that it names, versions, git commit and the command.
     """
     names = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "matplotlib")
     command = [sys.argv[0].removeprefix(f"{ROOT}{os.sep}"), *sys.argv[1:]]     # python -m gives the whole path
     versions = dict(python=sys.version.split()[0], **{name: version(name) for name in names})
     settings = dict(format=FORMAT, finished=False, command=command, started=time.strftime("%Y-%m-%d %H:%M:%S"),
-                    **settings, versions=versions, git_commit=git_commit(),
+                    **settings, own_code=own_code(settings), versions=versions, git_commit=git_commit(),
                     threads=torch.get_num_threads(), processes=PROCESSES)
     write_json(folder / "settings.json", settings)
+
+
+def own_code(settings):
+    """{path: text} of the user's files that settings name as "my_file.py:function"; settings: {script: its constants}.
+    """
+    values = (value for part in settings.values() if isinstance(part, dict) for value in part.values())
+    paths = {value.rpartition(":")[0] for value in values if is_plugin(value)}
+    return {path: Path(path).read_text(errors="replace") for path in sorted(paths)}
+
+
+def warn_of_changed_code(folder):
+    """Say so where a file of the user's differs from what it was when the run was started."""
+    kept = read_json(folder / "settings.json").get("own_code")
+    for path, text in kept.items() if isinstance(kept, dict) else ():
+        if os.path.isfile(path) and Path(path).read_text(errors="replace") != text:
+            print(f"warning: {path} has changed since that run was started; what it was is in "
+                  f"{folder / 'settings.json'}, own_code", file=sys.stderr)
 
 
 def absolute(settings, keywords):
@@ -196,6 +214,7 @@ def read_settings(folder, scripts):
     UserError where constants of these scripts are missing, as in a run of an earlier version, or of another type.
     """
     kept = about_run(folder)
+    warn_of_changed_code(folder)
     parts = {prefix: kept.get(prefix or "run") for prefix in scripts if "run" in kept or (prefix or "run") in kept}
     missing, settings = [], {}
     for prefix, part in parts.items():
