@@ -221,7 +221,7 @@ def code_of(settings):
 
 
 def what_matters(settings, device, precision, code):
-    """All that no_dist_reg depends on, beside the data; settings: those of the scripts; code: see code_of."""
+    """All that no_dist_reg depends on, besides the data; settings: those of the scripts; code: see code_of."""
     return dict(SEED=settings[""].SEED, DEVICE=str(device).partition(":")[0], PRECISION=precision, code=code,
                 **vae.settings_without_metric(settings["vae"]))
 

@@ -51,7 +51,7 @@ def load(path, image_size, seed, options):
     else:
         print(f"{path}: recognised as {layout.name}")
         if options.CLASS_NAMES is not None:
-            print(f"warning: CLASS_NAMES={options.CLASS_NAMES} has no effect: {layout.name} has names of its own")
+            print(f"warning: CLASS_NAMES={options.CLASS_NAMES} has no effect: {layout.name} has its own names")
     if options.IDENTITY_PATTERN is not None:
         layout.people = _people(path, layout.files, options.IDENTITY_PATTERN)
     images, read = read_pictures(Image.open, layout.files, image_size, path, options.COLOUR)

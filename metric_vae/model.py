@@ -27,7 +27,7 @@ class VAE(nn.Module):
 
     @property
     def has_branch(self):
-        """Whether the metric part has a branch of its own."""
+        """Whether the metric part has a separate branch."""
         return isinstance(self.encoder, Branches)
 
     def encode(self, x):
@@ -255,7 +255,7 @@ def tried_vae(architecture, size, z_dim, metric_dims, channels, sees_light=False
 
     def outputs(vae):
         if (type(vae).encode, type(vae).decode) != (VAE.encode, VAE.decode):
-            raise TypeError("a VAE with encode or decode of its own: make these its encoder and decoder")
+            raise TypeError("a VAE with its own encode or decode: make these its encoder and decoder")
         mu, sigma = vae.encode(torch.zeros(faces))
         x_hat = vae.decode_part(torch.zeros(latents))
         return dict(mu=mu, sigma=sigma, metric_part=vae.see_part(torch.zeros(faces)), x_hat=x_hat)

@@ -293,7 +293,7 @@ def classes(size, classes, channels):
 
 @pytest.mark.parametrize("name, found", [
     ("vae.ARCHITECTURE=nets.py:encoder", "mu (4, 4)"), ("vae.ARCHITECTURE=nets.py:flat", "x_hat (4, 256)"),
-    ("vae.ARCHITECTURE=nets.py:deaf", "metric_part (4, 8)"), ("vae.ARCHITECTURE=nets.py:subclass", "decode of its own"),
+    ("vae.ARCHITECTURE=nets.py:deaf", "metric_part (4, 8)"), ("vae.ARCHITECTURE=nets.py:subclass", "its own encode"),
     ("vae.ARCHITECTURE=nets.py:module", "Linear, not VAE"), ("vae.ARCHITECTURE=nets.py:few", "few() takes 1"),
     ("classifier.ARCHITECTURE=nets.py:module", "Linear, not Classifier"),
     ("classifier.ARCHITECTURE=nets.py:classes", "last (4, 8)")])
