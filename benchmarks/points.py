@@ -93,7 +93,7 @@ def make_networks(bench, seed):
         shutil.rmtree(place, ignore_errors=True)
         make_folder(path.parent)
         write_json(path, dict(settings=identity, scores={}))
-    make_folder(place)                                  # not there in a new checkout either
+    make_folder(place)                                          # not there in a new checkout either
     C = classifier.train(faces, bench.classifier, place, seed, device, precision)
     embeddings = classifier.write_embeddings(C, faces, bench.classifier.LAYER, place, device)
     labelled, rows = faces.rows(bench.settings.SPLIT, labelled=True), experiments.sample_rows(faces, bench.sample)

@@ -122,8 +122,8 @@ def main(arguments):
                 print(f"{name}, seed {seed}, is left out: {error}")
                 continue
             write_json(folder / f"seed{seed}" / f"{name}.json",
-                               dict(settings=bench.identity_of(name), scores=scores, git_commit=storage.git_commit(),
-                                    threads=torch.get_num_threads()))
+                       dict(settings=bench.identity_of(name), scores=scores, git_commit=storage.git_commit(),
+                            threads=torch.get_num_threads()))
             left = (time.perf_counter() - start) / count * (len(missing) - count) / 60
             shown = ", ".join(f"{key} {scores[key]:.3f}" for key in ("error", "spearman", "edit_success")
                               if key in scores)

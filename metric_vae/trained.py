@@ -81,7 +81,7 @@ class Summary:
     def save(self, path):
         """Write it as .npz, atomically."""
         write_atomically(path, lambda file: np.savez(file, class_means=self.class_means, scale=self.scale,
-                                                             **vars(self.density)))
+                                                     **vars(self.density)))
 
 
 def load_summary(path):

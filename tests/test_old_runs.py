@@ -32,7 +32,7 @@ def home(tmp_path_factory):
         run.main(QUICK)
         of_model = dict(error=1.0, spearman=0.5)
         write_json(home / "runs" / "0" / "scores.json", dict(split="test", no_dist_reg=of_model,
-                                                                     dist_reg=of_model))
+                                                             dist_reg=of_model))
         yield home
 
 
