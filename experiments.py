@@ -285,7 +285,8 @@ def analyse_vaes(models, C, run, settings, held_out, rows, clock, drawings):
             panels[name] = (e[i, j], d[i, j])
         clock(f"{name} scores")
         for control, given in controls.items():
-            scores["controls"][control][name] = statistics.distance_scores(e, given, labels)
+            found = statistics.distance_scores(e, given, labels, resamples=1)
+            scores["controls"][control][name] = {score: value for score, (value, _, _) in found.items()}
         clock("controls")
         if judge is not None:
             scores[name].update(vae_scores.score_edits(latents, judge, identifier, metric, faces, device, pair,
@@ -355,7 +356,7 @@ def print_tables(scores):
 
 
 def print_table(title, columns):
-    """Print scores, a row a score and a column a dict of them, each with its 95 % interval."""
+    """Print scores, a row a score and a column a dict of them, each with its 95 % interval if it has one."""
     if not columns:
         return
 
