@@ -71,7 +71,7 @@ class Space:
     def __init__(self, folder, model="dist_reg", device=torch.device("cpu")):
         self.folder, self.model, self.device = Path(folder), model, device
         self.settings = storage.about_run(self.folder)
-        storage.warn_of_changed_code(self.folder)
+        storage.warn_of_changed_code(self.settings, self.folder)
         self.classes = tuple(self.settings["data"]["classes"])
         self.size, self.channels = (self.settings["data"][name] for name in ("size", "channels"))
         self.vae = load_vae(self.folder, model, device)

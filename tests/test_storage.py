@@ -254,11 +254,12 @@ def test_the_users_own_code_is_kept_and_a_change_of_it_is_said(tmp_path, capsys)
     (tmp_path / "nets.py").write_text("first")
     storage.start_settings(tmp_path, vae=dict(ARCHITECTURE=f"{tmp_path / 'nets.py'}:net", METRIC="pixels", STEPS=3),
                            classifier=dict(ARCHITECTURE="light"), device="cpu")
-    assert read_json(tmp_path / "settings.json")["own_code"] == {str(tmp_path / "nets.py"): "first"}
-    storage.warn_of_changed_code(tmp_path)
+    kept = read_json(tmp_path / "settings.json")
+    assert kept["own_code"] == {str(tmp_path / "nets.py"): "first"}
+    storage.warn_of_changed_code(kept, tmp_path)
     assert not capsys.readouterr().err
     (tmp_path / "nets.py").write_text("second")
-    storage.warn_of_changed_code(tmp_path)
+    storage.warn_of_changed_code(kept, tmp_path)
     assert f"{tmp_path / 'nets.py'} has changed since" in capsys.readouterr().err
 
 

@@ -162,10 +162,12 @@ def own_code(settings):
     return {path: Path(path).read_text(errors="replace") for path in sorted(paths)}
 
 
-def warn_of_changed_code(folder):
-    """Say so where a file of the user's differs from what it was when the run was started."""
-    kept = read_json(folder / "settings.json").get("own_code")
-    for path, text in kept.items() if isinstance(kept, dict) else ():
+def warn_of_changed_code(kept, folder):
+    """Say so where a file of the user's differs from what it was when the run in a folder was started; kept: that run's
+    settings.json.
+    """
+    code = kept.get("own_code")
+    for path, text in code.items() if isinstance(code, dict) else ():
         if os.path.isfile(path) and Path(path).read_text(errors="replace") != text:
             print(f"warning: {path} has changed since that run was started; what it was is in "
                   f"{folder / 'settings.json'}, own_code", file=sys.stderr)
@@ -214,7 +216,7 @@ def read_settings(folder, scripts):
     UserError where constants of these scripts are missing, as in a run of an earlier version, or of another type.
     """
     kept = about_run(folder)
-    warn_of_changed_code(folder)
+    warn_of_changed_code(kept, folder)
     parts = {prefix: kept.get(prefix or "run") for prefix in scripts if "run" in kept or (prefix or "run") in kept}
     missing, settings = [], {}
     for prefix, part in parts.items():
