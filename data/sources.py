@@ -31,6 +31,10 @@ def load(data="auto", image_size=48, fold=0, seed=0, options=None):
             from None
     if options.COLOUR and faces.channels == 1:
         print(f"{faces.name}: these faces are grey, COLOUR or not")
+    for constant, value, usual, source in (("FOLD", fold, 0, "TFD"), ("ANGLES", options.ANGLES, "S", "KDEF"),
+                                           ("FER_PLUS", options.FER_PLUS, True, "FER2013")):
+        if value != usual and not faces.name.startswith(source):
+            print(f"warning: {constant}={value} has no effect: {faces.name} is not {source}")
     if options.LEFT_OUT is not None:
         faces = without_classes(faces, options.LEFT_OUT)
     return faces

@@ -30,6 +30,18 @@ def test_load_finds_the_source_of_every_layout(content, toronto, fer_images, tmp
     assert sources.load(tmp_path / "tfd", 48, fold=2).name == "TFD, fold 2"
 
 
+def test_constants_of_another_source_are_said_to_have_no_effect(toronto, fer_images, tmp_path, capsys):
+    savemat(tmp_path / "TFD_ranzato_48x48.mat", toronto)
+    write_folder(tmp_path / "folder", fer_images)
+    options = replace(default_settings(data.options), ANGLES="HL", FER_PLUS=False)
+
+    def warned(path, **more):
+        sources.load(path, 48, **more)
+        return [line.split()[1] for line in capsys.readouterr().out.splitlines() if "has no effect" in line]
+    assert warned(tmp_path / "folder", fold=2, options=options) == ["FOLD=2", "ANGLES=HL", "FER_PLUS=False"]
+    assert warned(tmp_path, fold=2) == [] == warned(tmp_path / "folder")
+
+
 def test_auto_takes_tfd_before_fer2013_before_synthetic_faces(toronto, fer_images, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sources, "FOLDER", tmp_path)
     monkeypatch.setattr(synthetic, "load", lambda size, seed: json.dumps([size, seed]))
