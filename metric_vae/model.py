@@ -39,12 +39,6 @@ class VAE(nn.Module):
         """The network of the metric part: its branch, or all of the encoder."""
         return self.encoder.metric if self.has_branch else self.encoder
 
-    @property
-    def _first(self):
-        """The linear layer with which the decoder begins, or None."""
-        begins = type(self.decoder) is nn.Sequential and type(self.decoder[0]) is nn.Linear
-        return self.decoder[0] if begins else None
-
     def encode_part(self, x):
         """mu and sigma of the metric part, float32 (B, k) each, by its branch alone if there is one."""
         mu, sigma = gaussian(self._part(x))
@@ -61,23 +55,19 @@ class VAE(nn.Module):
 
     def decode_part(self, z):
         """As decode, but gradients reach only z, and the weights by which its metric part enters the decoder, if that
-        begins with a linear layer.
+        begins with Joined or a linear layer.
         """
-        first, dims = self._first, self.metric_dims or z.shape[1]
-        if first is None:
+        first = self.decoder[0] if type(self.decoder) is nn.Sequential else None
+        part, rest = z.tensor_split([self.metric_dims or z.shape[1]], 1)
+        if type(first) is Joined:
+            joined = first.metric(part) + fixed(first.rest, rest)
+        elif type(first) is nn.Linear:
+            of_part, of_rest = first.weight.tensor_split([part.shape[1]], 1)
+            bias = None if first.bias is None else first.bias.detach()
+            joined = functional.linear(part, of_part) + functional.linear(rest, of_rest.detach(), bias)
+        else:
             return self._face(fixed(self.decoder, z))
-        of_part = functional.linear(z[:, :dims], first.weight[:, :dims])
-        bias = None if first.bias is None else first.bias.detach()
-        of_rest = functional.linear(z[:, dims:], first.weight[:, dims:].detach(), bias)
-        return self._face(fixed(self.decoder[1:], of_part + of_rest))
-
-    @torch.no_grad()
-    def start_without_part(self):
-        """Set the weights by which the metric part from a branch enters the decoder to 0, if that begins with a linear
-        layer: the decoder first learns from the rest of z, which makes reconstructions better.
-        """
-        if self.has_branch and self._first is not None:
-            self._first.weight[:, :self.metric_dims] = 0
+        return self._face(fixed(self.decoder[1:], joined))
 
     def parameter_groups(self):
         """The parameters of the metric branch, if there is one, and the others, as lists: the regulariser's gradients
@@ -156,6 +146,25 @@ class Branches(nn.Module):
         return torch.cat([mu, mu_rest + self.told(mu.detach()), sigma, sigma_rest], 1)
 
 
+class Joined(nn.Module):
+    """The first layer of a decoder, from z to (B, outputs): the metric part of z passes a small network, the rest a
+    linear layer, and the outputs of both are added.
+
+    The given distances arrange the metric part, so what the decoder needs of it is not linear in it. The small network
+    starts with outputs of 0: the decoder first learns from the rest of z, which makes reconstructions better.
+    """
+
+    def __init__(self, metric_dims, rest_dims, outputs, width=16):
+        super().__init__()
+        self.metric_dims = metric_dims
+        self.metric = nn.Sequential(nn.Linear(metric_dims, width), nn.SiLU(), nn.Linear(width, outputs, bias=False))
+        self.rest = nn.Linear(rest_dims, outputs)
+        nn.init.zeros_(self.metric[-1].weight)
+
+    def forward(self, z):
+        return self.metric(z[:, :self.metric_dims]) + self.rest(z[:, self.metric_dims:])
+
+
 class Blur(nn.Module):
     """A 3x3 binomial blur. Without it the decoder learns to write a checkerboard that stride-2 convolutions read."""
 
@@ -206,7 +215,7 @@ def light(size, z_dim, metric_dims=None, channels=1, sees_light=False):
                                convolution(64, 128), GroupNorm(8, 128), nn.SiLU(), nn.Flatten(),
                                nn.Linear(features, 128), nn.LayerNorm(128), nn.SiLU(), nn.Linear(128, 2 * part))
         encoder = Branches(metric, encoder, part, z_dim - part)
-    return VAE(encoder, light_decoder(size, z_dim, channels), metric_dims, mean_face)
+    return VAE(encoder, light_decoder(size, z_dim, channels, part), metric_dims, mean_face)
 
 
 def light_encoder(size, outputs, channels=1):
@@ -218,12 +227,14 @@ def light_encoder(size, outputs, channels=1):
                          nn.Linear(128 * (size // 8) ** 2, outputs))
 
 
-def light_decoder(size, inputs, channels=1):
-    """The decoder of light, from (B, inputs) to (B, channels, size, size)."""
+def light_decoder(size, inputs, channels=1, metric_dims=0):
+    """The decoder of light, from (B, inputs) to (B, channels, size, size); the first metric_dims inputs are Joined."""
     def up(inputs, outputs):
         return [nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1), nn.SiLU()]
 
-    return nn.Sequential(nn.Linear(inputs, 128 * (size // 8) ** 2), nn.SiLU(),
+    features = 128 * (size // 8) ** 2
+    first = Joined(metric_dims, inputs - metric_dims, features) if metric_dims else nn.Linear(inputs, features)
+    return nn.Sequential(first, nn.SiLU(),
                          nn.Unflatten(1, (128, size // 8, size // 8)),
                          *up(128, 64), *up(64, 32), nn.ConvTranspose2d(32, channels, 4, stride=2, padding=1))
 

@@ -156,7 +156,6 @@ def train(name, faces, metric, settings, folder, seed, device, precision, board=
     least = max(least_batch(vae), LEAST)
     optimizer = torch.optim.Adam(vae.parameters(), betas=(0.9, settings.ADAM_BETA2), fused=True)
     if name == "dist_reg":
-        vae.start_without_part()
         loss = Loss(settings, metric, device)
     else:
         loss = Loss(replace(settings, BETA=(0.0, 0.0), TARGET_STRESS=None), None, device)

@@ -187,19 +187,38 @@ def test_the_edit_error_is_that_of_a_slow_loop_over_faces(count, dims):
 def test_the_gradient_of_consistency_reaches_the_rest_of_z_and_of_the_decoder_only_how_the_metric_part_enters(name):
     torch.manual_seed(0)
     model, x = ARCHITECTURES[name](16, 8, 4), torch.rand(6, 1, 16, 16)
+    if name == "light":
+        nn.init.normal_(model.decoder[0].metric[-1].weight)
     metric = Points(torch.randn(6, 3))
     terms = loss_of(metric, CONSISTENCY=(1.0, 1.0))(model, torch.arange(6), x, torch.randn(6, 8), True)
     terms.consistency.backward()
     reached = {name: parameter.grad for name, parameter in model.named_parameters()
                if parameter.grad is not None and parameter.grad.any()}
-    weight = reached.pop("decoder.0.weight")
-    assert (weight[:, :4].abs().sum(1) > 0).any() and not weight[:, 4:].any()
+    if name == "light":
+        for entry in ("0.weight", "0.bias", "2.weight"):
+            assert reached.pop(f"decoder.0.metric.{entry}").any()
+    else:
+        weight = reached.pop("decoder.0.weight")
+        assert (weight[:, :4].abs().sum(1) > 0).any() and not weight[:, 4:].any()
     assert reached and all(name.startswith("encoder.") for name in reached)
     assert not any(name.startswith("encoder.metric.") for name in reached)      # light's branch of the metric part
     model.zero_grad()
     mu, z = torch.randn(6, 8, requires_grad=True), torch.randn(6, 8, requires_grad=True)
     edit_error(model, mu, z).backward()
     assert mu.grad is None and not z.grad[:, :4].any() and z.grad[::2, 4:].any()
+
+
+def test_the_decoder_starts_without_the_metric_part_and_learns_to_use_it():
+    torch.manual_seed(0)
+    model, z = ARCHITECTURES["light"](16, 8, 4), torch.randn(5, 8)
+    edited = torch.cat([z[:, :4] + 1, z[:, 4:]], 1)
+    assert torch.equal(model.decode(z), model.decode(edited))
+    model.decode(z).square().sum().backward()
+    weight = model.decoder[0].metric[-1].weight
+    weight.data -= weight.grad
+    assert not torch.allclose(model.decode(z), model.decode(edited))
+    joined = model.decoder[0](z)
+    torch.testing.assert_close(joined, model.decoder[0].rest(z[:, 4:]) + model.decoder[0].metric(z[:, :4]))
 
 
 class Decoder(nn.Module):
@@ -226,7 +245,8 @@ class Own(nn.Sequential):
 @pytest.mark.parametrize("decoder", [
     Decoder(), Own(256, 16),
     nn.Sequential(nn.Unflatten(1, (8, 1)), nn.Flatten(), nn.Linear(8, 256), nn.Unflatten(1, (1, 16, 16))),
-    nn.Sequential(nn.Linear(8, 256, bias=False), nn.Unflatten(1, (1, 16, 16)))])
+    nn.Sequential(nn.Linear(8, 256, bias=False), nn.Unflatten(1, (1, 16, 16))),
+    nn.Sequential(nn.Linear(8, 256), nn.SiLU(), nn.Unflatten(1, (1, 16, 16)))])
 def test_any_decoder_takes_the_edit_error_whose_gradient_reaches_the_rest_of_z(decoder):
     torch.manual_seed(0)
     model = VAE(nn.Sequential(nn.Flatten(), nn.Linear(256, 16)), decoder, 4)

@@ -62,25 +62,6 @@ def test_training_lowers_the_loss_and_logs_every_term(small_faces, tmp_path):
             assert line[prefix + "loss"] == pytest.approx(np.dot(weights, terms), rel=1e-4)
 
 
-def test_the_decoder_starts_without_the_metric_part_where_there_is_a_regulariser(small_faces, tmp_path):
-    weights = {}
-    for name in vae.MODELS:
-        model = train(name, small_faces, Function(brightness), tmp_path, STEPS=1, LEARNING_RATE=(0.0, 0.0))
-        weights[name] = model.decoder[0].weight
-        z = torch.randn(5, 8)
-        edited = torch.cat([z[:, :4] + 1, z[:, 4:]], 1)
-        assert torch.equal(model.decode(z), model.decode(edited)) == (name == "dist_reg")
-    assert torch.equal(weights["dist_reg"][:, 4:], weights["no_dist_reg"][:, 4:])
-
-
-@pytest.mark.parametrize("changes", [dict(METRIC_DIMS=None), dict(ARCHITECTURE="original")])
-def test_a_network_without_a_metric_branch_starts_as_it_is(small_faces, changes):
-    model = vae.build(replace(SMALL, **changes), small_faces)
-    before = model.decoder[0].weight.clone()
-    model.start_without_part()
-    assert torch.equal(model.decoder[0].weight, before)
-
-
 def test_consistency_is_logged_of_the_second_half_of_training_alone(small_faces, tmp_path):
     """Three epochs of four steps: the last two of the second epoch's steps and all of the third's measure it."""
     train("dist_reg", small_faces, Function(brightness), tmp_path, STEPS=12, CONSISTENCY=(0.5, 1.0),
