@@ -35,6 +35,7 @@ from training import storage
 from training.devices import choose_device, keep_memory
 from training.errors import check_at_least, check_between, check_choice, check_seeds, run_script
 from training.files import make_folder, write_atomically, write_json
+from training.log import read_log
 from training.settings import default_settings, parse_one
 
 RUN: int | str = "last"     # the number of a run, the path of its folder, or "last", the newest that is finished
@@ -169,7 +170,7 @@ def analyse(run, settings):
     if models and C is not None and run.vae.METRIC == "embeddings":
         scores["ceiling"] = measure_ceiling(C, run, settings, rows)
         clock("ceiling")
-    stages = {stage: storage.read_log(run.folder, stage) for stage in ("classifier", *vae.MODELS)}
+    stages = {stage: read_log(run.folder, stage) for stage in ("classifier", *vae.MODELS)}
     if any(stages.values()):
         drawings.append(partial(draw, vae_figures.losses, figures / "losses.png", stages))
     write_json(run.folder / "scores.json", scores)

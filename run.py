@@ -30,6 +30,7 @@ from training import storage
 from training.devices import layout, start
 from training.distributed import first_process_first
 from training.errors import UserError, check_choice, run_script
+from training.log import copy_stage
 from training.plugins import is_plugin
 from training.settings import default_settings, parse, stored
 from training.tensorboard import Board, check_log
@@ -197,7 +198,7 @@ class OtherRun:
         """Copy the classifier with its embeddings, no_dist_reg if it would become the same, and what measures, into a
         new run folder; returns what settings.json keeps of that.
         """
-        copied = storage.copy_stage(self.folder, folder, "classifier", [
+        copied = copy_stage(self.folder, folder, "classifier", [
             "classifier.pt", "embeddings.npy", "judge.pt", "identity.pt", "second.pt"])
         # this file says that it is trained to the end; the new run makes its own, with the scale of its own metric
         if (self.folder / "no_dist_reg_latents.npz").exists():
@@ -207,7 +208,7 @@ class OtherRun:
             if differ:
                 print(f"no_dist_reg is trained, not taken from {self.folder}: {differ} differ")
             else:
-                copied += storage.copy_stage(self.folder, folder, "no_dist_reg", ["no_dist_reg.pt"])
+                copied += copy_stage(self.folder, folder, "no_dist_reg", ["no_dist_reg.pt"])
         print(f"taken from {self.folder}: {', '.join(copied)}")
         seed = next(iter(self.settings.values())).SEED          # of the script that was started
         return dict(folder=str(self.folder), SEED=self.about.get("classifier_of", {}).get("SEED", seed))

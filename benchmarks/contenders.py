@@ -11,7 +11,7 @@ import metric_vae.run as vae_script
 from data.batches import batches
 from metric_vae.model import kl_divergence, original, squared_error
 from metric_vae.train import LEAST, train
-from training import storage
+from training.log import read_log
 from training.settings import default_settings
 
 SEED = 0
@@ -75,7 +75,7 @@ def our_log(faces, device, precision, folder):
     """The log of our own training with its own settings, but the reference's ALPHA."""
     settings = replace(default_settings(vae_script), ALPHA=(ALPHA, ALPHA))
     train("no_dist_reg", faces, None, settings, folder, SEED, device, precision)
-    return storage.read_log(folder)
+    return read_log(folder)
 
 
 def pythae_epoch(faces, device, folder):

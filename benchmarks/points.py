@@ -21,8 +21,8 @@ from data.faces import Faces
 from expr_classifier import judges, train as classifier
 from metric_vae import scores as vae_scores, statistics, train as vae, trained
 from metric_vae.metrics import load_metric
-from training import storage
 from training.files import make_folder, read_json, write_json
+from training.log import read_log
 from training.settings import default_settings, parse_one
 
 BASELINE_SETTINGS = ("LABEL_SCALE", "W_DIM", "W_MEAN", "W_KL", "ADVERSARY", "ADVERSARY_WIDTH", "ADVERSARY_STEPS")
@@ -160,7 +160,7 @@ def run_point(bench, name, networks, seed):
         metric = metric_of(bench, settings, C, place)
         with tempfile.TemporaryDirectory() as scratch:
             model = vae.train(model_of(name), faces, metric, settings, Path(scratch), seed, device, bench.precision)
-            log = storage.read_log(Path(scratch))
+            log = read_log(Path(scratch))
             summary = trained.load_summary(Path(scratch) / f"{model_of(name)}_latents.npz")
         more = dict(seconds=sum(line["seconds"] for line in log), epochs=len(log))
         scores = score(bench, name, model, summary, metric, judge, identifier)

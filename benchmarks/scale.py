@@ -32,6 +32,7 @@ from training import storage
 from training.devices import choose_device, keep_memory
 from training.errors import UserError, check_at_least, check_seeds, run_script, whole_numbers
 from training.files import make_folder, write_json, write_text
+from training.log import read_log
 from training.settings import default_settings, parse_one
 
 COUNTS = "1000,10000,102000,1000000"    # numbers of faces; TFD has 102,000
@@ -141,7 +142,7 @@ def measure(path, steps, seed, device):
     with tempfile.TemporaryDirectory() as scratch:
         train("dist_reg", replace(faces, split=split), metric, replace(settings, STEPS=1), Path(scratch), seed, device,
               "fp32")                                           # STEPS=1: one epoch
-        speed = storage.read_log(Path(scratch))[-1]["images_per_second"]
+        speed = read_log(Path(scratch))[-1]["images_per_second"]
     return dict(load_seconds=loaded, embed_seconds=embedded, embed_per_second=len(faces) / embedded,
                 train_per_second=speed, load_mib=load_mib, embed_mib=embed_mib, train_mib=memory.since_last())
 

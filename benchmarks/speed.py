@@ -32,6 +32,7 @@ from training import storage
 from training.devices import choose_device, choose_precision, keep_memory
 from training.errors import check_at_least, check_between, check_choice, check_seeds, run_script
 from training.files import make_folder, read_json, write_json, write_text
+from training.log import read_log
 from training.settings import default_settings, parse, parse_one
 
 PARTS = "matrix,training,quality,others,memory,processes"       # what is measured now; the rest keeps its last results
@@ -149,7 +150,7 @@ def measure_training(settings, faces, device, precision):
         calls["here"] = OurLoop(faces, device, precision, Path(scratch)).train_epoch
         seconds = in_turn(calls, device, settings.ROUNDS)
         # without our checkpoint and validation, which the others do not have
-        seconds["here"] = [line["seconds"] for line in storage.read_log(Path(scratch))][-settings.ROUNDS:]
+        seconds["here"] = [line["seconds"] for line in read_log(Path(scratch))][-settings.ROUNDS:]
     counter = FlopCounterMode(display=False)
     with counter:
         PlainLoop(few(faces, contenders.BATCH, contenders.BATCH), device).train_epoch()
@@ -221,7 +222,7 @@ def run_copy(*command, threads=None, look=lambda pid: None):
             time.sleep(0.05)
         if process.returncode:
             raise subprocess.CalledProcessError(process.returncode, command)
-        return storage.read_log(Path(scratch) / "experiments" / "0")
+        return read_log(Path(scratch) / "experiments" / "0")
 
 
 def measure_processes(settings, faces, device, precision):

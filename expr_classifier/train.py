@@ -11,11 +11,12 @@ from torch.nn import functional
 
 from data.batches import Images, batches, join
 from expr_classifier.model import LAYERS, build_classifier, find_architecture, tried_classifier
-from training import checkpoints, storage
+from training import checkpoints
 from training.devices import autocast, layout
 from training.distributed import add_up, add_up_gradients, average_buffers, gather, own_part
 from training.errors import UserError, check_at_least, check_batch, check_between, check_choice, check_schedules
 from training.files import write_atomically
+from training.log import write_log
 from training.loops import EpochBar, check_finite, epochs_for, least_batch, set_learning_rate
 from training.tensorboard import Board
 
@@ -130,8 +131,8 @@ def train(faces, settings, folder, seed, device, precision, board=Board(), name=
         model.eval()
         val_accuracy = measure_accuracy(model, faces, faces.rows("val", labelled=True), device)
         means = dict(loss=loss, train_accuracy=accuracy, val_accuracy=val_accuracy)
-        storage.write_log(folder, "classifier", epoch + 1, **means, seconds=seconds,
-                          images_per_second=len(train_rows) / seconds)
+        write_log(folder, "classifier", epoch + 1, **means, seconds=seconds,
+                  images_per_second=len(train_rows) / seconds)
         checkpoints.save_checkpoint(
             checkpoint, model, optimizer, generator, epoch + 1, architecture=settings.ARCHITECTURE, size=faces.size,
             classes=classes, channels=faces.channels)

@@ -14,10 +14,11 @@ from metric_vae.metrics import check_kind, check_norm
 from metric_vae.model import find_architecture, tried_vae
 from metric_vae.regularizers import REGULARIZERS
 from metric_vae.trained import summarize
-from training import checkpoints, storage
+from training import checkpoints
 from training.devices import autocast, layout
 from training.distributed import add_up, add_up_gradients, average_buffers, own_part
 from training.errors import UserError, check_at_least, check_batch, check_between, check_choice, check_schedules
+from training.log import write_log
 from training.loops import EpochBar, check_finite, epochs_for, least_batch, set_learning_rate
 from training.tensorboard import Board
 
@@ -208,8 +209,8 @@ def train(name, faces, metric, settings, folder, seed, device, precision, board=
         means |= validate(vae, loss, images, val_rows, seed, precision)
         check_finite(means, name, epoch + 1, checkpoint)
         weights = dict(alpha=float(loss.alpha), beta=float(loss.beta), learning_rate=rate)
-        storage.write_log(folder, name, epoch + 1, **means, **weights, seconds=seconds,
-                          images_per_second=len(train_rows) / seconds)
+        write_log(folder, name, epoch + 1, **means, **weights, seconds=seconds,
+                  images_per_second=len(train_rows) / seconds)
         checkpoints.save_checkpoint(
             checkpoint, vae, optimizer, generator, epoch + 1, architecture=settings.ARCHITECTURE, size=faces.size,
             z_dim=settings.Z_DIM, metric_dims=settings.METRIC_DIMS, channels=faces.channels, sees_light=light,

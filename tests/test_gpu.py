@@ -15,8 +15,8 @@ from metric_vae.loss import Loss
 from metric_vae.metrics import Points
 from test_pipeline import SMALL, TORCHRUN, call, house, newest       # noqa: F401, a fixture
 from training import checkpoints
+from training.log import read_log
 from training.settings import default_settings
-from training.storage import read_log
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 GPU, CPU = torch.device("cuda", 0), torch.device("cpu")

@@ -19,9 +19,9 @@ from expr_classifier.train import load_classifier
 from metric_vae import train as vae
 from metric_vae.trained import load_summary, load_vae
 from metric_vae.loss import Loss
-from training.settings import parse_one
 from training.checkpoints import load_checkpoint
-from training.storage import read_log
+from training.log import read_log
+from training.settings import parse_one
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ("DATA=faces.npz", "IMAGE_SIZE=16", "SEED=1", "DEVICE=cpu", "PRECISION=fp32", "classifier.STEPS=14",

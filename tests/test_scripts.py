@@ -24,6 +24,7 @@ from metric_vae.model import light
 from metric_vae.scores import latents_of
 from metric_vae.trained import load_vae, summarize
 from training import checkpoints, storage
+from training.log import read_log
 from training.settings import constants
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -62,7 +63,7 @@ def test_every_kind_of_metric_goes_through_both_scripts(home):
         experiments.main([*SCORED, "EDIT_PART=both"])
         folder = home / "experiments" / str(number)
         assert "ceiling" not in json.loads((folder / "scores.json").read_text())
-        stresses[metric] = storage.read_log(folder, "dist_reg")[-1]["val_regularizer"]
+        stresses[metric] = read_log(folder, "dist_reg")[-1]["val_regularizer"]
     assert stresses["my_points.npy"] == pytest.approx(stresses.pop("my_distances.npy"), rel=1e-3)
     assert len({round(stress, 4) for stress in stresses.values()}) == 4
 
@@ -74,7 +75,7 @@ def test_the_reference_recipe_goes_through_both_scripts(home):
     settings, scores = (json.loads((folder / name).read_text()) for name in ("settings.json", "scores.json"))
     assert settings["vae"]["REGULARIZER"] == "batchwise" and settings["classifier"]["LOSS"] == "squared_error"
     assert settings["vae"]["Z_DIM"] == 8                        # arguments come after the recipe
-    assert {line["beta"] for line in storage.read_log(folder, "dist_reg")} == {1e5}
+    assert {line["beta"] for line in read_log(folder, "dist_reg")} == {1e5}
     assert "spearman" in scores["dist_reg"] and "ceiling" in scores
 
 
@@ -314,7 +315,7 @@ def assert_same_run(folder, other):
     for name in ("embeddings.npy", "no_dist_reg_latents.npz", "dist_reg_latents.npz"):
         assert (folder / name).read_bytes() == (other / name).read_bytes()
     a, b = ([{key: value for key, value in line.items() if key not in ("seconds", "images_per_second")}
-             for line in storage.read_log(path)] for path in (folder, other))
+             for line in read_log(path)] for path in (folder, other))
     assert a == b
 
 
@@ -334,8 +335,8 @@ def test_a_run_with_the_classifier_of_another_is_that_which_trains_its_own(home,
     assert "classifier.pt, embeddings.npy, no_dist_reg.pt\n" in capsys.readouterr().out
     first, own, taken = (home / "experiments" / number for number in "012")
     assert_same_run(taken, own)
-    assert storage.read_log(first, "no_dist_reg") == storage.read_log(taken, "no_dist_reg")    # its seconds, too
-    assert storage.read_log(first, "dist_reg")[-1]["loss"] != storage.read_log(taken, "dist_reg")[-1]["loss"]
+    assert read_log(first, "no_dist_reg") == read_log(taken, "no_dist_reg")    # its seconds, too
+    assert read_log(first, "dist_reg")[-1]["loss"] != read_log(taken, "dist_reg")[-1]["loss"]
     assert json.loads((taken / "settings.json").read_text())["classifier_of"] == dict(folder=str(first), SEED=0)
 
 
@@ -434,7 +435,7 @@ def test_tensorboard_gets_every_loss_and_pictures_and_changes_no_number(home, mo
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=Recorder))
     run.main([*quick, "LOG=tensorboard"])
     assert_same_run(home / "experiments" / "0", home / "experiments" / "1")
-    for line in storage.read_log(home / "experiments" / "1"):
+    for line in read_log(home / "experiments" / "1"):
         stage, epoch = line["stage"], line["epoch"]
         names = set(line) - {"stage", "epoch", "seconds", "images_per_second"}
         assert {name: Recorder.written[f"{stage}/{name}", epoch] for name in names if line[name] is not None} == \

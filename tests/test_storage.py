@@ -14,6 +14,7 @@ from metric_vae.trained import load_vae
 from training import checkpoints, storage
 from training.errors import UserError
 from training.files import read_json, write_atomically, write_json
+from training.log import read_log, write_log
 from training.settings import freeze
 
 
@@ -93,11 +94,11 @@ def test_find_run_takes_the_path_of_a_run_folder(tmp_path, user_error):
 
 def test_writing_a_line_again_drops_the_epochs_after_it(tmp_path):
     for epoch in (1, 2, 3):
-        storage.write_log(tmp_path, "a", epoch, loss=epoch)
-    storage.write_log(tmp_path, "b", 1, loss=5)
-    storage.write_log(tmp_path, "a", 2, loss=20)
-    assert [line["loss"] for line in storage.read_log(tmp_path, "a")] == [1, 20]
-    assert [line["loss"] for line in storage.read_log(tmp_path, "b")] == [5]
+        write_log(tmp_path, "a", epoch, loss=epoch)
+    write_log(tmp_path, "b", 1, loss=5)
+    write_log(tmp_path, "a", 2, loss=20)
+    assert [line["loss"] for line in read_log(tmp_path, "a")] == [1, 20]
+    assert [line["loss"] for line in read_log(tmp_path, "b")] == [5]
 
 
 def test_a_checkpoint_brings_weights_optimiser_and_random_numbers_back(tmp_path):
@@ -207,17 +208,17 @@ def test_one_damaged_settings_json_does_not_hide_other_runs(content, tmp_path, c
 
 
 def test_a_damaged_line_of_the_log_is_left_out_and_said_so(tmp_path, capsys):
-    storage.write_log(tmp_path, "a", 1, loss=1.0)
-    storage.write_log(tmp_path, "a", 2, loss=2.0)
+    write_log(tmp_path, "a", 1, loss=1.0)
+    write_log(tmp_path, "a", 2, loss=2.0)
     text = (tmp_path / "log.jsonl").read_bytes()
     (tmp_path / "log.jsonl").write_bytes(text[:-9] + b"\n[]\n3\n{}\n\xdb\x00\n")
-    assert [line["epoch"] for line in storage.read_log(tmp_path)] == [1]
+    assert [line["epoch"] for line in read_log(tmp_path)] == [1]
     assert "left out line 2" in capsys.readouterr().err
 
 
 def test_a_log_that_cannot_be_read_is_a_clear_error(tmp_path, user_error):
     (tmp_path / "log.jsonl").mkdir()
-    user_error(lambda: storage.read_log(tmp_path), "log.jsonl", "remove it")
+    user_error(lambda: read_log(tmp_path), "log.jsonl", "remove it")
 
 
 def test_what_a_killed_program_left_half_written_is_removed(tmp_path):

@@ -21,9 +21,10 @@ from metric_vae.metrics import load_metric
 from metric_vae.space import Space
 from metric_vae.trained import load_summary
 from stress import inputs
-from training import checkpoints, storage
+from training import checkpoints
 from training.errors import UserError
 from training.files import read_json
+from training.log import read_log
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = [*ROOT.glob("*.py"), *(path for package in ("training", "data", "expr_classifier", "metric_vae", "benchmarks")
@@ -142,7 +143,7 @@ def test_no_file_of_a_run_is_unpickled(tmp_path, evil, small_faces, user_error):
                 path, small_faces, CPU)):
             user_error(lambda: read(path), path)
         (tmp_path / "log.jsonl").write_bytes(content)
-        assert storage.read_log(tmp_path) == []
+        assert read_log(tmp_path) == []
 
 
 def test_a_picture_that_would_fill_the_memory_is_refused(tmp_path, user_error):

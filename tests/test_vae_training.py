@@ -18,7 +18,7 @@ from metric_vae.regularizers import REGULARIZERS
 from metric_vae.statistics import euclidean
 from metric_vae.trained import encode, load_vae
 from training.errors import UserError
-from training.storage import read_log
+from training.log import read_log
 from test_vae import CPU, SMALL, brightness, few_distances, loss_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -101,7 +101,7 @@ def test_training_resumed_after_each_epoch_ends_with_the_same_numbers(small_face
     changes = dict(STEPS=12, ALPHA=alpha, TARGET_STRESS=target)
     (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
     whole = train("dist_reg", small_faces, Function(brightness), tmp_path / "a", **changes)
-    write_log = vae.storage.write_log
+    write_log = vae.write_log
 
     def stop(*arguments, **values):
         write_log(*arguments, **values)
@@ -109,7 +109,7 @@ def test_training_resumed_after_each_epoch_ends_with_the_same_numbers(small_face
             stop.tries += 1
             raise KeyboardInterrupt                             # between the log line and the checkpoint
     stop.tries = 0
-    monkeypatch.setattr(vae.storage, "write_log", stop)
+    monkeypatch.setattr(vae, "write_log", stop)
     for _ in range(3):
         try:
             again = train("dist_reg", small_faces, Function(brightness), tmp_path / "b", **changes)
@@ -242,7 +242,7 @@ def test_a_network_with_dropout_resumes_to_the_same_numbers(small_faces, tmp_pat
         return VAE(nn.Sequential(nn.Flatten(), nn.Linear(256, 2 * z_dim)), decoder, metric_dims)
     monkeypatch.setitem(ARCHITECTURES, "dropout", dropout)
     changes = dict(ARCHITECTURE="dropout", STEPS=12)
-    write_log = vae.storage.write_log
+    write_log = vae.write_log
 
     def stop(*arguments, **values):
         write_log(*arguments, **values)
@@ -254,7 +254,7 @@ def test_a_network_with_dropout_resumes_to_the_same_numbers(small_faces, tmp_pat
     whole = train("dist_reg", small_faces, Function(brightness), tmp_path / "a", **changes)
     stop.tries = 0
     with monkeypatch.context() as stopped, pytest.raises(KeyboardInterrupt):
-        stopped.setattr(vae.storage, "write_log", stop)
+        stopped.setattr(vae, "write_log", stop)
         train("dist_reg", small_faces, Function(brightness), tmp_path / "b", **changes)
     again = train("dist_reg", small_faces, Function(brightness), tmp_path / "b", **changes)
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters()))

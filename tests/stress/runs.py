@@ -21,6 +21,7 @@ import run
 from conftest import draw_small_images
 from training import storage
 from training.errors import run_script
+from training.log import read_log
 
 FACES = ["DATA=faces.npz", "IMAGE_SIZE=16", "DEVICE=cpu", "PRECISION=fp32"]
 SMALL = [*FACES, "classifier.STEPS=6", "vae.STEPS=9", "vae.Z_DIM=8", "vae.METRIC_DIMS=4"]
@@ -69,7 +70,7 @@ def numbers(folder):
     """All of a run folder that must be the same, bit by bit."""
     files = {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in (".pt", ".npy", ".npz")}
     log = [{key: value for key, value in line.items() if key not in ("seconds", "images_per_second")}
-           for line in storage.read_log(folder)]
+           for line in read_log(folder)]
     hidden = [path.name for path in folder.glob(".*")]
     return files, sorted(map(repr, log)), storage.is_finished(folder), hidden
 
