@@ -1,7 +1,8 @@
 """Two models that are given the labels, to compare their edits with ours: a conditional VAE and the CSVAE.
 
 In: faces; the labelled ones train. Out: trained models, and the scores of their edits, for benchmarks/regularizers.py.
-Network size and training are those of metric_vae/run.py.
+Network size and training are those of metric_vae/run.py. The label or w enters the decoder through a linear layer, as
+z does, or "joined": through a small network, as our metric part does.
 """
 from functools import partial
 
@@ -19,21 +20,20 @@ from training.errors import UserError, check_batch
 from training.loops import EpochBar, check_finite, epochs_for, scheduled, set_learning_rate
 
 
-
 def train_named(name, faces, settings, of_models, seed, device, precision):
-    """Train "cvae" or "csvae"; returns it, in eval mode. Both have Z_DIM latent dimensions in all.
+    """Train "cvae" or "csvae", with "_joined" if so; returns it, in eval mode. All have Z_DIM latent dimensions in all.
 
     settings: the constants of metric_vae/run.py; of_models: those of benchmarks/regularizers.py.
     """
     torch.manual_seed(seed)
-    m, classes = of_models, len(faces.classes)
+    m, classes, joined = of_models, len(faces.classes), name.endswith("_joined")
     if m.W_DIM < classes:
         raise UserError("W_DIM", f"at least {classes}, the number of classes", m.W_DIM, "set it higher")
-    if name == "cvae":
-        model = ConditionalVAE(faces.size, settings.Z_DIM, m.LABEL_SCALE, classes)
+    if name.startswith("cvae"):
+        model = ConditionalVAE(faces.size, settings.Z_DIM, m.LABEL_SCALE, classes, joined)
     else:
         model = CSVAE(faces.size, settings.Z_DIM - m.W_DIM, m.W_DIM, m.W_MEAN, m.W_KL, m.ADVERSARY, m.ADVERSARY_WIDTH,
-                      classes)
+                      classes, joined)
     return train(model, faces, settings, seed, device, precision, m.ADVERSARY_STEPS)
 
 
@@ -66,12 +66,12 @@ class ConditionalVAE(nn.Module):
     An edit encodes a face with its own label and decodes it with another one.
     """
 
-    def __init__(self, size, z_dim, label_scale, classes=7):
+    def __init__(self, size, z_dim, label_scale, classes=7, joined=False):
         super().__init__()
-        self.label_scale, self.classes = label_scale, classes
+        self.label_scale, self.classes, self.joined = label_scale, classes, classes if joined else 0
         self.mean_face = MeanFace(size)
         self.encoder = light_encoder(size, 2 * z_dim, 1 + classes)
-        self.decoder = light_decoder(size, z_dim + classes)
+        self.decoder = light_decoder(size, z_dim + classes, metric_dims=self.joined)
 
     def encode(self, x, labels):
         """mu and sigma, float32 (B, z_dim) each, of x (B, 1, H, W) in 0..1 with labels int64 (B,)."""
@@ -84,7 +84,8 @@ class ConditionalVAE(nn.Module):
     def decode(self, z, labels):
         """Faces float32 (B, 1, H, W)."""
         told = self.label_scale * one_hot(labels, self.classes)
-        return self.decoder(torch.cat([z, told], 1)).float() + self.mean_face.face
+        latents = torch.cat([z, told], 1).roll(self.joined, 1)  # what is joined comes first
+        return self.decoder(latents).float() + self.mean_face.face
 
     def edit(self, x, labels, target):
         """The faces with the classes target, int64 (B,), instead of labels."""
@@ -109,14 +110,14 @@ class CSVAE(nn.Module):
     subspace of w: the mean is w_mean in the label's own dimensions and 0 in the others.
     """
 
-    def __init__(self, size, z_dim, w_dim, w_mean, w_kl, adversary, adversary_width, classes=7):
+    def __init__(self, size, z_dim, w_dim, w_mean, w_kl, adversary, adversary_width, classes=7, joined=False):
         super().__init__()
-        self.classes = classes
+        self.classes, self.joined = classes, w_dim if joined else 0
         self.z_dim, self.w_kl, self.weight = z_dim, w_kl, adversary
         self.mean_face = MeanFace(size)
         self.z_encoder = light_encoder(size, 2 * z_dim)
         self.w_encoder = light_encoder(size, 2 * w_dim, 1 + classes)
-        self.decoder = light_decoder(size, z_dim + w_dim)
+        self.decoder = light_decoder(size, z_dim + w_dim, metric_dims=self.joined)
         self.prior_mu = nn.Parameter(w_mean * one_hot(torch.arange(w_dim) % classes, classes).T)     # (classes, w_dim)
         self.prior_log_sigma = nn.Parameter(torch.zeros(classes, w_dim))
         self.adversary = nn.Sequential(nn.Linear(z_dim, adversary_width), nn.SiLU(),
@@ -138,7 +139,7 @@ class CSVAE(nn.Module):
 
     def decode(self, latents, labels):
         """Faces float32 (B, 1, H, W); the labels are in w."""
-        return self.decoder(latents).float() + self.mean_face.face
+        return self.decoder(latents.roll(self.joined, 1)).float() + self.mean_face.face
 
     def edit(self, x, labels, target):
         """The faces with the classes target, int64 (B,), instead of labels."""

@@ -26,7 +26,8 @@ from training.log import read_log
 from training.settings import default_settings, parse_one
 
 BASELINE_SETTINGS = ("LABEL_SCALE", "W_DIM", "W_MEAN", "W_KL", "ADVERSARY", "ADVERSARY_WIDTH", "ADVERSARY_STEPS")
-BASELINES = {"conditional_vae": "cvae", "csvae": "csvae"}       # point: its name in benchmarks/baselines.py
+BASELINES = {"conditional_vae": "cvae", "conditional_vae_joined": "cvae_joined", "csvae": "csvae",
+             "csvae_joined": "csvae_joined"}                    # point: its name in benchmarks/baselines.py
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,9 @@ SETTINGS = {
     "action_units": "METRIC=action_units METRIC_DIMS=16 METRIC_BATCH=192 LOOKED_UP=0.66",  # the 20 of synthetic faces
     "labels": "METRIC=labels",                                  # what ours makes of the baselines' input
     "conditional_vae": "",                                      # benchmarks/baselines.py
+    "conditional_vae_joined": "",
     "csvae": "",
+    "csvae_joined": "",
     "reference": " ".join(text.removeprefix("vae.") for text in run.REFERENCE if text.startswith("vae.")),
     "whole_z": "METRIC_DIMS=None",
     "alone": "CONSISTENCY=0",
@@ -75,8 +77,9 @@ for _times in LONGER[1:]:
     SETTINGS |= {f"{_name}_x{_times}": f"STEPS={_times * vae_script.STEPS}" for _name in ("none", "ours")}
 
 RESULTS = Path(__file__).parent / "results"
-MARKED = {"none": ("s", 8), "ours": ("*", 14), "reference": ("D", 8), "conditional_vae": ("^", 8),
-          "csvae": ("v", 8)}                                    # in the figure: marker and its size
+MARKED = {                  # in the figure: marker and its size
+    "none": ("s", 8), "ours": ("*", 14), "reference": ("D", 8), "conditional_vae": ("^", 8),
+    "conditional_vae_joined": ("^", 8), "csvae": ("v", 8), "csvae_joined": ("v", 8)}
 
 
 def main(arguments):

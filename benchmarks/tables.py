@@ -14,8 +14,8 @@ SCORES = {                  # the table's columns: heading, decimals
     "frechet_prior": ("Frechet, N(0, I)", 0), "seconds": ("seconds", 0), "epochs": ("epochs", 0)}
 SUMMARY = (                 # the columns of summary.md: heading, point or "classifiers", how the names of scores begin
     ("no regulariser", "none", ""), ("a linear probe of it", "none", "probe_"), ("with the regulariser", "ours", ""),
-    ("the same, `METRIC` a table of points", "table", ""), ("conditional VAE", "conditional_vae", ""),
-    ("CSVAE", "csvae", ""), ("a second classifier", "classifiers", "ceiling_"),
+    ("the same, `METRIC` a table of points", "table", ""), ("conditional VAE", "conditional_vae_joined", ""),
+    ("CSVAE", "csvae_joined", ""), ("a second classifier", "classifiers", "ceiling_"),
     ("class means", "classifiers", "classes_"))
 SUMMARY_SCORES = {          # its rows
     "error": "squared error, summed over pixels", "error_ratio": "squared error / that without regulariser",

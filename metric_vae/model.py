@@ -64,7 +64,7 @@ class VAE(nn.Module):
         elif type(first) is nn.Linear:
             of_part, of_rest = first.weight.tensor_split([part.shape[1]], 1)
             bias = None if first.bias is None else first.bias.detach()
-            joined = functional.linear(part, of_part) + functional.linear(rest, of_rest.detach(), bias)
+            joined = functional.linear(z, torch.cat([of_part, of_rest.detach()], 1), bias)
         else:
             return self._face(fixed(self.decoder, z))
         return self._face(fixed(self.decoder[1:], joined))

@@ -23,7 +23,8 @@ SETTINGS = replace(default_settings(metric_vae.run), STEPS=12 * 14, BATCH=16, LE
 
 def models(size=16):
     torch.manual_seed(0)
-    return [ConditionalVAE(size, 12, 8.), CSVAE(size, 12, 7, 8., 1., 5., 16)]
+    return [model for joined in (False, True) for model in (
+        ConditionalVAE(size, 12, 8., joined=joined), CSVAE(size, 12, 7, 8., 1., 5., 16, joined=joined))]
 
 
 def csvae(**settings):
@@ -131,7 +132,19 @@ def test_an_edit_of_the_csvae_keeps_z_and_takes_the_prior_mean_of_the_target(bat
     assert torch.equal(model.edit(x, labels, target), expected)
 
 
-@pytest.mark.parametrize("number", [0, 1])
+def test_what_the_label_changes_is_what_is_joined():
+    """Its small network starts with outputs of 0."""
+    x, labels, z = torch.rand(5, 1, 16, 16), torch.arange(5), torch.randn(5, 12)
+    *_, cvae, csvae = models()
+    assert torch.equal(cvae.decode(z, labels), cvae.decode(z, labels + 1))
+    assert not torch.allclose(cvae.decode(z, labels), cvae.decode(z + 1, labels))
+    assert torch.equal(csvae.edit(x, labels, labels), csvae.edit(x, labels, labels + 1))
+    latents = torch.cat([z, torch.randn(5, 7)], 1)
+    assert torch.equal(csvae.decode(latents, labels), csvae.decode(torch.cat([z, torch.randn(5, 7)], 1), labels))
+    assert not torch.allclose(csvae.decode(latents, labels), csvae.decode(latents + 1, labels))
+
+
+@pytest.mark.parametrize("number", range(4))
 def test_edits_change_the_brightness_where_it_is_all_that_labels_change(number):
     faces = brightness_faces()
     model = baselines.train(models()[number], faces, SETTINGS, 0, CPU, "fp32")

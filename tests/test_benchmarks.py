@@ -19,8 +19,8 @@ from training.settings import default_settings, parse_one
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = benchmark.SETTINGS["reference"]
-SMALL = {"none": "", "ours": "", "matrix": "METRIC=matrix", "csvae": "", "stress_alone": "CONSISTENCY=0 BETA=100",
-         "too_few": "BATCH=500"}
+SMALL = {"none": "", "ours": "", "matrix": "METRIC=matrix", "csvae_joined": "",
+         "stress_alone": "CONSISTENCY=0 BETA=100", "too_few": "BATCH=500"}
 
 
 class Bench:
