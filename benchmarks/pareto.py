@@ -43,7 +43,7 @@ def pareto(path, title, points, ceilings, styles):
         numbered.append((axes, shown, bars))
     handles = [Line2D([], [], **styles[name]) for name in points]
     names.legend(handles, [f"{number}  {name}" for number, name in enumerate(points, 1)], loc="center left",
-                 frameon=False, fontsize=8.5, title="orange: with edit error\nblue: without\ngrey: other models\n"
+                 frameon=False, fontsize=8.5, title="orange: with consistency loss\nblue: without\ngrey: other models\n"
                  "hollow: a single seed", alignment="left")
     names.axis("off")
     figure.suptitle(title, fontsize=11)

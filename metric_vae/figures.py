@@ -13,7 +13,7 @@ NAMES = {"no_dist_reg": "without the regulariser", "dist_reg": "with the regular
 MODEL_COLOURS = {"no_dist_reg": "#D55E00", "dist_reg": "#0072B2", "classifier": "#444444"}
 SOURCES = {"density": "Gaussians fitted to the latents of the training faces", "prior": "the prior N(0, I)"}
 TERMS = {"error": "squared error, summed over pixels", "kl": "KL divergence, summed over dimensions",
-         "regularizer": "distance regulariser", "consistency": "edit error",
+         "regularizer": "distance regulariser", "consistency": "consistency loss",
          "loss": "total loss, weighted"}
 
 

@@ -1,4 +1,4 @@
-"""The loss of one batch: squared error + alpha KL + beta regulariser + consistency x edit error.
+"""The loss of one batch: squared error + alpha KL + beta regulariser + consistency x consistency loss.
 
 In: a VAE, faces, their rows, and a metric on them. Out: the terms, and the total that is minimised. Terms are summed
 over dimensions and averaged over faces.
@@ -18,7 +18,7 @@ class Terms(NamedTuple):
     error: torch.Tensor                 # squared error summed over pixels, with sampled z
     kl: torch.Tensor
     regularizer: torch.Tensor
-    consistency: torch.Tensor           # the edit error
+    consistency: torch.Tensor           # the consistency loss
 
 
 class Pairs(NamedTuple):
@@ -58,7 +58,7 @@ class Loss:
 
     def __call__(self, vae, rows, x, noise, with_consistency, pairs=None):
         """The Terms of the faces rows (B,); x (b, C, H, W): the pixels of the own part of them; noise (B, Z) standard
-        normal; with_consistency: whether to spend time on that term; pairs: the Pairs of the regulariser, which see
+        normal; with_consistency: whether to compute that term; pairs: the Pairs of the regulariser, which see
         only the metric branch; None: those of these faces.
 
         Without processes b = B. A single face has no pairs: its loss is only error and KL.
@@ -69,10 +69,10 @@ class Loss:
         x_hat = vae.decode(own_z)                               # (b, C, H, W)
         error = squared_error(x_hat, x).sum() / count
         kl = kl_divergence(own_mu, own_sigma).sum() / count
-        regularizer = edit = torch.zeros((), device=x.device)
+        regularizer = consistency = torch.zeros((), device=x.device)
         if self.metric is not None and count > 1:
             if with_consistency and self.has_consistency:
-                edit = edit_error(vae, gather(own_mu, count), gather(own_z, count))
+                consistency = consistency_loss(vae, gather(own_mu, count), gather(own_z, count))
             if self.settings.REGULARIZER != "none":
                 if pairs is not None:
                     rows, x = pairs.rows, pairs.x
@@ -81,7 +81,7 @@ class Loss:
                 own = torch.stack([own_mu, own_sigma, own_z], 1)[..., :vae.metric_dims]            # (b, 3, k)
                 mu, sigma, z = gather(own, len(rows)).unbind(1)
                 regularizer = self.regularize(self.metric(rows, x), mu, sigma, z) / PROCESSES
-        return Terms(error, kl, regularizer, edit)
+        return Terms(error, kl, regularizer, consistency)
 
     def regularize(self, given, mu, sigma, z):
         """The value of REGULARIZER for one batch, 0 where none of its pairs is given; mu, sigma, z (B, k): the latents
@@ -126,7 +126,7 @@ def sample(mu, sigma, noise):
     return mu + sigma * noise[own_part(len(noise))]
 
 
-def edit_error(vae, mu, z):
+def consistency_loss(vae, mu, z):
     """The squared error with which the encoder, its weights held fixed, recovers the metric part of edited faces,
     divided by the variance of the metric part; 0: perfect, and it may exceed 1.
 

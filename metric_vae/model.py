@@ -53,20 +53,25 @@ class VAE(nn.Module):
         mu, _ = gaussian(fixed(self._part, x))
         return mu[:, :self.metric_dims]
 
+    @property
+    def has_entry(self):
+        """Whether the weights by which the metric part enters the decoder are known: those of its first layer."""
+        return type(self.decoder) is nn.Sequential and type(self.decoder[0]) in (Joined, nn.Linear)
+
     def decode_part(self, z):
-        """As decode, but gradients reach only z, and the weights by which its metric part enters the decoder, if that
-        begins with Joined or a linear layer.
+        """As decode, but gradients reach only z and, in a decoder that begins with Joined or a linear layer, the
+        weights by which the metric part enters it.
         """
-        first = self.decoder[0] if type(self.decoder) is nn.Sequential else None
+        if not self.has_entry:
+            return self._face(fixed(self.decoder, z))
+        first = self.decoder[0]
         part, rest = z.tensor_split([self.metric_dims or z.shape[1]], 1)
         if type(first) is Joined:
             joined = first.metric(part) + fixed(first.rest, rest)
-        elif type(first) is nn.Linear:
+        else:
             of_part, of_rest = first.weight.tensor_split([part.shape[1]], 1)
             bias = None if first.bias is None else first.bias.detach()
             joined = functional.linear(z, torch.cat([of_part, of_rest.detach()], 1), bias)
-        else:
-            return self._face(fixed(self.decoder, z))
         return self._face(fixed(self.decoder[1:], joined))
 
     def parameter_groups(self):
@@ -131,7 +136,8 @@ class Branches(nn.Module):
     """An encoder with two branches: one gives the first dimensions of mu and sigma, the other the rest. The second also
     gets the mu of the first.
 
-    So the rest need not duplicate the metric part, and does not contradict it after an edit replaces the metric part.
+    It enters the rest's mu linearly, so that the rest can leave out what the metric part says, and does not contradict
+    it after an edit. Its weights start at 0, and the gradient of the rest does not reach the metric branch.
     """
 
     def __init__(self, metric, rest, metric_dims, rest_dims):
@@ -150,8 +156,9 @@ class Joined(nn.Module):
     """The first layer of a decoder, from z to (B, outputs): the metric part of z passes a small network, the rest a
     linear layer, and the outputs of both are added.
 
-    The given distances arrange the metric part, so what the decoder needs of it is not linear in it. The small network
-    starts with outputs of 0: the decoder first learns from the rest of z, which makes reconstructions better.
+    The metric part is arranged by the given distances, not for the decoder, so the decoder has to read it nonlinearly.
+    The small network starts with outputs of 0: the decoder first learns from the rest of z, which makes reconstructions
+    better.
     """
 
     def __init__(self, metric_dims, rest_dims, outputs, width=16):

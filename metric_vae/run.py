@@ -46,8 +46,9 @@ REGULARIZE_ON: str | None = None        # "mu", "z", "expected" (E|zi - zj|^2); 
 METRIC_DIMS: int | None = 8     # the first dimensions of z keep the metric; None: the whole of z
 SEES_LIGHT: bool | None = None  # whether the metric branch sees the brightness and contrast of a face; None: unless
                                 # METRIC is "embeddings", since C does not see them
-CONSISTENCY = (0.0, 5.0)        # of the edit error: how badly the encoder recovers a metric part that was taken from
-                                # another face. From the middle of training to its end, since it takes time
+CONSISTENCY = (0.0, 5.0)        # of the consistency loss: how badly the encoder recovers a metric part that was taken
+                                # from another face. 0 in the first half of training, in which it would only cost time;
+                                # then from the first of these weights to the last
 
 # --- training
 STEPS = 2200                    # batches, rounded to whole epochs, at least one

@@ -28,7 +28,7 @@ OF_METRIC = ("METRIC", "METRIC_NORM", "METRIC_KIND", "REGULARIZER", "BETA", "TAR
              "SEES_LIGHT")                                      # settings that only dist_reg uses; METRIC_DIMS shapes
                                                                 # both networks
 LEAST = 4               # faces of a batch; a smaller last one joins the one before: if both faces of two get nearly
-                        # equal metric parts, their variance is tiny and the edit error explodes
+                        # equal metric parts, their variance is tiny and the consistency loss explodes
 SHOWN = 8               # faces at most in the pictures for TensorBoard
 
 
@@ -158,6 +158,9 @@ def train(name, faces, metric, settings, folder, seed, device, precision, board=
     optimizer = torch.optim.Adam(vae.parameters(), betas=(0.9, settings.ADAM_BETA2), fused=True)
     if name == "dist_reg":
         loss = Loss(settings, metric, device)
+        if loss.has_consistency and not vae.has_entry:
+            print(f"{name}: the consistency loss reaches the encoder alone, since the decoder is no nn.Sequential that "
+                  "begins with Joined or a linear layer")
     else:
         loss = Loss(replace(settings, BETA=(0.0, 0.0), TARGET_STRESS=None), None, device)
     checkpoint = folder / f"{name}.pt"

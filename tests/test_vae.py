@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import metric_vae.run
-from metric_vae.loss import Loss, Pairs, Terms, edit_error
+from metric_vae.loss import Loss, Pairs, Terms, consistency_loss
 from metric_vae.metrics import Function, Points, SparseMatrix
 from metric_vae.model import ARCHITECTURES, VAE, kl_divergence, squared_error
 from metric_vae.regularizers import REGULARIZERS, stress
@@ -166,7 +166,7 @@ def test_the_rest_is_told_the_metric_part_and_does_not_pull_at_it():
 
 @pytest.mark.parametrize("count", [4, 5])
 @pytest.mark.parametrize("dims", [3, None])
-def test_the_edit_error_is_that_of_a_slow_loop_over_faces(count, dims):
+def test_the_consistency_loss_is_that_of_a_slow_loop_over_faces(count, dims):
     torch.manual_seed(0)
     model, x, noise = ARCHITECTURES["light"](16, 8, dims), torch.rand(count, 1, 16, 16), torch.randn(count, 8)
     with torch.no_grad():
@@ -180,7 +180,7 @@ def test_the_edit_error_is_that_of_a_slow_loop_over_faces(count, dims):
             gaps.append(model.encode(model.decode(edited[None]))[0][0, :dims] - part[j])
         variance = sum((row - part.mean(0)).square().sum() for row in part) / count
         expected = sum(gap.square().sum() for gap in gaps) / len(gaps) / variance
-        assert float(edit_error(model, mu, z)) == pytest.approx(float(expected), rel=1e-4)
+        assert float(consistency_loss(model, mu, z)) == pytest.approx(float(expected), rel=1e-4)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -204,7 +204,7 @@ def test_the_gradient_of_consistency_reaches_the_rest_of_z_and_of_the_decoder_on
     assert not any(name.startswith("encoder.metric.") for name in reached)      # light's branch of the metric part
     model.zero_grad()
     mu, z = torch.randn(6, 8, requires_grad=True), torch.randn(6, 8, requires_grad=True)
-    edit_error(model, mu, z).backward()
+    consistency_loss(model, mu, z).backward()
     assert mu.grad is None and not z.grad[:, :4].any() and z.grad[::2, 4:].any()
 
 
@@ -247,12 +247,12 @@ class Own(nn.Sequential):
     nn.Sequential(nn.Unflatten(1, (8, 1)), nn.Flatten(), nn.Linear(8, 256), nn.Unflatten(1, (1, 16, 16))),
     nn.Sequential(nn.Linear(8, 256, bias=False), nn.Unflatten(1, (1, 16, 16))),
     nn.Sequential(nn.Linear(8, 256), nn.SiLU(), nn.Unflatten(1, (1, 16, 16)))])
-def test_any_decoder_takes_the_edit_error_whose_gradient_reaches_the_rest_of_z(decoder):
+def test_any_decoder_takes_the_consistency_loss_whose_gradient_reaches_the_rest_of_z(decoder):
     torch.manual_seed(0)
     model = VAE(nn.Sequential(nn.Flatten(), nn.Linear(256, 16)), decoder, 4)
     z = torch.randn(6, 8, requires_grad=True)
     torch.testing.assert_close(model.decode_part(z), model.decode(z))
-    edit_error(model, torch.randn(6, 8), z).backward()
+    consistency_loss(model, torch.randn(6, 8), z).backward()
     assert z.grad[::2, 4:].any()
     reached = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
     if "decoder.0.weight" in reached:

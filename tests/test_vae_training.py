@@ -62,6 +62,19 @@ def test_training_lowers_the_loss_and_logs_every_term(small_faces, tmp_path):
             assert line[prefix + "loss"] == pytest.approx(np.dot(weights, terms), rel=1e-4)
 
 
+def test_a_decoder_that_the_consistency_loss_cannot_enter_is_named(small_faces, tmp_path, monkeypatch, capsys):
+    def own(size, z_dim, metric_dims, channels):
+        decoder = nn.Sequential(nn.Identity(), nn.Linear(z_dim, size ** 2), nn.Unflatten(1, (1, size, size)))
+        return VAE(nn.Sequential(nn.Flatten(), nn.Linear(size ** 2, 2 * z_dim)), decoder, metric_dims)
+    monkeypatch.setitem(ARCHITECTURES, "own", own)
+    for folder, changes, said in (("own", dict(ARCHITECTURE="own"), True), ("light", {}, False),
+                                  ("without", dict(ARCHITECTURE="own", CONSISTENCY=(0.0, 0.0)), False)):
+        (tmp_path / folder).mkdir()
+        changes = dict(CONSISTENCY=(0.5, 1.0)) | changes
+        train("dist_reg", small_faces, Function(brightness), tmp_path / folder, STEPS=1, **changes)
+        assert ("consistency loss reaches the encoder alone" in capsys.readouterr().out) == said
+
+
 def test_consistency_is_logged_of_the_second_half_of_training_alone(small_faces, tmp_path):
     """Three epochs of four steps: the last two of the second epoch's steps and all of the third's measure it."""
     train("dist_reg", small_faces, Function(brightness), tmp_path, STEPS=12, CONSISTENCY=(0.5, 1.0),
