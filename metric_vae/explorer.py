@@ -157,10 +157,16 @@ def decoder_of(vae):
     """The decoder of a VAE as explorer.js runs it, a list of its layers, the mean face last; None where it has layers
     that explorer.js does not know. With 8 bits a weight, pixels are off by less than a grey level or so.
     """
+    layers = layers_of(vae.decoder) if type(vae.decoder) is nn.Sequential else None
+    if layers and vae.mean_face is not None:
+        layers.append(dict(kind="MeanFace", bias=packed(vae.mean_face.face.numpy(force=True).reshape(1, -1))))
+    return layers
+
+
+def layers_of(network):
+    """The layers of an nn.Sequential, see decoder_of; of Joined: those of its metric network, and its layer rest."""
     layers = []
-    if type(vae.decoder) is not nn.Sequential:
-        return None
-    for layer in vae.decoder:
+    for layer in network:
         kind, more = type(layer).__name__, {}
         if kind in ("Linear", "ConvTranspose2d"):
             bias = np.zeros(1) if layer.bias is None else layer.bias.numpy(force=True)
@@ -173,11 +179,11 @@ def decoder_of(vae):
                 return None
             more |= dict(inputs=layer.in_channels, outputs=layer.out_channels, kernel=kernel, stride=stride,
                          padding=padding)
+        elif kind == "Joined":
+            more = dict(dims=layer.metric_dims, metric=layers_of(layer.metric), rest=layers_of([layer.rest])[0])
         elif kind not in ("Linear", "SiLU", "ReLU", "Unflatten"):
             return None
         layers.append(dict(kind=kind, **more))
-    if vae.mean_face is not None:
-        layers.append(dict(kind="MeanFace", bias=packed(vae.mean_face.face.numpy(force=True).reshape(1, -1))))
     return layers
 
 

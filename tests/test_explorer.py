@@ -43,8 +43,9 @@ def write(folder, faces, names=vae.MODELS, last=True, given=1.):
     for model in models.values():                               # so that faces differ
         model.mean_face.face += .5
         model.encoder.metric[-1].weight *= 4
-        for layer in (0, 3, 5, 7):
-            model.decoder[layer].weight *= 2.2
+        for layer in (model.decoder[0].rest, *model.decoder[3::2]):
+            layer.weight *= 2.2
+        nn.init.normal_(model.decoder[0].metric[-1].weight)
     summaries = [trained.summarize(model, name, faces, None, faces.rows("train"), folder, 0, CPU)
                  for name, model in models.items()]
     latents = [latents_of(name, model, faces, rows, CPU, summary, "metric")

@@ -48,6 +48,10 @@ const layers = {
       return sum;
     });
   },
+  Joined(x, {dims, metric, rest}) {     // the metric part, the first dims, passes a network, the rest a layer
+    const part = run(metric, x.slice(0, dims));
+    return layers.Linear(x.slice(dims), rest).map((v, k) => v + part[k]);
+  },
   ConvTranspose2d(x, {weight, bias, inputs, outputs, kernel, stride, padding}) {
     const side = Math.sqrt(x.length / inputs), whole = (side - 1) * stride + kernel, cut = whole - 2 * padding;
     const plane = side * side, next = outputs * kernel * kernel, y = new Float32Array(outputs * whole * whole);
@@ -80,15 +84,19 @@ const layers = {
   MeanFace: (x, {bias}) => x.map((v, k) => v + bias[k]),
 };
 
+function run(network, x) {
+  return network.reduce((y, layer) => layers[layer.kind](y, layer), x);
+}
+
 function decode(model, z) {         // pixels in about 0..1, a channel after the other
-  return model.decoder.reduce((x, layer) => layers[layer.kind](x, layer), z);
+  return run(model.decoder, z);
 }
 
 for (const model of data.models) {
   model.mu = unpack(model.mu);
   model.z = model.mu.length / count;
   model.means = model.means && unpack(model.means);
-  for (const layer of model.decoder ?? []) {
+  for (const layer of (model.decoder ?? []).flatMap((of) => of.kind === "Joined" ? [...of.metric, of.rest] : [of])) {
     if (layer.weight) layer.weight = unpack(layer.weight);
     if (layer.bias) layer.bias = unpack(layer.bias);
   }
