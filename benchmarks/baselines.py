@@ -21,7 +21,7 @@ from training.loops import EpochBar, check_finite, epochs_for, scheduled, set_le
 
 
 def train_named(name, faces, settings, of_models, seed, device, precision):
-    """Train "cvae" or "csvae", with "_joined" if so; returns it, in eval mode. All have Z_DIM latent dimensions in all.
+    """Train "cvae", "csvae" or either with "_joined" added; returns it, in eval mode. Each has Z_DIM dimensions in all.
 
     settings: the constants of metric_vae/run.py; of_models: those of benchmarks/regularizers.py.
     """
