@@ -24,8 +24,8 @@ for package in (data, training):        # in a notebook, a file or package of th
 import expr_classifier.run as classifier_script
 import metric_vae.run as vae_script
 from data import options as data_options, sources
-from expr_classifier import model as classifier_model, train as classifier
-from metric_vae import metrics, model as vae_model, train as vae
+from expr_classifier import train as classifier
+from metric_vae import metrics, train as vae
 from training import storage
 from training.devices import layout, start
 from training.distributed import first_process_first
@@ -122,7 +122,7 @@ def settings_of(arguments):
     check_choice("RECIPE", settings[""].RECIPE, ("ours", "reference"))
     if settings[""].RECIPE == "reference":
         settings = parse(REFERENCE + arguments, scripts)
-    keywords = (*sources.NAMES, *metrics.NAMES, *classifier_model.ARCHITECTURES, *vae_model.ARCHITECTURES)
+    keywords = (*sources.NAMES, *metrics.NAMES)
     settings = {name: storage.absolute(of_script, keywords) for name, of_script in settings.items()}
     folder = other = None
     if settings[""].RESUME is not None:

@@ -11,7 +11,6 @@ import sys
 from dataclasses import asdict
 
 from data import options as data_options, sources
-from expr_classifier.model import ARCHITECTURES
 from expr_classifier.train import check_faces, check_settings, layer_of, train, write_embeddings
 from training import storage
 from training.devices import start
@@ -54,7 +53,7 @@ LOG: str | None = None          # "tensorboard": losses for TensorBoard too (pip
 def main(arguments):
     from expr_classifier import figures                 # here: matplotlib is slow to import
     parsed = parse(arguments, {"": sys.modules[__name__], "faces": data_options})
-    settings, options = storage.absolute(parsed[""], (*sources.NAMES, *ARCHITECTURES)), parsed["faces"]
+    settings, options = storage.absolute(parsed[""], sources.NAMES), parsed["faces"]
     check_settings(settings)
     check_log(settings.LOG)
     device, precision = start(settings.DEVICE, settings.PRECISION)

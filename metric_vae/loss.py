@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 
 from metric_vae.model import kl_divergence, squared_error
-from metric_vae.regularizers import REGULARIZERS, TINY, expected_distances, pairwise_distances
+from metric_vae.regularizers import TINY, expected_distances, find_regularizer, pairwise_distances
 from training.distributed import PROCESSES, gather, own_part
 from training.loops import scheduled
 
@@ -38,6 +38,7 @@ class Loss:
 
     def __init__(self, settings, metric, device):
         self.settings, self.metric = settings, metric
+        self.regularizer = None if metric is None else find_regularizer(settings.REGULARIZER)
         self.alpha, self.beta = torch.ones(2, device=device)
         self.consistency = 0.0
 
@@ -73,7 +74,7 @@ class Loss:
         if self.metric is not None and count > 1:
             if with_consistency and self.has_consistency:
                 consistency = consistency_loss(vae, gather(own_mu, count), gather(own_z, count))
-            if self.settings.REGULARIZER != "none":
+            if self.regularizer is not None:
                 if pairs is not None:
                     rows, x = pairs.rows, pairs.x
                     own_mu, own_sigma = vae.encode_part(x)
@@ -87,7 +88,7 @@ class Loss:
         """The value of REGULARIZER for one batch, 0 where none of its pairs is given; mu, sigma, z (B, k): the latents
         that keep the metric.
         """
-        function, kind, latent = REGULARIZERS[self.settings.REGULARIZER]
+        function, kind, latent = self.regularizer
         latent = self.settings.REGULARIZE_ON or latent
         if kind == "points":
             return function(mu if latent == "mu" else z, given.points)

@@ -6,9 +6,13 @@ diagonal: which entries of d are given, at least one pair. The others are NaN, a
 """
 import torch
 
+from training.errors import UserError
+from training.plugins import choose, is_plugin, what_failed
+
 MARGIN = 0.1            # of the reference's expanding and contracting pointwise regularisers
 NEAR = 0.1              # share of the mean distance below which a pair counts as near
 TINY = 1e-12            # no division by less
+OWN = "a function of (e, d, known), as in metric_vae/regularizers.py, to a finite scalar with a gradient"
 
 
 # --- the reference implementation's (jackklys/MetricVAE), on sampled z
@@ -130,3 +134,27 @@ REGULARIZERS = {
     "log_ratio": (log_ratio, "distances", "mu"),
     "triplet": (triplet, "distances", "mu"),
 }
+OF_POINTS = [name for name, (_, kind, _) in REGULARIZERS.items() if kind == "points"]
+
+
+def find_regularizer(name):
+    """The entry of REGULARIZERS called name, or one like it of the user's "my_file.py:function", a function of
+    (e, d, known) as above; None for "none".
+
+    Raises UserError where there is none, or the user's, tried on five faces, is no finite scalar with a gradient.
+    """
+    found = choose(name, {"none": None, **REGULARIZERS}, "REGULARIZER", OWN)
+    if not is_plugin(name):
+        return found
+    z, p = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0))
+    e, d = pairwise_distances(z).requires_grad_(), pairwise_distances(p)
+    try:
+        value = found(e, d, None)
+        value.backward()
+        finite = value.isfinite() and e.grad.isfinite().all()
+        wrong = None if finite else f"{value.item():g} with a gradient of {e.grad.norm():g}"
+    except Exception as error:
+        wrong = what_failed(error)
+    if wrong is not None:
+        raise UserError(f"REGULARIZER={name}", OWN, wrong, "correct the function")
+    return found, "distances", "mu"

@@ -13,7 +13,6 @@ from dataclasses import asdict
 
 from data import options as data_options, sources
 from metric_vae import metrics
-from metric_vae.model import ARCHITECTURES
 from metric_vae.train import MODELS, check_faces, check_settings, train
 from training import storage
 from training.devices import start
@@ -39,7 +38,8 @@ METRIC_NORM: float | str = 2.0  # the p-norm between points, or "cosine"
 # --- the loss: squared error summed over pixels + alpha KL + beta regulariser + consistency; each weight is that of
 # --- the first and of the last step, linear between
 ALPHA: tuple | str = (0.03, 0.03)       # or "optimal": twice the error per pixel, the decoder's variance (sigma-VAE)
-REGULARIZER = "stress"          # one of metric_vae/regularizers.py, or "none"
+REGULARIZER = "stress"          # one of metric_vae/regularizers.py, "my_file.py:function" of (e, d, known), as there,
+                                # or "none"
 BETA = (10000.0, 10000.0)
 TARGET_STRESS: float | None = None      # tunes BETA, from its first value: up while Kruskal's stress is above this
 REGULARIZE_ON: str | None = None        # "mu", "z", "expected" (E|zi - zj|^2); None: what each regulariser says
@@ -87,8 +87,7 @@ LOG: str | None = None          # "tensorboard": losses and reconstructions for 
 
 def main(arguments):
     parsed = parse(arguments, {"": sys.modules[__name__], "faces": data_options})
-    keywords = (*sources.NAMES, *metrics.NAMES, *ARCHITECTURES)
-    settings, options = storage.absolute(parsed[""], keywords), parsed["faces"]
+    settings, options = storage.absolute(parsed[""], (*sources.NAMES, *metrics.NAMES)), parsed["faces"]
     check_settings(settings)
     check_log(settings.LOG)
     if settings.METRIC == "embeddings":

@@ -63,9 +63,10 @@ class Space:
     """The latent space of one VAE of a run.
 
     A picture is a path, a Pillow image, or an array (H, W) or (H, W, 3) of any size and usual type; it is cut to its
-    middle square and resized. Methods take one picture, or several: a list, or an array (n, H, W) or (n, H, W, 3); of
-    one they return the same without the first axis. Pictures that they return are float32 (n, H, W), in colour
-    (n, H, W, 3), in 0..1. Latents are float32 (n, Z). Classes are named as in `classes`.
+    middle square and resized (to the face: image.crop(data.crops.face_box(image)[0])). Methods take one picture, or
+    several: a list, or an array (n, H, W) or (n, H, W, 3); of one they return the same without the first axis. Pictures
+    that they return are float32 (n, H, W), in colour (n, H, W, 3), in 0..1. Latents are float32 (n, Z). Classes are
+    named as in `classes`.
     """
 
     def __init__(self, folder, model="dist_reg", device=torch.device("cpu")):

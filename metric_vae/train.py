@@ -12,7 +12,7 @@ from data.batches import Images, batches, evenly_spaced
 from metric_vae.loss import Loss, Pairs, Terms
 from metric_vae.metrics import check_kind, check_norm
 from metric_vae.model import find_architecture, tried_vae
-from metric_vae.regularizers import REGULARIZERS
+from metric_vae.regularizers import OF_POINTS, find_regularizer
 from metric_vae.trained import summarize
 from training import checkpoints
 from training.devices import autocast, layout
@@ -36,7 +36,7 @@ def check_settings(settings):
     """Raise UserError for a constant of metric_vae/run.py with an impossible value."""
     s = settings
     find_architecture(s.ARCHITECTURE)
-    check_choice("REGULARIZER", s.REGULARIZER, ("none", *REGULARIZERS))
+    find_regularizer(s.REGULARIZER)
     check_choice("REGULARIZE_ON", s.REGULARIZE_ON, (None, "mu", "z", "expected"))
     check_at_least(1, s, "STEPS", "MEAN_OF")
     check_at_least(LEAST, s, "BATCH")
@@ -59,7 +59,7 @@ def check_settings(settings):
     if s.METRIC_DIMS is not None and not 1 <= s.METRIC_DIMS < s.Z_DIM:
         raise UserError("METRIC_DIMS", f"at least 1 and less than Z_DIM={s.Z_DIM}, or None for all of z", s.METRIC_DIMS,
                         "change it, or set it to None")
-    if s.REGULARIZE_ON == "expected" and s.REGULARIZER != "none" and REGULARIZERS[s.REGULARIZER][1] == "points":
+    if s.REGULARIZE_ON == "expected" and s.REGULARIZER in OF_POINTS:
         raise UserError("REGULARIZE_ON", f'"mu" or "z" with REGULARIZER "{s.REGULARIZER}", which has no distances',
                         "expected", "set it to None, or choose a regulariser of pairs, e.g. stress")
     if s.TARGET_STRESS is not None and (s.REGULARIZER != "stress" or not 0 < s.TARGET_STRESS <= 1):
@@ -102,7 +102,7 @@ def check_faces(settings, faces, metric, constant=None):
     as in check_batch.
     """
     name = settings.REGULARIZER
-    if name != "none" and REGULARIZERS[name][1] == "points" and metric is not None and not metric.has_points:
+    if name in OF_POINTS and metric is not None and not metric.has_points:
         raise UserError(f"REGULARIZER={name}", "a metric with points", "one of distances alone",
                         "choose a regulariser of pairs, e.g. stress")
     rows = training_rows(faces, settings)
@@ -135,7 +135,7 @@ def groups_of(loss, vae, rows, device):
     """The groups of faces among rows (N,), int64 (M, k), from which draw_pairs draws; None where the regulariser takes
     the faces of the batch: where a network without a metric branch has to encode them, unless few pairs are stored.
     """
-    if loss.metric is None or loss.settings.REGULARIZER == "none":
+    if loss.regularizer is None:
         return None
     groups = torch.as_tensor(loss.metric.drawn(rows), device=device)
     return groups if vae.has_branch or groups.shape[1] > 1 else None

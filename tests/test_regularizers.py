@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from metric_vae import regularizers
-from metric_vae.regularizers import REGULARIZERS, expected_distances, pairwise_distances
+from metric_vae.regularizers import REGULARIZERS, expected_distances, find_regularizer, pairwise_distances
 
 OF_PAIRS = [name for name, (_, kind, _) in REGULARIZERS.items() if kind == "distances"]
 
@@ -181,3 +181,25 @@ def test_pairwise_distances_are_those_of_numpy(norm):
     x = points(5, 4)
     slow = [[np.linalg.norm(a - b, ord=norm) for b in x.numpy()] for a in x.numpy()]
     assert np.allclose(pairwise_distances(x, norm), slow)
+
+
+# --- one of the user's own
+
+def find_own(tmp_path, body):
+    (tmp_path / "mine.py").write_text(f"import torch\n\n\ndef f(e, d, known=None):\n    {body}\n")
+    return find_regularizer(f"{tmp_path}/mine.py:f")
+
+
+def test_a_regulariser_of_the_users_own_is_found_and_takes_mu(tmp_path):
+    function, kind, latent = find_own(tmp_path, "return ((e - d)[... if known is None else known] ** 2).mean()")
+    assert (kind, latent) == ("distances", "mu")
+    e, d = (pairwise_distances(points(4, 3, seed)) for seed in (0, 1))
+    assert torch.equal(function(e, d), (e - d).square().mean())
+    assert find_regularizer("none") is None and find_regularizer("stress") is REGULARIZERS["stress"]
+
+
+@pytest.mark.parametrize("body, words", [
+    ("return e - d", "scalar outputs"), ("return 1.0", "'float'"), ("return d.sum()", "does not require grad"),
+    ("return e.no_such()", "mine.py, line 5"), ("return e.sum() / 0", "inf"), ("return e.sqrt().sum()", "of inf")])
+def test_a_regulariser_that_fails_is_refused(tmp_path, user_error, body, words):
+    user_error(lambda: find_own(tmp_path, body), f"REGULARIZER={tmp_path}/mine.py:f", words)

@@ -202,7 +202,7 @@ def test_a_class_without_training_faces_can_be_left_out_for_a_classifier():
     assert run.without_untrained(faces, None) == ""             # one class is too few for a classifier
 
 
-def test_networks_of_the_users_own_go_through_both_scripts_from_any_folder(home, monkeypatch, capsys):
+def test_networks_and_a_regularizer_of_the_users_own_go_through_both_scripts_from_any_folder(home, monkeypatch, capsys):
     (home / "my_nets.py").write_text("""
 from __future__ import annotations
 from dataclasses import dataclass
@@ -226,8 +226,13 @@ def vae(size, z_dim, metric_dims, channels):
 
 def classifier(size, classes, channels):
     return Classifier([nn.Conv2d(1, 4, 3, 2, 1)], nn.Sequential(nn.Linear(size * size, 16), nn.SiLU()), 16, classes)
+
+
+def error_of_distances(e, d, known=None):
+    return (e - d).square().mean()
 """)
-    own = ["DATA=faces.npz", *QUICK, "vae.ARCHITECTURE=my_nets.py:vae", "classifier.ARCHITECTURE=my_nets.py:classifier"]
+    own = ["DATA=faces.npz", *QUICK, "vae.ARCHITECTURE=my_nets.py:vae", "vae.REGULARIZER=my_nets.py:error_of_distances",
+           "classifier.ARCHITECTURE=my_nets.py:classifier"]
     run.main(own)
     with monkeypatch.context() as elsewhere:
         elsewhere.chdir(home / "experiments")

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import types
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -234,12 +234,13 @@ def test_what_a_killed_program_left_half_written_is_removed(tmp_path):
 def test_paths_are_kept_absolute_and_keywords_as_they_are(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my.py").write_text("")
-    for name in ("faces", "light"):
+    for name in ("faces", "light", "tfd"):
         (tmp_path / name).mkdir()
-    given = freeze(dict(DATA="faces", METRIC="my.py:function", ARCHITECTURE="light", OTHER="faces", STEPS=3))
-    assert asdict(storage.absolute(given, ("light",))) == dict(
-        DATA=str(tmp_path / "faces"), METRIC=f"{tmp_path / 'my.py'}:function", ARCHITECTURE="light", OTHER="faces",
-        STEPS=3)
+    given = freeze(dict(DATA="faces", METRIC="my.py:function", ARCHITECTURE="light", REGULARIZER="my.py:f", STEPS=3))
+    assert asdict(storage.absolute(given, ("tfd",))) == dict(
+        DATA=str(tmp_path / "faces"), METRIC=f"{tmp_path / 'my.py'}:function", ARCHITECTURE="light",
+        REGULARIZER=f"{tmp_path / 'my.py'}:f", STEPS=3)
+    assert storage.absolute(replace(given, DATA="tfd"), ("tfd",)).DATA == "tfd"
     assert storage.absolute(freeze(dict(DATA="~nosuchuser/x")), ()).DATA == "~nosuchuser/x"
 
 

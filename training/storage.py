@@ -30,7 +30,7 @@ from training.settings import constants, fits, restored
 ROOT = Path(__file__).parents[1]
 RUNS = ROOT / "experiments"
 FORMAT = 1                      # of settings.json and a run folder: one more whenever older ones cannot be read
-PATHS = ("DATA", "METRIC", "ARCHITECTURE")      # constants that may be paths
+PATHS = ("DATA", "METRIC")      # constants that may be paths; any may be one of "my_file.py:function"
 ENTRIES = dict(data=dict, faces=dict, device=str, precision=str)       # of settings.json, besides the scripts'
 OF_DATA = ("name", "count", "size", "channels", "split", "classes", "fingerprint")
 
@@ -178,15 +178,15 @@ def absolute(settings, keywords):
     keywords: values that are not taken for paths, even where a file or folder has that name.
     """
     def of(value):
-        path, colon, function = value.rpartition(":") if ".py:" in value else (value, "", "")
+        path, colon, function = value.rpartition(":") if is_plugin(value) else (value, "", "")
         try:
             path = Path(path).expanduser()
             return f"{path.resolve()}{colon}{function}" if path.exists() else value
         except (OSError, RuntimeError, ValueError):             # too long for a name, no such user, a null byte
             return value
-    given = {name: getattr(settings, name, None) for name in PATHS}
-    return replace(settings, **{name: of(value) for name, value in given.items()
-                                if isinstance(value, str) and value not in keywords})
+    return replace(settings, **{
+        name: of(value) for name, value in vars(settings).items()
+        if is_plugin(value) or name in PATHS and isinstance(value, str) and value not in keywords})
 
 
 def finish_settings(folder):
