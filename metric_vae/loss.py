@@ -77,7 +77,7 @@ class Loss:
             if self.regularizer is not None:
                 if pairs is not None:
                     rows, x = pairs.rows, pairs.x
-                    own_mu, own_sigma = vae.encode_part(x)
+                    own_mu, own_sigma = vae.encode_metric(x)
                     own_z = sample(own_mu, own_sigma, pairs.noise)
                 own = torch.stack([own_mu, own_sigma, own_z], 1)[..., :vae.metric_dims]            # (b, 3, k)
                 mu, sigma, z = gather(own, len(rows)).unbind(1)
@@ -134,13 +134,14 @@ def consistency_loss(vae, mu, z):
     mu, z (B, Z): in every second face the metric part is replaced by the next face's. The gradient reaches the weights
     through which the metric part enters the decoder, and the rest of z, which learns not to duplicate the metric part.
     If it reached the whole decoder, reconstructions would get worse for the sake of edits; if it reached the metric
-    part, that could become easy to recover instead of correct. With several processes: the share of one.
+    part, that could become easy to recover instead of correct (where the metric part has no branch, it changes with the
+    weights that it shares with the rest). With several processes: the share of one.
     """
     dims = vae.metric_dims or z.shape[1]
     part = mu[:, :dims].detach()
     edited = torch.cat([z.detach().roll(-1, 0)[:, :dims], z[:, dims:]], 1)[::2]
     wanted = part.roll(-1, 0)[::2]
     own = own_part(len(edited))
-    seen = vae.see_part(vae.decode_part(edited[own]))
+    found = vae.recover_metric(vae.decode_edited(edited[own]))
     variance = part.var(0, correction=0).sum().clamp(min=TINY)
-    return (seen - wanted[own]).square().sum() / len(edited) / variance
+    return (found - wanted[own]).square().sum() / len(edited) / variance

@@ -35,22 +35,22 @@ class VAE(nn.Module):
         return gaussian(self.encoder(x))
 
     @property
-    def _part(self):
-        """The network of the metric part: its branch, or all of the encoder."""
+    def _metric_encoder(self):
+        """The network that gives the metric part: its branch, or all of the encoder."""
         return self.encoder.metric if self.has_branch else self.encoder
 
-    def encode_part(self, x):
+    def encode_metric(self, x):
         """mu and sigma of the metric part, float32 (B, k) each, by its branch alone if there is one."""
-        mu, sigma = gaussian(self._part(x))
+        mu, sigma = gaussian(self._metric_encoder(x))
         return mu[:, :self.metric_dims], sigma[:, :self.metric_dims]
 
     def decode(self, z):
         """The mean of p(x|z), float32 (B, C, H, W)."""
         return self._face(self.decoder(z))
 
-    def see_part(self, x):
+    def recover_metric(self, x):
         """The metric part of mu, float32 (B, k), with the encoder's weights held fixed: gradients reach only x."""
-        mu, _ = gaussian(fixed(self._part, x))
+        mu, _ = gaussian(fixed(self._metric_encoder, x))
         return mu[:, :self.metric_dims]
 
     @property
@@ -58,18 +58,17 @@ class VAE(nn.Module):
         """Whether the weights by which the metric part enters the decoder are known: those of its first layer."""
         return type(self.decoder) is nn.Sequential and type(self.decoder[0]) in (Joined, nn.Linear)
 
-    def decode_part(self, z):
+    def decode_edited(self, z):
         """As decode, but gradients reach only z and, in a decoder that begins with Joined or a linear layer, the
         weights by which the metric part enters it.
         """
         if not self.has_entry:
             return self._face(fixed(self.decoder, z))
         first = self.decoder[0]
-        part, rest = z.tensor_split([self.metric_dims or z.shape[1]], 1)
         if type(first) is Joined:
-            joined = first.metric(part) + fixed(first.rest, rest)
+            joined = fixed(first, z, free="metric.")
         else:
-            of_part, of_rest = first.weight.tensor_split([part.shape[1]], 1)
+            of_part, of_rest = first.weight.tensor_split([self.metric_dims or z.shape[1]], 1)
             bias = None if first.bias is None else first.bias.detach()
             joined = functional.linear(z, torch.cat([of_part, of_rest.detach()], 1), bias)
         return self._face(fixed(self.decoder[1:], joined))
@@ -86,9 +85,12 @@ class VAE(nn.Module):
         return x_hat.float() if self.mean_face is None else x_hat.float() + self.mean_face.face
 
 
-def fixed(network, x):
-    """network(x) with its weights held fixed; what batch norm keeps does not change either."""
-    weights = {name: parameter.detach() for name, parameter in network.named_parameters()}
+def fixed(network, x, free=None):
+    """network(x) with its weights held fixed, except those whose names start with free; what batch norm keeps does not
+    change either.
+    """
+    weights = {name: parameter.detach() for name, parameter in network.named_parameters()
+               if free is None or not name.startswith(free)}
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
     return functional_call(network, weights | buffers, x)
 
@@ -275,8 +277,8 @@ def tried_vae(architecture, size, z_dim, metric_dims, channels, sees_light=False
         if (type(vae).encode, type(vae).decode) != (VAE.encode, VAE.decode):
             raise TypeError("a VAE with its own encode or decode: make these its encoder and decoder")
         mu, sigma = vae.encode(torch.zeros(faces))
-        x_hat = vae.decode_part(torch.zeros(latents))
-        return dict(mu=mu, sigma=sigma, metric_part=vae.see_part(torch.zeros(faces)), x_hat=x_hat)
+        x_hat = vae.decode_edited(torch.zeros(latents))
+        return dict(mu=mu, sigma=sigma, metric_part=vae.recover_metric(torch.zeros(faces)), x_hat=x_hat)
     part = (4, metric_dims or z_dim)
     return tried(architecture, build, VAE, outputs, dict(mu=latents, sigma=latents, metric_part=part, x_hat=faces),
                  "return VAE(encoder, decoder, metric_dims): encoder(x) is (B, 2 Z_DIM), mu and what softplus makes "

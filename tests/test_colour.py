@@ -87,14 +87,14 @@ def test_every_classifier_takes_colours(name):
 def test_every_vae_takes_colours(name):
     model = metric_vae.model.ARCHITECTURES[name](16, 8, 2, 3).eval()
     x = torch.rand(4, 3, 16, 16)
-    assert model.decode(model.encode(x)[0]).shape == x.shape and model.see_part(x).shape == (4, 2)
+    assert model.decode(model.encode(x)[0]).shape == x.shape and model.recover_metric(x).shape == (4, 2)
 
 
 def test_the_metric_branch_sees_colours_and_not_only_grey_levels():
     torch.manual_seed(0)
     model = metric_vae.model.light(16, 8, 2, 3).eval()
     x = torch.rand(4, 3, 16, 16)
-    assert not torch.allclose(model.see_part(x), model.see_part(x.flip(1)), atol=1e-4)
+    assert not torch.allclose(model.recover_metric(x), model.recover_metric(x.flip(1)), atol=1e-4)
 
 
 def test_scores_of_equal_channels_are_those_of_grey_faces(images):

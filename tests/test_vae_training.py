@@ -289,9 +289,9 @@ def test_the_metric_branch_sees_light_where_the_metric_depends_on_it_and_not_wit
     torch.manual_seed(0)
     x = torch.rand(4, 1, 16, 16)
     blind, sees = (ARCHITECTURES["light"](16, 8, 2, sees_light=light).eval() for light in (False, True))
-    assert torch.allclose(blind.see_part(x), blind.see_part(x / 2 + .2), atol=1e-2)
-    assert not torch.allclose(sees.see_part(x), sees.see_part(x / 2 + .2), atol=1e-2)
-    assert torch.isfinite(sees.see_part(torch.full((1, 1, 16, 16), .3))).all()
+    assert torch.allclose(blind.recover_metric(x), blind.recover_metric(x / 2 + .2), atol=1e-2)
+    assert not torch.allclose(sees.recover_metric(x), sees.recover_metric(x / 2 + .2), atol=1e-2)
+    assert torch.isfinite(sees.recover_metric(torch.full((1, 1, 16, 16), .3))).all()
     found = {}
     for name, metric, changes in (("dist_reg", Function(brightness), dict(METRIC="pixels")),
                                   ("dist_reg", Function(brightness), dict(METRIC="embeddings")),
