@@ -21,8 +21,8 @@ from matplotlib.figure import Figure
 import expr_classifier.run as classifier_script
 import metric_vae.run as vae_script
 from data import synthetic
-from data.faces import EXPRESSIONS
 from data.figures import save
+from data.labels import EXPRESSIONS
 from data.sources import load
 from expr_classifier import train as classifier
 from expr_classifier.model import find_architecture

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data.faces import EXPRESSIONS, checked, decoded, named_labels, plain_labels
+from data.faces import checked
+from data.labels import EXPRESSIONS, decoded, named_labels, plain_labels
 from data.layouts import names_of
 from data.pixels import squares
 from training.errors import UserError

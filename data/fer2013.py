@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data.faces import EXPRESSIONS, checked, class_name
+from data.faces import checked
+from data.labels import EXPRESSIONS, class_name
 from data.pixels import squares
 from data.splits import draw_missing_parts
 from training.errors import UserError
@@ -78,7 +79,7 @@ def load(path, image_size, seed, options):
             raise UserError(file, "rows with Usage Training", "none",
                             "delete the column Usage: then the split is drawn")
         draw_missing_parts(labels, np.full(len(labels), -1), split, seed, file)
-    faces = checked(images, labels, None, split, "FER2013", file, seed, constant="leave out")
+    faces = checked(images, labels, None, split, "FER2013", file, seed, drop_flat=True)
     faces.images = squares(faces.images, image_size, file)
     return faces
 

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from data.faces import EXPRESSIONS
+from data.labels import EXPRESSIONS
 from training.errors import UserError
 from training.files import write_atomically
 

@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 
 from data import arrays, fer2013, tfd
-from data.faces import EXPRESSIONS, checked, class_name
+from data.faces import checked
+from data.labels import EXPRESSIONS, class_name
 from data.layouts import NUMBERS, PARTS, Layout, names_of, recognise
 from data.pixels import read_pictures
 from data.splits import draw_missing_parts
@@ -69,7 +70,7 @@ def load(path, image_size, seed, options):
                             "add one, or give a folder of classes without train, val and test")
         draw_missing_parts(np.unique(labels, return_inverse=True)[1], people, split, seed, path)
     files = [layout.files[row].relative_to(path).as_posix() for row in np.flatnonzero(read)]
-    return checked(images, labels, people, split, layout.name, path, seed, constant="leave out", files=files)
+    return checked(images, labels, people, split, layout.name, path, seed, drop_flat=True, files=files)
 
 
 def _descend(path, above=()):

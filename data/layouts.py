@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.faces import EXPRESSIONS
+from data.labels import EXPRESSIONS
 from training.errors import UserError
 
 NUMBERS = {                             # what numbered folders or labels mean

@@ -79,7 +79,7 @@ def _torchvision(name, image_size, seed, colour):
     classes = getattr(parts[0], "classes", None) or getattr(parts[0], "categories", None) or range(labels.max() + 1)
     classes = tuple(of[0] if isinstance(of, tuple) else str(of) for of in classes)      # the first of several names
     draw_missing_parts(labels, np.full(len(labels), -1), split, seed, where)
-    return checked(images, labels, None, split, name, where, seed, constant="leave out", classes=classes)
+    return checked(images, labels, None, split, name, where, seed, drop_flat=True, classes=classes)
 
 
 def _labels(part):
@@ -96,7 +96,7 @@ def _olivetti(image_size, seed):
         data_home=folder, download_if_missing=download))
     images = squares(content.images, image_size, "olivetti")
     classes = tuple(map(str, range(content.target.max() + 1)))
-    return checked(images, content.target, None, None, "Olivetti", "olivetti", seed, constant="leave out",
+    return checked(images, content.target, None, None, "Olivetti", "olivetti", seed, drop_flat=True,
                    classes=classes)
 
 
@@ -112,7 +112,7 @@ def _lfw(image_size, seed, colour):
     people = tuple(map(str, content.target_names))
     print(f"lfw: {len(content.images)} pictures of the {len(people)} people with at least {PICTURES_EACH}")
     images = squares(content.images, image_size, "lfw", colour)
-    return checked(images, content.target, None, None, "LFW", "lfw", seed, constant="leave out", classes=people)
+    return checked(images, content.target, None, None, "LFW", "lfw", seed, drop_flat=True, classes=people)
 
 
 def _fetch(name, folder, fetch):

@@ -13,7 +13,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from data.faces import EXPRESSIONS, Faces
+from data.faces import Faces
+from data.labels import EXPRESSIONS
 from data.splits import split_faces
 from data.rendering import draw
 from training.errors import UserError

@@ -51,7 +51,7 @@ def load(path, image_size=48, fold=0, seed=0):
     else:
         images, labels, identities, split = _read_raw(file, fold)
         name = "TFD, drawn split" if split is None else f"TFD, fold {fold}"
-    faces = checked(images, labels, identities, split, name, file, seed, constant="leave out")
+    faces = checked(images, labels, identities, split, name, file, seed, drop_flat=True)
     faces.images = squares(faces.images, image_size, file)
     return faces
 

@@ -12,7 +12,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data.faces import EXPRESSIONS as ALL_EXPRESSIONS, checked     # noqa: E402, after the path
+from data.faces import checked     # noqa: E402, after the path
+from data.labels import EXPRESSIONS as ALL_EXPRESSIONS     # noqa: E402, after the path
 from training.errors import UserError           # noqa: E402
 
 EXPRESSIONS = ALL_EXPRESSIONS[:7]

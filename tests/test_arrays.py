@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 
 from data import arrays
-from data.faces import EXPRESSIONS, without_classes
+from data.faces import without_classes
+from data.labels import EXPRESSIONS
 from data.pixels import squares
 from layouts import loaded, save_arrays
 

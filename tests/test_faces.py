@@ -10,7 +10,8 @@ from PIL import Image
 
 from data import __main__ as command
 from data import faces as module, leaks
-from data.faces import EXPRESSIONS, Faces, checked, named_labels, summary, without_classes
+from data.faces import Faces, checked, summary, without_classes
+from data.labels import EXPRESSIONS, named_labels
 from data.figures import contact_sheet
 from data.sources import load
 from conftest import draw_small_images
@@ -131,7 +132,7 @@ def test_faces_of_one_grey_level_are_refused_by_default(images, labels, user_err
 
 def test_faces_of_one_grey_level_are_left_out_with_a_count_if_asked(images, labels, identities, capsys):
     images[[4, 30]] = 0
-    faces = check(images, labels, identities, np.arange(70) % 3, constant="leave out")
+    faces = check(images, labels, identities, np.arange(70) % 3, drop_flat=True)
     keep = np.delete(np.arange(70), [4, 30])
     assert "left out 2 of 70" in capsys.readouterr().out
     assert (faces.images == images[keep]).all() and (faces.labels == labels[keep]).all()
@@ -139,7 +140,7 @@ def test_faces_of_one_grey_level_are_left_out_with_a_count_if_asked(images, labe
 
 
 def test_one_grey_level_everywhere_is_refused(images, labels, user_error):
-    user_error(lambda: check(images * 0, labels, constant="leave out"), "70 images, each of one grey level")
+    user_error(lambda: check(images * 0, labels, drop_flat=True), "70 images, each of one grey level")
 
 
 def test_constant_faces_are_found_in_every_chunk(images, labels, user_error, monkeypatch):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data import fer2013
-from data.faces import EXPRESSIONS
+from data.labels import EXPRESSIONS
 from layouts import USAGES, fer_rows, loaded, write_fer
 
 

@@ -7,7 +7,8 @@ from PIL import Image
 
 from data import folder
 from conftest import EXPRESSIONS
-from data.faces import class_name, without_classes
+from data.faces import without_classes
+from data.labels import class_name
 from data.pixels import square, squares
 from layouts import NAMES, loaded, write_folder
 

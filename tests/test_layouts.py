@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from data import folder
-from data.faces import EXPRESSIONS
+from data.labels import EXPRESSIONS
 from data.sources import load
 from layouts import loaded
 
