@@ -1,6 +1,7 @@
 """Compares metrics, regularisers, weights and other models after equally many training steps, on held-out faces.
 
-In: faces (DATA). Out: benchmarks/results/<data>_<fingerprint>_<split>/: table.md, summary.md, results.json, pareto.png.
+In: faces (DATA). Out: benchmarks/results/<data>_<fingerprint>_<split>/: table.md, summary.md, consistency.md,
+results.json, pareto.png.
 python -m benchmarks.regularizers, or only some points: POINTS=none,ours. Started again, it continues where it stopped.
 """
 import re
@@ -18,7 +19,7 @@ import metric_vae.run as vae_script
 import run
 from benchmarks.pareto import pareto, steps
 from benchmarks.points import Bench, make_networks, model_of, read_scores, run_point
-from benchmarks.tables import spread, summary, table
+from benchmarks.tables import spread, summary, table, with_and_without
 from data.sources import load
 from training import storage
 from training.devices import choose_device, choose_precision, keep_memory
@@ -65,7 +66,7 @@ SETTINGS = {
     "csvae_joined": "",
     "reference": " ".join(text.removeprefix("vae.") for text in run.REFERENCE if text.startswith("vae.")),
     "whole_z": "METRIC_DIMS=None",
-    "alone": "CONSISTENCY=0",
+    "ours_alone": "CONSISTENCY=0",
     "whole_z_alone": "METRIC_DIMS=None CONSISTENCY=0",
 }
 for _name, _beta in (("local_stress", 1000), ("correlation", 1000), ("log_ratio", 300), ("triplet", 1000),
@@ -153,7 +154,7 @@ def fewer(faces, count):
 # --- all results
 
 def write_results(bench):
-    """Write results.json, table.md and the figures of all points and seeds that were run with these settings."""
+    """Write results.json, the tables and the figures of all points and seeds that were run with these settings."""
     folder, faces, split = bench.folder, bench.faces, bench.settings.SPLIT
     classifiers, runs = {}, {}                                  # seed: scores; point: {seed: scores}
     for path in sorted(folder.glob("seed*"), key=lambda path: int(path.name[4:])):
@@ -183,6 +184,7 @@ def write_results(bench):
     text = table(title, points, ceilings, {name: len(of_point) for name, of_point in runs.items()})
     write_text(folder / "table.md", text)
     write_text(folder / "summary.md", summary(title, points, ceilings))
+    write_text(folder / "consistency.md", with_and_without({name: runs[name] for name in points}))
     compared = {name: scores for name, scores in points.items() if "error_ratio" in scores}
     if compared:
         spread_shown = " (mean; bars: min to max)" if len(classifiers) > 1 else ""

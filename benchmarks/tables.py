@@ -43,6 +43,24 @@ def cell(scores, name):
     return "{:.{d}f} ({:.{d}f}..{:.{d}f})".format(*scores[name], d=decimals)
 
 
+def with_and_without(runs):
+    """The points that were run with and without the consistency loss, in Markdown: two means over the seeds that both
+    have. runs: {point: {seed: scores}}, without that loss the point's name ends with "_alone".
+    """
+    shown = {"error_ratio": "squared error / that without regulariser", "spearman": "Spearman",
+             "edit_success": "edit success"}
+    lines = ["| with, without the consistency loss | seeds | " + " | ".join(shown.values()) + " |",
+             "|---" * (len(shown) + 2) + "|"]
+    for name in runs:
+        pair = [runs[name], runs.get(f"{name}_alone", {})]
+        seeds = sorted(pair[0].keys() & pair[1].keys())
+        if seeds:
+            means = [spread({seed: point[seed] for seed in seeds}) for point in pair]
+            cells = [", ".join(f"{scores[key][0]:.3f}" for scores in means if key in scores) for key in shown]
+            lines.append(f"| `{name}` | {', '.join(map(str, seeds))} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def table(title, points, ceilings, counts):
     """The results in Markdown: a row a point, a column a score."""
     lines = [f"{title}. Mean (min..max) over seeds.", "",

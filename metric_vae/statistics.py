@@ -34,10 +34,10 @@ def interval(score, count, seed=0, resamples=RESAMPLES):
     return [value, *np.percentile(draws, (2.5, 97.5)).tolist()] if len(draws) else [value, value, value]
 
 
-def mean_score(values, seed=0):
+def mean_score(values, seed=0, resamples=RESAMPLES):
     """The mean of one value a face, (n,), with its interval."""
     values = np.asarray(values, float)
-    return interval(lambda w: w @ values / w.sum(), len(values), seed)
+    return interval(lambda w: w @ values / w.sum(), len(values), seed, resamples)
 
 
 def ratio(values, others):
@@ -162,7 +162,7 @@ def _neighbours(distances):
     return np.argsort(distances + np.diag(np.full(len(distances), np.inf)), 1, kind="stable")
 
 
-def triplets(e, d, count=TRIPLETS, seed=0):
+def triplets(e, d, count=TRIPLETS, seed=0, resamples=RESAMPLES):
     """The share of triplets of faces (i, j, k) with d(i, j) < d(i, k) for which e(i, j) < e(i, k) too.
 
     count triplets are drawn at random; .5 is chance (Agarwal et al. 2007 name them generalised non-metric scaling).
@@ -180,7 +180,7 @@ def triplets(e, d, count=TRIPLETS, seed=0):
     def share(w):
         weights = w[i] * w[j] * w[k]
         return (weights * same).sum() / weights.sum()
-    return interval(share, n)
+    return interval(share, n, resamples=resamples)
 
 
 def distance_scores(e, d, labels, resamples=RESAMPLES):
@@ -188,9 +188,8 @@ def distance_scores(e, d, labels, resamples=RESAMPLES):
 
     Pairs whose d is not given, NaN, are left out; then trustworthiness and continuity are, too, since they need all,
     and where d does not say which faces are the nearest.
-    resamples: bootstrap draws of the scores of pairs, which take the longest. spearman_within and spearman_between
-    take pairs of the same and of different classes. What cannot be computed, for lack of faces or labels, is left
-    out.
+    resamples: bootstrap draws. spearman_within and spearman_between take pairs of the same and of different classes.
+    What cannot be computed, for lack of faces or labels, is left out.
     """
     n = len(e)
     i, j = np.triu_indices(n, 1)
@@ -213,9 +212,9 @@ def distance_scores(e, d, labels, resamples=RESAMPLES):
             scores[name] = on_pairs(spearman, keep)
     scores["stress"] = on_pairs(lambda e, d: lambda weights: stress(e, d, weights))
     if complete and not has_ties(d):
-        scores["trustworthiness"] = mean_score(trustworthiness_of_faces(d, e))
-        scores["continuity"] = mean_score(trustworthiness_of_faces(e, d))
-    scores["triplets"] = triplets(e, d)
+        scores["trustworthiness"] = mean_score(trustworthiness_of_faces(d, e), resamples=resamples)
+        scores["continuity"] = mean_score(trustworthiness_of_faces(e, d), resamples=resamples)
+    scores["triplets"] = triplets(e, d, resamples=resamples)
     return finite(scores)                                           # where all mu are equal nothing correlates
 
 

@@ -20,7 +20,7 @@ from training.settings import default_settings, parse_one
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = benchmark.SETTINGS["reference"]
 SMALL = {"none": "", "ours": "", "matrix": "METRIC=matrix", "csvae_joined": "",
-         "stress_alone": "CONSISTENCY=0 BETA=100", "too_few": "BATCH=500"}
+         "ours_alone": "CONSISTENCY=0 BETA=100", "too_few": "BATCH=500"}
 
 
 class Bench:
@@ -72,6 +72,7 @@ def test_a_run_writes_a_result_for_each_point_and_seed_and_one_table(folder):
     assert settings["finished"] and settings["benchmark"]["SEEDS"] == "0,1" and settings["data"]["count"] == 140
     text = (folder / "table.md").read_text()
     assert "second classifier" in text and "| ours | 2 |" in text and "too_few" not in text
+    assert "| `ours` | 0, 1 | " in (folder / "consistency.md").read_text()
     assert "with the regulariser | CSVAE | a second classifier | class means |" in (folder / "summary.md").read_text()
 
 
@@ -87,6 +88,13 @@ def test_the_error_ratio_is_to_none_of_the_same_seed_and_the_spread_is_over_seed
         ratios.append(ours["error_ratio"])
     assert results["points"]["ours"]["error_ratio"] == pytest.approx([np.mean(ratios), min(ratios), max(ratios)])
     assert set(results["ceilings"]) >= {"ceiling_spearman", "ceiling_stress", "classifier_accuracy", "judge_accuracy"}
+
+
+def test_consistency_md_compares_a_point_with_the_same_without_it_over_the_seeds_of_both():
+    score = lambda value: dict(error_ratio=value, spearman=value / 2)
+    text = tables.with_and_without({"none": {3: score(1)}, "ours": {3: score(1.2), 4: score(1.4), 5: score(9)},
+                                    "ours_alone": {3: score(1), 4: score(1.1)}})
+    assert text.splitlines()[2:] == ["| `ours` | 3, 4 | 1.300, 1.050 | 0.650, 0.525 |  |"]
 
 
 def test_a_linear_probe_finds_the_metric_where_mu_holds_it_and_not_in_noise(small_faces, monkeypatch):
@@ -119,7 +127,7 @@ def test_a_second_call_trains_nothing_anew(bench, folder):
 
 
 def test_a_changed_point_is_run_again_alone_and_with_its_own_settings(bench, folder):
-    benchmark.SETTINGS["stress_alone"] = "CONSISTENCY=0 BETA=7"
+    benchmark.SETTINGS["ours_alone"] = "CONSISTENCY=0 BETA=7"
     bench.call()
     assert bench.trained[::2] == [("dist_reg", (7., 7.), (0., 0.))] * 2         # each before too_few
 

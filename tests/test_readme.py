@@ -44,8 +44,9 @@ def test_the_table_of_the_readme_is_that_of_the_results():
 
 
 @pytest.mark.parametrize("data", RESULTS)
-def test_the_table_of_each_data_set_stands_in_the_readme_of_benchmarks(data):
-    path, = (ROOT / "benchmarks" / "results").glob(f"{RESULTS[data]}/summary.md")
+@pytest.mark.parametrize("table", ["summary", "consistency"])
+def test_the_tables_of_each_data_set_stand_in_the_readme_of_benchmarks(data, table):
+    path, = (ROOT / "benchmarks" / "results").glob(f"{RESULTS[data]}/{table}.md")
     assert path.read_text().strip() in (ROOT / "benchmarks" / "README.md").read_text()
 
 
