@@ -2,6 +2,7 @@
 
 In: a Bench. Out: seedN/classifiers/ with these networks, seedN/classifiers.json, and the scores of a point as a dict.
 """
+import hashlib
 import json
 import shutil
 import tempfile
@@ -75,22 +76,46 @@ def model_of(name):
     return BASELINES.get(name, "no_dist_reg" if name.startswith("none") else "dist_reg")
 
 
-def read_scores(path, identity):
-    """The scores in a file of a point or of a seed's classifiers if they are of this identity, else None."""
+def read_result(path, identity):
+    """What a file of a point or of a seed's classifiers holds, if it is of this identity, else an empty dict."""
     stored = read_json(path) if path.exists() else {}
-    return stored["scores"] if stored.get("settings") == identity else None
+    return stored if stored.get("settings") == identity else {}
+
+
+def read_points(bench, seed, names):
+    """The scores of the points of a seed, {name: scores}, and the names of those that other networks judged. Names of
+    which there is no result are in neither.
+
+    On another processor training rounds otherwise, so the judge becomes another one, which finds other edits right.
+    """
+    networks = read_result(bench.classifiers_of(seed).with_suffix(".json"), bench.identity_of(None)).get("networks")
+    results = {name: read_result(bench.folder / f"seed{seed}" / f"{name}.json", bench.identity_of(name))
+               for name in names}
+    stale = [name for name, result in results.items()
+             if result and (networks is None or result.get("networks") != networks)]
+    return {name: result["scores"] for name, result in results.items() if result and name not in stale}, stale
+
+
+def fingerprint(networks):
+    """A hexadecimal digest of the weights of networks; those that are None are left out."""
+    digest = hashlib.sha256()
+    for network in filter(None, networks):
+        for tensor in network.state_dict().values():
+            digest.update(tensor.cpu().contiguous().numpy())
+    return digest.hexdigest()[:16]
 
 
 def make_networks(bench, seed):
     """The classifier of a seed, and its judge and identity network (None without labels or people), trained or read.
 
-    Writes seedN/classifiers.json: their accuracies and the ceiling, how far two classifiers' distances agree.
+    Writes seedN/classifiers.json: their fingerprint, their accuracies and the ceiling, how far two classifiers'
+    distances agree.
     """
     faces, device, precision = bench.faces, bench.device, bench.precision
     place = bench.classifiers_of(seed)
     path = place.with_suffix(".json")
     identity = bench.identity_of(None)
-    if read_scores(path, identity) is None:                     # other settings: none of these checkpoints will do
+    if not read_result(path, identity):                         # other settings: none of these checkpoints will do
         shutil.rmtree(place, ignore_errors=True)
         make_folder(path.parent)
         write_json(path, dict(settings=identity, scores={}))
@@ -116,8 +141,9 @@ def make_networks(bench, seed):
     ceiling = experiments.measure_ceiling(C, of_run, bench.sample, rows)
     scores |= {f"ceiling_{name}": of[0] for name, of in ceiling.items()}
     scores |= {f"classes_{name}": of[0] for name, of in of_class_means(embeddings, faces, rows).items()}
-    write_json(path, dict(settings=identity, scores=scores))
-    return C, judge, identifier
+    networks = C, judge, identifier
+    write_json(path, dict(settings=identity, networks=fingerprint(networks), scores=scores))
+    return networks
 
 
 def of_class_means(embeddings, faces, rows):

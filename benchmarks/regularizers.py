@@ -18,7 +18,7 @@ import expr_classifier.run as classifier_script
 import metric_vae.run as vae_script
 import run
 from benchmarks.pareto import pareto, steps
-from benchmarks.points import Bench, make_networks, model_of, read_scores, run_point
+from benchmarks.points import Bench, fingerprint, make_networks, model_of, read_points, read_result, run_point
 from benchmarks.tables import spread, summary, table, with_and_without
 from data.sources import load
 from training import storage
@@ -73,9 +73,9 @@ for _name, _beta in (("local_stress", 1000), ("correlation", 1000), ("log_ratio"
                      ("batchwise", 1e5), ("pointwise", 1), ("expanding_pointwise", 1), ("contracting_pointwise", 1)):
     SETTINGS[_name] = f"REGULARIZER={_name} BETA={_beta:g}"
     SETTINGS[f"{_name}_alone"] = SETTINGS[_name] + " CONSISTENCY=0"
-LONGER = (1, 4, 16)         # times the usual steps, in steps.png
-for _times in LONGER[1:]:
-    SETTINGS |= {f"{_name}_x{_times}": f"STEPS={_times * vae_script.STEPS}" for _name in ("none", "ours")}
+LONGER = {1: "", 4: "_x4", 16: "_x16"}      # times the usual steps, in steps.png: how a point's name ends
+for _times in (4, 16):
+    SETTINGS |= {_name + LONGER[_times]: f"STEPS={_times * vae_script.STEPS}" for _name in ("none", "ours")}
 
 RESULTS = Path(__file__).parent / "results"
 MARKED = {                  # in the figure: marker and its size
@@ -112,26 +112,31 @@ def main(arguments):
     bench = Bench(faces, folder, settings, SETTINGS, replace(default_settings(experiments), SPLIT=settings.SPLIT),
                   default_settings(classifier_script), device, precision)
 
-    missing = [(seed, name) for seed in seeds for name in names
-               if read_scores(folder / f"seed{seed}" / f"{name}.json", bench.identity_of(name)) is None]
-    print(f"{faces.name}: {len(faces)} faces; {device}, {precision}; {len(missing)} models to train")
-    start, at_seed = time.perf_counter(), None
+    def missing_of(seed):
+        done, _ = read_points(bench, seed, names)
+        return [name for name in names if name not in done]
+    total, count, start = sum(len(missing_of(seed)) for seed in seeds), 0, time.perf_counter()
+    print(f"{faces.name}: {len(faces)} faces; {device}, {precision}; {total} models to train")
     try:
-        for count, (seed, name) in enumerate(missing, 1):
-            if seed != at_seed:
-                networks, at_seed = make_networks(bench, seed), seed
-            try:
-                scores = run_point(bench, name, networks, seed)
-            except UserError as error:                          # for example a weight that is too high for it
-                print(f"{name}, seed {seed}, is left out: {error}")
-                continue
-            write_json(folder / f"seed{seed}" / f"{name}.json",
-                       dict(settings=bench.identity_of(name), scores=scores, git_commit=storage.git_commit(),
-                            threads=torch.get_num_threads()))
-            left = (time.perf_counter() - start) / count * (len(missing) - count) / 60
-            shown = ", ".join(f"{key} {scores[key]:.3f}" for key in ("error", "spearman", "edit_success")
-                              if key in scores)
-            print(f"{count} of {len(missing)}, {name}, seed {seed}: {shown}; about {left:.0f} min left", flush=True)
+        for seed in filter(missing_of, seeds):
+            total -= len(missing_of(seed))
+            networks = make_networks(bench, seed)
+            missing = missing_of(seed)                          # all, where these networks became others
+            total += len(missing)
+            for name in missing:
+                count += 1
+                try:
+                    scores = run_point(bench, name, networks, seed)
+                except UserError as error:                      # for example a weight that is too high for it
+                    print(f"{name}, seed {seed}, is left out: {error}")
+                    continue
+                write_json(folder / f"seed{seed}" / f"{name}.json",
+                           dict(settings=bench.identity_of(name), networks=fingerprint(networks), scores=scores,
+                                git_commit=storage.git_commit(), threads=torch.get_num_threads()))
+                left = (time.perf_counter() - start) / count * (total - count) / 60
+                shown = ", ".join(f"{key} {scores[key]:.3f}" for key in ("error", "spearman", "edit_success")
+                                  if key in scores)
+                print(f"{count} of {total}, {name}, seed {seed}: {shown}; about {left:.0f} min left", flush=True)
     finally:                                                    # stopped, too, it shows what there is
         write_results(bench)
     storage.finish_settings(folder)
@@ -158,12 +163,13 @@ def write_results(bench):
     folder, faces, split = bench.folder, bench.faces, bench.settings.SPLIT
     classifiers, runs = {}, {}                                  # seed: scores; point: {seed: scores}
     for path in sorted(folder.glob("seed*"), key=lambda path: int(path.name[4:])):
-        found = {name: read_scores(path / f"{name}.json", bench.identity_of(name)) for name in SETTINGS}
-        found = {name: scores for name, scores in found.items() if scores is not None}
+        seed = int(path.name[4:])
+        found, stale = read_points(bench, seed, SETTINGS)
+        if stale:
+            print(f"seed {seed}: left out, as other networks judged them: {', '.join(stale)}; POINTS= runs them again")
         if found:
-            seed = int(path.name[4:])
-            of_seed = read_scores(path / "classifiers.json", bench.identity_of(None))
-            classifiers[seed] = of_seed or {}
+            of_seed = read_result(path / "classifiers.json", bench.identity_of(None))
+            classifiers[seed] = of_seed["scores"]
         for name, scores in found.items():
             none = "none" + (re.search(r"_x\d+$", name) or [""])[0]                # after as many steps
             if none in found:
@@ -172,8 +178,6 @@ def write_results(bench):
     points = {name: spread(runs[name]) for name in SETTINGS if name in runs}
     ceilings = spread(classifiers)
     seeds = ", ".join(map(str, classifiers))
-    if any(len(of_point) < len(classifiers) for of_point in runs.values()):
-        seeds += " (some points: fewer)"
     usual = default_settings(vae_script)
     title = (f"{faces.name}, {len(faces.rows('train'))} training faces, scored on {len(faces.rows(split))} of the "
              f"{split} split; {usual.STEPS} steps of {usual.BATCH} faces on {bench.device.type} in "
@@ -181,9 +185,10 @@ def write_results(bench):
     write_json(folder / "results.json", dict(
         title=title, data=faces.about(), classifiers=classifiers, ceilings=ceilings, settings=SETTINGS,
         seeds=runs, points=points))
-    text = table(title, points, ceilings, {name: len(of_point) for name, of_point in runs.items()})
+    counts = {name: len(of_point) for name, of_point in runs.items()} | {"classifiers": len(classifiers)}
+    text = table(title, points, ceilings, counts)
     write_text(folder / "table.md", text)
-    write_text(folder / "summary.md", summary(title, points, ceilings))
+    write_text(folder / "summary.md", summary(title, points, ceilings, counts))
     write_text(folder / "consistency.md", with_and_without({name: runs[name] for name in points}))
     compared = {name: scores for name, scores in points.items() if "error_ratio" in scores}
     if compared:
@@ -192,8 +197,8 @@ def write_results(bench):
                {name: style(bench, name, len(runs[name])) for name in compared})
     else:
         print("no error ratios, no pareto.png: POINTS=none runs what they are relative to")
-    curves = {model: {times * usual.STEPS: runs[f"{model}_x{times}" if times > 1 else model] for times in LONGER
-                      if (f"{model}_x{times}" if times > 1 else model) in runs} for model in ("none", "ours")}
+    curves = {model: {times * usual.STEPS: runs[model + longer] for times, longer in LONGER.items()
+                      if model + longer in runs} for model in ("none", "ours")}
     if len(curves["ours"]) > 1:
         of_all = set.intersection(*(set(of_seeds) for curve in curves.values() for of_seeds in curve.values()))
         curves = {model: {count: spread({seed: of_seeds[seed] for seed in of_all}) for count, of_seeds in curve.items()}

@@ -13,9 +13,10 @@ SCORES = {                  # the table's columns: heading, decimals
     "high_frequencies_of_edits": ("of edits", 2), "frechet": ("Frechet", 0),
     "frechet_prior": ("Frechet, N(0, I)", 0), "seconds": ("seconds", 0), "epochs": ("epochs", 0)}
 SUMMARY = (                 # the columns of summary.md: heading, point or "classifiers", how the names of scores begin
-    ("no regulariser", "none", ""), ("a linear probe of it", "none", "probe_"), ("with the regulariser", "ours", ""),
-    ("the same, `METRIC` a table of points", "table", ""), ("conditional VAE", "conditional_vae_joined", ""),
-    ("CSVAE", "csvae_joined", ""), ("a second classifier", "classifiers", "ceiling_"),
+    ("VAE", "none", ""), ("linear probe of its latents", "none", "probe_"), ("ours", "ours", ""),
+    ("ours, d_D from a table of points", "table", ""), ("conditional VAE", "conditional_vae", ""),
+    ("conditional VAE, our first layer", "conditional_vae_joined", ""), ("CSVAE", "csvae", ""),
+    ("CSVAE, our first layer", "csvae_joined", ""), ("second classifier", "classifiers", "ceiling_"),
     ("class means", "classifiers", "classes_"))
 SUMMARY_SCORES = {          # its rows
     "error": "squared error, summed over pixels", "error_ratio": "squared error / that without regulariser",
@@ -81,12 +82,16 @@ def about_judge(ceilings):
             f"nothing would succeed in {cell(ceilings, 'unchanged_success')}.")
 
 
-def summary(title, points, ceilings):
-    """The points and scores of SUMMARY in Markdown: a row a score, a column a point; mean (min..max)."""
+def summary(title, points, ceilings, counts):
+    """The points and scores of SUMMARY in Markdown: a row a score, a column a point; mean (min..max). counts: of the
+    seeds of each point.
+    """
     sources = {**points, "classifiers": ceilings}
     shown = [column for column in SUMMARY if column[1] in sources]
+    headings = [heading if counts[name] == counts["classifiers"] else f"{heading} (seeds: {counts[name]})"
+                for heading, name, _ in shown]
     lines = [f"{title}. Mean (min..max) over seeds. {about_judge(ceilings)}", "",
-             "| | " + " | ".join(heading for heading, _, _ in shown) + " |", "|---" * (len(shown) + 1) + "|"]
+             "| | " + " | ".join(headings) + " |", "|---" * (len(shown) + 1) + "|"]
     for score, what in SUMMARY_SCORES.items():
         cells = [cell(sources[name], start + score) for _, name, start in shown]
         if any(cells):

@@ -73,7 +73,7 @@ def test_a_run_writes_a_result_for_each_point_and_seed_and_one_table(folder):
     text = (folder / "table.md").read_text()
     assert "second classifier" in text and "| ours | 2 |" in text and "too_few" not in text
     assert "| `ours` | 0, 1 | " in (folder / "consistency.md").read_text()
-    assert "with the regulariser | CSVAE | a second classifier | class means |" in (folder / "summary.md").read_text()
+    assert "| ours | CSVAE, our first layer | second classifier | class means |" in (folder / "summary.md").read_text()
 
 
 def test_the_error_ratio_is_to_none_of_the_same_seed_and_the_spread_is_over_seeds(folder):
@@ -136,6 +136,17 @@ def test_one_point_alone_goes_on_where_one_is_missing(bench, folder):
     (folder / "seed1" / "none.json").unlink()
     bench.call("POINTS=none,ours")
     assert [name for name, *_ in bench.trained] == ["no_dist_reg"]
+
+
+def test_points_that_other_networks_judged_are_left_out_until_they_are_run_again(bench, folder, capsys):
+    path = folder / "seed0" / "ours.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "networks": "others"}))
+    bench.call("POINTS=none")
+    assert not bench.trained and "seed 0: left out, as other networks judged them: ours" in capsys.readouterr().out
+    assert list(json.loads((folder / "results.json").read_text())["seeds"]["ours"]) == ["1"]
+    assert "| ours (seeds: 1) |" in (folder / "summary.md").read_text()
+    bench.call("POINTS=ours")
+    assert [name for name, *_ in bench.trained] == ["dist_reg"] and "others" not in path.read_text()
 
 
 def test_classifiers_with_other_settings_are_trained_anew(bench, folder):
