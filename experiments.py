@@ -59,7 +59,8 @@ SAMPLES_FROM = "density"    # in figures: of Gaussians fitted to the training fa
 # --- edits and interpolations
 FROM: str | None = None     # the example shows edits and interpolations from this class
 TO: str | None = None       # to this one. None: happy and sad if there are both, else the two largest classes
-EDIT_PART = "metric"        # what they move: the first vae.METRIC_DIMS of z ("metric"), the others ("rest"), or "both"
+EDIT_PART = "metric"        # what edits move: the first vae.METRIC_DIMS of z ("metric"), the others ("rest"), or
+                            # "both"; interpolations move all of z
 STEPS = 10                  # of an interpolation, its ends included
 SHOWN = 10                  # people or pairs in a figure
 PATHS = 50                  # interpolations that are scored

@@ -281,7 +281,7 @@ def table(results):
     """What was measured, in Markdown."""
     machine = results["machine"]
     lines = [f"{machine['device']}, torch {machine['torch']}, {machine['precision']} here. Medians of "
-             f"{machine['rounds']} rounds, in turn.", "", "| | |", "|---|---|"]
+             f"{machine['rounds']} interleaved rounds.", "", "| | |", "|---|---|"]
     row = lambda name, value: lines.append(f"| {name} | {value} |")
     if "matrix" in results:
         for name, rate in results["matrix"].items():
@@ -299,19 +299,19 @@ def table(results):
             row(f"share of the {machine['precision']} matrix rate, here", f"{share:.0%}")
     if "quality" in results:
         q = results["quality"]
-        curve, losses = q["reference_curve"], [loss for _, loss in q["reference_curve"]]
-        for what, loss, seconds in (("best", min(losses), seconds_until(min(losses), curve)),
-                                    ("last", losses[-1], sum(seconds for seconds, _ in curve))):
-            ours = seconds_until(loss, q["our_curve"])
-            row(f"the reference recipe on {q['faces']} faces: the {what} held-out loss of its {len(curve)} epochs, "
-                f"{loss:.2f}", f"{seconds:.0f} s")
-            row("here, until the same loss", f"{ours:.1f} s, {seconds / ours:.0f}x faster" if ours else "not reached")
+        curve = q["reference_curve"]
+        loss = min(loss for _, loss in curve)
+        theirs, ours = seconds_until(loss, curve), seconds_until(loss, q["our_curve"])
+        row(f"the reference recipe on {q['faces']} faces: the best held-out loss of its {len(curve)} epochs, "
+            f"{loss:.2f}", f"{theirs:.0f} s")
+        row("our networks and schedule, until the same loss",
+            f"{ours:.1f} s, {theirs / ours:.0f}x faster" if ours else "not reached")
     for name, speeds in results.get("others", {}).items():
         row(name, f"{statistics.median(speeds):,.0f} faces/s")
     if results.get("processes"):
         of, runs = results["processes"]["seconds"], results["processes"]
         row(f"an epoch of each training, one process, two processes ({runs['run']})",
-            f"{of['one']:.1f} s, {of['two']:.1f} s, {of['two'] / of['one']:.2f} of it")
+            f"{of['one']:.1f} s, {of['two']:.1f} s, {of['two'] / of['one']:.2f} times as long")
         row("the losses of their first epoch differ by", f"{runs['loss_difference']:.0e} of the loss")
     if results.get("memory"):
         row("run.py, peak memory", f"{results['memory']['run_py_bytes'] / 2 ** 30:.2f} GiB")

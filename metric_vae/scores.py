@@ -15,6 +15,7 @@ from data.batches import as_channels
 from data.figures import MOST
 from metric_vae import fidelity, statistics
 from metric_vae.metrics import Function
+from metric_vae.model import kl_divergence
 from metric_vae.trained import Summary, decode, edit_dims, encode, metric_part
 from training.errors import check_choice
 
@@ -96,9 +97,10 @@ def score_reconstructions(vae, faces, rows, device, seed=0):
         parts.append((fidelity.squared_errors(x_hat, x), fidelity.psnr(cut, x), fidelity.ssim(cut, x),
                       fidelity.high_energy(cut), fidelity.high_energy(x)))
     errors, psnrs, ssims, energies_hat, energies = map(np.concatenate, zip(*parts))
+    kl = kl_divergence(torch.from_numpy(mu).double(), torch.from_numpy(sigma).double()).numpy()
     return {"error": statistics.mean_score(errors), "psnr": statistics.mean_score(psnrs),
             "ssim": statistics.mean_score(ssims), "high_frequencies": statistics.ratio(energies_hat, energies),
-            "kl": statistics.mean_score(statistics.kl(mu, sigma)), "active_units": statistics.active_units(mu)}
+            "kl": statistics.mean_score(kl), "active_units": statistics.active_units(mu)}
 
 
 def pair_of(faces, start=None, end=None):

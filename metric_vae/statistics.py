@@ -69,13 +69,6 @@ def stratified_rows(labels, count, seed=0):
 
 # --- the posterior
 
-
-def kl(mu, sigma):
-    """KL(N(mu, sigma^2) || N(0, 1)) summed over dimensions, (n,); both (n, Z) (Kingma and Welling 2014, appendix B)."""
-    mu, sigma = np.asarray(mu, float), np.asarray(sigma, float)
-    return (mu ** 2 + sigma ** 2 - 1 - 2 * np.log(sigma)).sum(1) / 2
-
-
 def active_units(mu):
     """How many dimensions of mu (n, Z) vary by more than ACTIVE over faces (Burda et al. 2016, section 5.2)."""
     mu = np.asarray(mu, float) - np.mean(mu, 0)
