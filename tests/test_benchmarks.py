@@ -235,7 +235,8 @@ def test_speed_measures_every_part_and_writes_a_row_of_each(monkeypatch, tmp_pat
                "DRAWN_FACES=28 DEVICE=cpu PRECISION=fp32 PARTS=matrix,training,quality,others".split())
     text = (tmp_path / "speed_cpu" / "table.md").read_text()
     for row in ("matrix product, fp32", "training, plain", "training, here", "here / plain", "share of the fp32 matrix",
-                "the best held-out loss of its 1 epochs", "our networks and schedule, until the same loss", "embedding", "tsne", "drawing"):
+                "the best held-out loss of its 1 epochs", "our networks and schedule, until the same loss", "embedding",
+                "tsne", "drawing"):
         assert row in text, row
     results = json.loads((tmp_path / "speed_cpu" / "results.json").read_text())
     assert len(results["training"]["images_per_second"]["here"]) == 1
