@@ -309,8 +309,8 @@ def given_pairs(d):
     i, j = np.triu_indices(len(d), 1)
     given = np.isfinite(d[i, j])
     if not given.all():
-        print(f"METRIC gives {100 * given.mean():.3g} % of the distances between these faces: scores and shepard.png "
-              "are of these pairs; trustworthiness and continuity need all, and are left out")
+        print(f"METRIC gives {given.sum()} of the {len(i)} distances between these faces: scores and shepard.png are "
+              "of these pairs, if they are enough; trustworthiness and continuity need all, and are left out")
     return i[given], j[given]
 
 

@@ -104,7 +104,9 @@ def main(arguments):
             if len(test):
                 accuracy = classifier.measure_accuracy(model, faces, test, device)
                 print(f"classifier: test accuracy {accuracy:.1%} of {len(test)} faces")
-            metric = metric or metric_of(model, of_classifier.LAYER, of_vae.METRIC_NORM)
+            if metric is None:
+                metric = metric_of(model, of_classifier.LAYER, of_vae.METRIC_NORM)
+                metrics.check_spread(metric, of_vae.METRIC, faces, device)
         for name in vae.MODELS:
             vae.train(name, faces, metric, of_vae, folder, of_run.SEED, device, precision, board)
         storage.finish_settings(folder)

@@ -5,6 +5,7 @@ python -m benchmarks.compare RUNS=3,4,7
 """
 import csv
 import io
+import hashlib
 import re
 import sys
 from dataclasses import dataclass
@@ -173,6 +174,8 @@ def settings_of(kept):
     found |= {"DEVICE": kept["device"].partition(":")[0], "PRECISION": kept["precision"]}       # not "auto"
     seed = kept.get("classifier_of", {}).get("SEED", found.get("SEED"))
     found["classifier.SEED"] = "SEED" if seed == found.get("SEED") else seed
+    for path, code in kept.get("own_code", {}).items():
+        found[f"code of {path}"] = hashlib.sha256(code.encode()).hexdigest()[:8]
     return {name: text_of(value) for name, value in found.items() if name not in NO_SETTINGS}
 
 

@@ -57,6 +57,9 @@ def load(path, image_size, seed, options):
         layout.people = _people(path, layout.files, options.IDENTITY_PATTERN)
     images, read = read_pictures(Image.open, layout.files, image_size, path, options.COLOUR)
     labels = np.array([class_name(name) or "" for name in layout.classes])[read]
+    unread = set(layout.classes) - set(np.array(layout.classes)[read])
+    if unread:
+        print(f"warning: {path}: no picture could be read in {', '.join(sorted(unread))}: no such classes")
     people = np.full(len(labels), -1)
     if layout.people is not None:
         names = sorted({name for name in layout.people if name is not None})

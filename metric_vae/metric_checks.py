@@ -109,7 +109,7 @@ def check_sparse(matrix, faces, path):
             (np.abs(d) > LARGEST, f"distances of at most {LARGEST:g}", TOO_LARGE),
             (d < -tolerance, "distances of at least 0", "save distances, not similarities"),
             ((i == j) & (np.abs(d) > tolerance), "a zero diagonal, or none", "save distances, not similarities"),
-            (unlike, "a symmetric matrix", "store each distance twice, at (i, j) and (j, i)")):
+            (unlike, "a symmetric matrix", "store the same distance at (i, j) and at (j, i)")):
         if bad.any():
             first = bad.argmax()
             raise UserError(path, expected, f"{d[first]} in row {i[first]}, column {j[first]}", remedy)

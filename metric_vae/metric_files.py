@@ -181,22 +181,27 @@ EXPECTED = {".npy": "an array of numpy.save", ".npz": "an array of numpy.savez o
 
 def by_files(table, faces, kind, path):
     """The Table with its rows, and the columns of distances, in the order of the faces, where its index column has the
-    names of their files: paths in the folder, or these without the folders, or without their endings, too, as far as
-    these tell the faces apart. kind: METRIC_KIND.
+    names of their files: paths that end with those in the folder, or these without their endings, the folders, or both,
+    as far as these tell the faces apart. kind: METRIC_KIND.
 
-    Raises UserError where some of the files are missing there, or are there more than once.
+    Raises UserError where some or all of the files are missing there, or are there more than once.
     """
     if table.names is None:
         return table
     of_faces = list(map(PurePosixPath, faces.files or ()))
     of_rows = [PurePosixPath(name.replace("\\", "/")) for name in table.names]
-    for key in (str, lambda path: path.name, lambda path: path.stem):
+    depth = max((len(file.parts) for file in of_faces), default=1)
+    tail = lambda path: PurePosixPath(*path.parts[-depth:])
+    for key in (str, tail, lambda path: tail(path).parent / path.stem, lambda path: path.name, lambda path: path.stem):
         files, names = list(map(key, of_faces)), list(map(key, of_rows))
         if len(set(files)) == len(files) and set(files) & set(names):
             break
     else:
-        none = f", none of a file of {faces.name}, e.g. {faces.files[0]}" if faces.files else ""
-        print(f"warning: METRIC={path}: its index column is text{none}: {AS_THEY_STAND}")
+        if faces.files:
+            raise UserError(path, f"in its index column the names of the files of {faces.name}, e.g. {faces.files[0]}",
+                            f"other names, e.g. {table.names[0]}", "correct them; without that column, "
+                            f"{AS_THEY_STAND}")
+        print(f"warning: METRIC={path}: its index column is text: {AS_THEY_STAND}")
         return table
     counts = Counter(names)
     bad = [file for file in files if counts[file] != 1]

@@ -24,6 +24,7 @@ from training.distributed import gather, own_part
 NAMES = ("embeddings", "pixels", "labels", "action_units")     # what METRIC may be besides files and functions
 SAMPLE = 256            # faces between which there must be a distance
 IN_MEMORY = 2 ** 30     # bytes; larger points stay on the disk
+ROUNDING = 1e-5         # of points in float32, as a share of the largest: distances up to this mean nothing
 PAIRS = 4096            # pairs of faces that a function of two gets in one call
 
 
@@ -188,15 +189,25 @@ def load_metric(name, faces, device, norm=2.0, kind=None):
     if norm == "cosine" and isinstance(metric, Points) and not (metric.array != 0).any(1).all():
         raise UserError(f"METRIC={name}", "points other than 0, which has no direction", "a row of zeros",
                         "METRIC_NORM=2.0, or other points")
+    check_spread(metric, name, faces, device)
+    return metric
+
+
+def check_spread(metric, name, faces, device):
+    """Raise UserError where a metric called name has no distances between a sample of faces above rounding, or too
+    large ones for float32.
+    """
     rows = torch.from_numpy(np.random.default_rng(0).permutation(len(faces))[:metric.sample]).to(device)
-    distances = metric.distances(rows, Images(faces, device)(rows, part=own_part(len(rows))))
+    distances, points, _ = metric(rows, Images(faces, device)(rows, part=own_part(len(rows))))
     if not (distances <= LARGEST).all():
         raise UserError(f"METRIC={name}", f"distances of at most {LARGEST:g} between faces", f"{distances.max():g}",
                         TOO_LARGE)
-    if not (distances > 0).any():
-        raise UserError(f"METRIC={name}", "distances between faces", f"0 between all of {len(rows)} faces",
-                        "give points or distances that differ from face to face")
-    return metric
+    scaled = points is not None and points.numel() and metric.norm != "cosine"
+    rounding = ROUNDING * float(points.abs().max()) if scaled else 0
+    if not (distances > rounding).any():
+        found = f"at most {distances.max():g}, which is rounding," if distances.any() else "0"
+        raise UserError(f"METRIC={name}", "distances between faces", f"{found} between all of {len(rows)} faces",
+                        "give points or distances that differ from face to face, or train the classifier longer")
 
 
 def _load_any(name, faces, device, norm, kind):

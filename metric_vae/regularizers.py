@@ -137,24 +137,29 @@ REGULARIZERS = {
 OF_POINTS = [name for name, (_, kind, _) in REGULARIZERS.items() if kind == "points"]
 
 
-def find_regularizer(name):
+def find_regularizer(name, sparse=False):
     """The entry of REGULARIZERS called name, or one like it of the user's "my_file.py:function", a function of
     (e, d, known) as above; None for "none".
 
-    Raises UserError where there is none, or the user's, tried on five faces, is no finite scalar with a gradient.
+    Raises UserError where there is none, or the user's, tried on five faces, is no finite scalar with a gradient;
+    sparse: tried also where only one pair is given.
     """
     found = choose(name, {"none": None, **REGULARIZERS}, "REGULARIZER", OWN)
     if not is_plugin(name):
         return found
     z, p = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0))
-    e, d = pairwise_distances(z).requires_grad_(), pairwise_distances(p)
-    try:
-        value = found(e, d, None)
-        value.backward()
-        finite = value.isfinite() and e.grad.isfinite().all()
-        wrong = None if finite else f"{value.item():g} with a gradient of {e.grad.norm():g}"
-    except Exception as error:
-        wrong = what_failed(error)
-    if wrong is not None:
-        raise UserError(f"REGULARIZER={name}", OWN, wrong, "correct the function")
+    one = torch.eye(5, dtype=torch.bool)
+    one[0, 1] = one[1, 0] = True
+    for known in (None, one) if sparse else (None,):
+        e, d = pairwise_distances(z).requires_grad_(), pairwise_distances(p)
+        try:
+            value = found(e, d if known is None else d.where(known, torch.nan), known)
+            value.backward()
+            finite = value.isfinite() and e.grad.isfinite().all()
+            wrong = None if finite else f"{value.item():g} with a gradient of {e.grad.norm():g}"
+        except Exception as error:
+            wrong = what_failed(error)
+        if wrong is not None:
+            raise UserError(f"REGULARIZER={name}", OWN, wrong, "correct the function" if known is None else
+                            "leave out the entries of d that METRIC does not give: they are NaN, where known is False")
     return found, "distances", "mu"

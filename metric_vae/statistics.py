@@ -105,7 +105,8 @@ def stress(e, d, weights=1.):
 def best_scale(e, d, weights=1.):
     """s = sum(e d) / sum(e^2), the scale that takes latent distances (m,) nearest to given ones."""
     weighted = weights * e
-    return (weighted * d).sum() / (weighted * e).sum()
+    with np.errstate(invalid="ignore"):                         # without pairs it is NaN
+        return (weighted * d).sum() / (weighted * e).sum()
 
 
 def spearman(e, d):

@@ -10,7 +10,7 @@ import torch
 
 from data.batches import Images, batches, evenly_spaced
 from metric_vae.loss import Loss, Pairs, Terms
-from metric_vae.metrics import check_kind, check_norm
+from metric_vae.metrics import SparseMatrix, check_kind, check_norm
 from metric_vae.model import find_architecture, tried_vae
 from metric_vae.regularizers import OF_POINTS, find_regularizer
 from metric_vae.trained import summarize
@@ -105,6 +105,7 @@ def check_faces(settings, faces, metric, constant=None):
     if name in OF_POINTS and metric is not None and not metric.has_points:
         raise UserError(f"REGULARIZER={name}", "a metric with points", "one of distances alone",
                         "choose a regulariser of pairs, e.g. stress")
+    find_regularizer(name, isinstance(metric, SparseMatrix))
     rows = training_rows(faces, settings)
     check_batch(settings.BATCH, len(rows), faces.name, constant)
     if metric is not None and not len(metric.drawn(rows)):

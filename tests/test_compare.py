@@ -54,6 +54,15 @@ def test_columns_stand_in_the_order_of_the_setting_that_differs_and_are_joined_o
     assert joined == [True, False] and "| `experiments.JUDGE_STEPS` | 9 | 8 |" in capsys.readouterr().out
 
 
+def test_runs_with_other_code_of_the_users_own_are_not_one_column(make_run, capsys):
+    for number, code in enumerate(("e.mean()", "e.std()", "e.std()")):
+        folder = make_run(number, seed=number)
+        write_json(folder / "settings.json", read_json(folder / "settings.json") | {"own_code": {"/my/reg.py": code}})
+    compare.main(["RUNS=all"])
+    text = capsys.readouterr().out
+    assert "| Settings that differ | run 0 | runs 1, 2 |" in text and "| `code of /my/reg.py` |" in text
+
+
 def test_runs_that_differ_in_seed_alone_are_one_column_with_mean_and_range(make_run, capsys):
     for number, beta, seed, error in ((0, 5, 0, 3.0), (1, 7, 0, 4.0), (2, 5, 1, 5.0)):
         make_run(number, float(beta), seed, error)

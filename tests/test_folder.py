@@ -78,6 +78,15 @@ def test_a_folder_without_pictures_is_said_unless_it_has_some_in_another_part(im
     assert len(faces.classes) == 7
 
 
+def test_a_class_of_which_no_picture_can_be_read_is_said(images, tmp_path, capsys):
+    write_folder(tmp_path, images)
+    (tmp_path / "train" / "contempt").mkdir()
+    (tmp_path / "train" / "contempt" / "text.jpg").write_text("no picture")
+    faces = loaded(folder, tmp_path, 16)
+    assert "no picture could be read in contempt: no such classes\n" in capsys.readouterr().out
+    assert len(faces.classes) == 7
+
+
 def test_other_folders_are_classes_after_the_expressions(images, tmp_path):
     write_folder(tmp_path, images, names=(*NAMES[:5], "contempt", "Zebra"))
     faces = loaded(folder, tmp_path, 16)

@@ -145,11 +145,20 @@ def test_extra_rows_of_square_points_are_no_distances(small_faces, tmp_path):
     assert np.array_equal(metric(ROWS).points, values[ROWS])
 
 
-def test_names_that_are_not_unique_are_not_compared(small_faces, points, tmp_path, capsys):
+@pytest.mark.parametrize("name", ["/data/my_faces/{}/face.jpg", "my_faces\\{}\\face.png", "{}/face", "{}/face.jpg"])
+def test_longer_paths_and_paths_without_endings_tell_the_faces(small_faces, points, tmp_path, name):
     faces = replace(small_faces, files=tuple(f"{i}/face.jpg" for i in range(70)))
-    rows = ["face.jpg," + ",".join(map(str, point)) for point in points]
+    order = np.random.default_rng(0).permutation(70)
+    rows = [name.format(i) + "," + ",".join(map(str, points[i])) for i in order]
     assert np.array_equal(load_metric(write(tmp_path / "p.csv", rows), faces, CPU)(ROWS).points, points[ROWS])
-    assert "none of a file of small, e.g. 0/face.jpg: it is not compared" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["face.jpg", "someone{}", " "])
+def test_names_of_no_file_are_refused(small_faces, points, tmp_path, user_error, name):
+    faces = replace(small_faces, files=tuple(f"{i}/face.jpg" for i in range(70)))
+    rows = [name.format(i) + "," + ",".join(map(str, point)) for i, point in enumerate(points)]
+    path = write(tmp_path / "p.csv", ["file,x,y,z", *rows])
+    user_error(lambda: load_metric(path, faces, CPU), "e.g. 0/face.jpg", "other names")
 
 
 @pytest.mark.parametrize("head, first", [("n,x,y,z", lambda i: i / 2), ("n,x,y,z", lambda i: i // 2),

@@ -113,6 +113,10 @@ def test_a_metric_without_any_distance_is_refused(small_faces, tmp_path, user_er
         user_error(lambda: load_metric(save(tmp_path / f"{number}.npy", array), small_faces, CPU), "0 between all")
     (tmp_path / "mine.py").write_text("def f(x):\n    return x[:, :1, 0, 0] * 0\n")
     user_error(lambda: load_metric(f"{tmp_path}/mine.py:f", small_faces, CPU), "0 between all")
+    collapsed = 1 + 1e-6 * np.random.default_rng(0).random((70, 3))     # as of a network that tells no faces apart
+    path = save(tmp_path / "collapsed.npy", collapsed)
+    user_error(lambda: load_metric(path, small_faces, CPU), "which is rounding")
+    load_metric(save(tmp_path / "tiny.npy", 1e-6 * collapsed[:, :1] * np.arange(70)[:, None]), small_faces, CPU)
 
 
 def test_action_units_are_those_that_drew_synthetic_faces(small_faces, tmp_path, user_error):

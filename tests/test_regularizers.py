@@ -185,9 +185,9 @@ def test_pairwise_distances_are_those_of_numpy(norm):
 
 # --- one of the user's own
 
-def find_own(tmp_path, body):
+def find_own(tmp_path, body, sparse=False):
     (tmp_path / "mine.py").write_text(f"import torch\n\n\ndef f(e, d, known=None):\n    {body}\n")
-    return find_regularizer(f"{tmp_path}/mine.py:f")
+    return find_regularizer(f"{tmp_path}/mine.py:f", sparse)
 
 
 def test_a_regulariser_of_the_users_own_is_found_and_takes_mu(tmp_path):
@@ -196,6 +196,13 @@ def test_a_regulariser_of_the_users_own_is_found_and_takes_mu(tmp_path):
     e, d = (pairwise_distances(points(4, 3, seed)) for seed in (0, 1))
     assert torch.equal(function(e, d), (e - d).square().mean())
     assert find_regularizer("none") is None and find_regularizer("stress") is REGULARIZERS["stress"]
+
+
+def test_only_for_a_sparse_metric_a_regulariser_has_to_leave_out_what_is_not_given(tmp_path, user_error):
+    body = "return (e - d).square().mean()"
+    find_own(tmp_path, body)
+    user_error(lambda: find_own(tmp_path, body, sparse=True), "nan", "where known is False")
+    find_own(tmp_path, "return ((e - d)[... if known is None else known] ** 2).mean()", sparse=True)
 
 
 @pytest.mark.parametrize("body, words", [

@@ -20,6 +20,7 @@ import run
 from conftest import SCRIPTS, draw_small_images
 from data.faces import Faces
 from metric_vae import space, train as vae
+from metric_vae.metrics import Function
 from metric_vae.model import light
 from metric_vae.scores import latents_of
 from metric_vae.trained import load_vae, summarize
@@ -66,6 +67,14 @@ def test_every_kind_of_metric_goes_through_both_scripts(home):
         stresses[metric] = read_log(folder, "dist_reg")[-1]["val_regularizer"]
     assert stresses["my_points.npy"] == pytest.approx(stresses.pop("my_distances.npy"), rel=1e-3)
     assert len({round(stress, 4) for stress in stresses.values()}) == 4
+
+
+def test_a_classifier_that_tells_no_faces_apart_is_no_metric(home, monkeypatch, user_error):
+    same = Function(lambda x: torch.ones(len(x), 3) + 1e-7 * x.mean((1, 2, 3))[:, None])
+    monkeypatch.setattr(run, "metric_of", lambda *layer: same)
+    user_error(lambda: run.main(["DATA=faces.npz", *QUICK]), "METRIC=embeddings", "train the classifier longer")
+    folder = home / "experiments" / "0"
+    assert (folder / "classifier.pt").exists() and not (folder / "no_dist_reg.pt").exists()
 
 
 def test_the_reference_recipe_goes_through_both_scripts(home):

@@ -164,11 +164,15 @@ def test_a_constant_that_cannot_be_is_refused(user_error, values, word):
     user_error(lambda: vae.check_settings(replace(SMALL, **values)), word)
 
 
-def test_what_a_metric_cannot_give_is_refused(small_faces, user_error):
+def test_what_a_metric_cannot_give_is_refused(small_faces, tmp_path, user_error):
     for metric in (Matrix(np.zeros((70, 70))), few_distances(70, (0, 1)), PairFunction(brightness)):
         vae.check_faces(SMALL, small_faces, metric)
         points_wanted = replace(SMALL, REGULARIZER="pointwise")
         user_error(lambda: vae.check_faces(points_wanted, small_faces, metric), "pointwise")
+    (tmp_path / "mine.py").write_text("def all_pairs(e, d, known):\n    return (e - d).square().mean()\n")
+    own = replace(SMALL, REGULARIZER=f"{tmp_path}/mine.py:all_pairs")
+    vae.check_faces(own, small_faces, PairFunction(brightness))
+    user_error(lambda: vae.check_faces(own, small_faces, few_distances(70, (0, 1))), "where known is False")
 
 
 @pytest.mark.parametrize("name", REGULARIZERS)
