@@ -64,8 +64,8 @@ def draw_bars(axes, xs, ys, **style):
 def draw_ceiling(axes, height, text):
     """Draw a dotted line at a height, with its text."""
     axes.axhline(height, color="#888888", linestyle=":", zorder=0)
-    axes.annotate(text, (.8, height), (0, 3), xycoords=("axes fraction", "data"), textcoords="offset points",
-                  ha="right", fontsize=8, color="#666666")
+    axes.annotate(text, (.8, height), (0, -3), xycoords=("axes fraction", "data"), textcoords="offset points",
+                  ha="right", va="top", fontsize=8, color="#666666")
 
 
 def spread_high(axes):

@@ -189,7 +189,9 @@ def write_results(bench):
     text = table(title, points, ceilings, counts)
     write_text(folder / "table.md", text)
     write_text(folder / "summary.md", summary(title, points, ceilings, counts))
-    write_text(folder / "consistency.md", with_and_without({name: runs[name] for name in points}))
+    compared = with_and_without({name: runs[name] for name in points})
+    if compared:
+        write_text(folder / "consistency.md", compared)
     compared = {name: scores for name, scores in points.items() if "error_ratio" in scores}
     if compared:
         spread_shown = " (mean; bars: min to max)" if len(classifiers) > 1 else ""

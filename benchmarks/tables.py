@@ -19,7 +19,7 @@ SUMMARY = (                 # the columns of summary.md: heading, point or "clas
     ("CSVAE, our first layer", "csvae_joined", ""), ("second classifier", "classifiers", "ceiling_"),
     ("class means", "classifiers", "classes_"))
 SUMMARY_SCORES = {          # its rows
-    "error": "squared error, summed over pixels", "error_ratio": "squared error / that without regulariser",
+    "error": "squared error, summed over pixels", "error_ratio": "squared error / the VAE's",
     "kl": "KL divergence, nats", "spearman": "Spearman, latent against given distances",
     "spearman_within": "the same, pairs within a class", "stress": "Kruskal stress", "edit_success": "edit success",
     "edit_share": "edit success / judge's accuracy on real faces",
@@ -46,9 +46,10 @@ def cell(scores, name):
 
 def with_and_without(runs):
     """The points that were run with and without the consistency loss, in Markdown: two means over the seeds that both
-    have. runs: {point: {seed: scores}}, without that loss the point's name ends with "_alone".
+    have. runs: {point: {seed: scores}}, without that loss the point's name ends with "_alone". Empty if there are
+    none.
     """
-    shown = {"error_ratio": "squared error / that without regulariser", "spearman": "Spearman",
+    shown = {"error_ratio": "squared error / the VAE's", "spearman": "Spearman",
              "edit_success": "edit success"}
     lines = ["| with, without the consistency loss | seeds | " + " | ".join(shown.values()) + " |",
              "|---" * (len(shown) + 2) + "|"]
@@ -59,7 +60,7 @@ def with_and_without(runs):
             means = [spread({seed: point[seed] for seed in seeds}) for point in pair]
             cells = [", ".join(f"{scores[key][0]:.3f}" for scores in means if key in scores) for key in shown]
             lines.append(f"| `{name}` | {', '.join(map(str, seeds))} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" if len(lines) > 2 else ""
 
 
 def table(title, points, ceilings, counts):
