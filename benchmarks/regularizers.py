@@ -166,7 +166,8 @@ def write_results(bench):
         seed = int(path.name[4:])
         found, stale = read_points(bench, seed, SETTINGS)
         if stale:
-            print(f"seed {seed}: left out, as other networks judged them: {', '.join(stale)}; POINTS= runs them again")
+            print(f"seed {seed}: left out, as other networks judged them: {', '.join(stale)} (POINTS=... SEEDS={seed} "
+                  "runs them again)")
         if found:
             of_seed = read_result(path / "classifiers.json", bench.identity_of(None))
             classifiers[seed] = of_seed["scores"]
@@ -189,9 +190,9 @@ def write_results(bench):
     text = table(title, points, ceilings, counts)
     write_text(folder / "table.md", text)
     write_text(folder / "summary.md", summary(title, points, ceilings, counts))
-    compared = with_and_without({name: runs[name] for name in points})
-    if compared:
-        write_text(folder / "consistency.md", compared)
+    of_consistency = with_and_without({name: runs[name] for name in points})
+    if of_consistency:
+        write_text(folder / "consistency.md", of_consistency)
     compared = {name: scores for name, scores in points.items() if "error_ratio" in scores}
     if compared:
         spread_shown = " (mean; bars: min to max)" if len(classifiers) > 1 else ""
