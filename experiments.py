@@ -107,7 +107,10 @@ def main(arguments):
 
 def draw_pictures(space, settings):
     """Draw the figure of PICTURE in the run folder of a Space."""
-    opened = portrait.open_pictures(settings.PICTURE.split(","), settings.CROP and settings.CROP.split(";"))
+    if settings.FROM or settings.TO:
+        print("warning: FROM and TO have no effect with PICTURE, which is edited to every class")
+    paths = list(map(str.strip, settings.PICTURE.split(",")))
+    opened = portrait.open_pictures(paths, settings.CROP and settings.CROP.split(";"))
     make_folder(space.folder / "pictures")
     path = space.folder / "pictures" / ("_".join(Path(name).stem for name, *_ in opened) + ".png")
     portrait.draw(path, space, opened, settings.STEPS)

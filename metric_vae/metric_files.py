@@ -199,8 +199,8 @@ def by_files(table, faces, kind, path):
     else:
         if faces.files:
             raise UserError(path, f"in its index column the names of the files of {faces.name}, e.g. {faces.files[0]}",
-                            f"other names, e.g. {table.names[0]}", "correct them; without that column, "
-                            f"{AS_THEY_STAND}")
+                            f"other names, e.g. {table.names[0]}",
+                            "correct them, or remove that column: the rows are then taken in the order of the faces")
         print(f"warning: METRIC={path}: its index column is text: {AS_THEY_STAND}")
         return table
     counts = Counter(names)

@@ -70,5 +70,5 @@ def test_pictures_go_through_experiments_and_the_figure_shows_the_face_as_it_was
     face = draw_small_images()[3].repeat(SCALE, 0).repeat(SCALE, 1)
     windows = np.lib.stride_tricks.sliding_window_view(drawn, face.shape)
     assert np.abs(windows[:150] - face).max((2, 3)).min() <= 1         # somewhere above the edits
-    experiments.main([f"PICTURE={picture},{picture}", "CROP=30,20,46,36;0,0,60,60", "DEVICE=cpu"])
+    experiments.main([f"PICTURE={picture}, {picture}", "TO=sad", "CROP=30,20,46,36;0,0,60,60", "DEVICE=cpu"])
     assert (path.parent / "me_me.png").exists()
