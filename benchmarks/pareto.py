@@ -61,11 +61,11 @@ def draw_bars(axes, xs, ys, **style):
     return [(x, at) for at in np.linspace(*y_range, 33)] + [(at, y) for at in np.linspace(*x_range, 33)]
 
 
-def draw_ceiling(axes, height, text):
-    """Draw a dotted line at a height, with its text."""
+def draw_ceiling(axes, height, text, side="bottom"):
+    """Draw a dotted line at a height, with its text; side: which of the text's is at the line, "bottom" or "top"."""
     axes.axhline(height, color="#888888", linestyle=":", zorder=0)
-    axes.annotate(text, (.8, height), (0, -3), xycoords=("axes fraction", "data"), textcoords="offset points",
-                  ha="right", va="top", fontsize=8, color="#666666")
+    axes.annotate(text, (.8, height), (0, 3 if side == "bottom" else -3), xycoords=("axes fraction", "data"),
+                  textcoords="offset points", ha="right", va=side, fontsize=8, color="#666666")
 
 
 def spread_high(axes):
@@ -116,7 +116,7 @@ def steps(path, title, curves, ceilings):
                 axes.errorbar(list(found), middle, (middle - low, high - middle), color=colour, marker="o", capsize=3,
                               label={"none": "without the regulariser", "ours": "with it"}[model])
         if ceiling in ceilings:
-            draw_ceiling(axes, ceilings[ceiling][0], of_ceiling)
+            draw_ceiling(axes, ceilings[ceiling][0], of_ceiling, "top")
         if score == "spearman":
             spread_high(axes)
         axes.set_xscale("log")
