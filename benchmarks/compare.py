@@ -4,8 +4,8 @@ In: runs that experiments.py has scored. Out: compare.md, compare.csv (the score
 python -m benchmarks.compare RUNS=3,4,7
 """
 import csv
-import io
 import hashlib
+import io
 import re
 import sys
 from dataclasses import dataclass

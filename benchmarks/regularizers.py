@@ -74,7 +74,7 @@ for _name, _beta in (("local_stress", 1000), ("correlation", 1000), ("log_ratio"
     SETTINGS[_name] = f"REGULARIZER={_name} BETA={_beta:g}"
     SETTINGS[f"{_name}_alone"] = SETTINGS[_name] + " CONSISTENCY=0"
 LONGER = {1: "", 4: "_x4", 16: "_x16"}      # times the usual steps, in steps.png: how a point's name ends
-for _times in (4, 16):
+for _times in list(LONGER)[1:]:
     SETTINGS |= {_name + LONGER[_times]: f"STEPS={_times * vae_script.STEPS}" for _name in ("none", "ours")}
 
 RESULTS = Path(__file__).parent / "results"
@@ -115,15 +115,15 @@ def main(arguments):
     def missing_of(seed):
         done, _ = read_points(bench, seed, names)
         return [name for name in names if name not in done]
-    total, count, start = sum(len(missing_of(seed)) for seed in seeds), 0, time.perf_counter()
-    print(f"{faces.name}: {len(faces)} faces; {device}, {precision}; {total} models to train")
+    missing, count, start = {seed: missing_of(seed) for seed in seeds}, 0, time.perf_counter()
+    print(f"{faces.name}: {len(faces)} faces; {device}, {precision}; {sum(map(len, missing.values()))} models to train")
     try:
-        for seed in filter(missing_of, seeds):
-            total -= len(missing_of(seed))
+        for seed in filter(missing.get, seeds):
             networks = make_networks(bench, seed)
-            missing = missing_of(seed)                          # all, where these networks became others
-            total += len(missing)
-            for name in missing:
+            judged_by = fingerprint(networks)
+            missing[seed] = missing_of(seed)                    # all, where these networks became others
+            total = sum(map(len, missing.values()))
+            for name in missing[seed]:
                 count += 1
                 try:
                     scores = run_point(bench, name, networks, seed)
@@ -131,7 +131,7 @@ def main(arguments):
                     print(f"{name}, seed {seed}, is left out: {error}")
                     continue
                 write_json(folder / f"seed{seed}" / f"{name}.json",
-                           dict(settings=bench.identity_of(name), networks=fingerprint(networks), scores=scores,
+                           dict(settings=bench.identity_of(name), networks=judged_by, scores=scores,
                                 git_commit=storage.git_commit(), threads=torch.get_num_threads()))
                 left = (time.perf_counter() - start) / count * (total - count) / 60
                 shown = ", ".join(f"{key} {scores[key]:.3f}" for key in ("error", "spearman", "edit_success")

@@ -49,8 +49,7 @@ def with_and_without(runs):
     have. runs: {point: {seed: scores}}, without that loss the point's name ends with "_alone". Empty if there are
     none.
     """
-    shown = {"error_ratio": "squared error / the VAE's", "spearman": "Spearman",
-             "edit_success": "edit success"}
+    shown = {"error_ratio": SUMMARY_SCORES["error_ratio"], "spearman": "Spearman", "edit_success": "edit success"}
     lines = ["| with, without the consistency loss | seeds | " + " | ".join(shown.values()) + " |",
              "|---" * (len(shown) + 2) + "|"]
     for name in runs:

@@ -1,8 +1,7 @@
 """Which source a data set's name or path means.
 
 In: a name or a path. Out: Faces, read by one of the other files in this folder, each with a function load, most with
-found(path): a new kind of source is such a file, a branch in _load below, and a
-name in NAMES if it has no path.
+found(path): a new kind of source is such a file, a branch in _load below, and a name in NAMES if it has no path.
 """
 from pathlib import Path
 

@@ -62,15 +62,12 @@ class VAE(nn.Module):
         """As decode, but gradients reach only z and, in a decoder that begins with Joined or a linear layer, the
         weights by which the metric part enters it.
         """
-        if not self.has_entry:
-            return self._face(fixed(self.decoder, z))
-        first = self.decoder[0]
-        if type(first) is Joined:
-            joined = fixed(first, z, free="metric.")
-        else:
-            of_part, of_rest = first.weight.tensor_split([self.metric_dims or z.shape[1]], 1)
-            bias = None if first.bias is None else first.bias.detach()
-            joined = functional.linear(z, torch.cat([of_part, of_rest.detach()], 1), bias)
+        first = self.decoder[0] if self.has_entry else None
+        if type(first) is not nn.Linear:
+            return self._face(fixed(self.decoder, z, free="0.metric." if type(first) is Joined else ()))
+        of_part, of_rest = first.weight.tensor_split([self.metric_dims or z.shape[1]], 1)
+        bias = None if first.bias is None else first.bias.detach()
+        joined = functional.linear(z, torch.cat([of_part, of_rest.detach()], 1), bias)
         return self._face(fixed(self.decoder[1:], joined))
 
     def parameter_groups(self):
@@ -85,12 +82,12 @@ class VAE(nn.Module):
         return x_hat.float() if self.mean_face is None else x_hat.float() + self.mean_face.face
 
 
-def fixed(network, x, free=None):
+def fixed(network, x, free=()):
     """network(x) with its weights held fixed, except those whose names start with free; what batch norm keeps does not
     change either.
     """
     weights = {name: parameter.detach() for name, parameter in network.named_parameters()
-               if free is None or not name.startswith(free)}
+               if not name.startswith(free)}
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
     return functional_call(network, weights | buffers, x)
 

@@ -105,7 +105,8 @@ def check_faces(settings, faces, metric, constant=None):
     if name in OF_POINTS and metric is not None and not metric.has_points:
         raise UserError(f"REGULARIZER={name}", "a metric with points", "one of distances alone",
                         "choose a regulariser of pairs, e.g. stress")
-    find_regularizer(name, isinstance(metric, SparseMatrix))
+    if isinstance(metric, SparseMatrix):
+        find_regularizer(name, sparse=True)
     rows = training_rows(faces, settings)
     check_batch(settings.BATCH, len(rows), faces.name, constant)
     if metric is not None and not len(metric.drawn(rows)):
